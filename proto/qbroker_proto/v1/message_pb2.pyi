@@ -1,0 +1,109 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class AckPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ACK_POLICY_EARLY: _ClassVar[AckPolicy]
+    ACK_POLICY_LATE: _ClassVar[AckPolicy]
+ACK_POLICY_EARLY: AckPolicy
+ACK_POLICY_LATE: AckPolicy
+
+class Message(_message.Message):
+    __slots__ = ("id", "task", "queue", "priority", "eta_ms", "expires_ms", "ack_policy", "ignore_result", "store_errors_even_if_ignored", "result_ttl_ms", "max_deliveries", "retries", "root_id", "parent_id", "content_type", "content_encoding", "compression", "body", "origin", "shadow", "argsrepr", "kwargsrepr", "headers", "time_limit", "soft_time_limit", "reply_to", "correlation_id", "track_started")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    ETA_MS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
+    ACK_POLICY_FIELD_NUMBER: _ClassVar[int]
+    IGNORE_RESULT_FIELD_NUMBER: _ClassVar[int]
+    STORE_ERRORS_EVEN_IF_IGNORED_FIELD_NUMBER: _ClassVar[int]
+    RESULT_TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    MAX_DELIVERIES_FIELD_NUMBER: _ClassVar[int]
+    RETRIES_FIELD_NUMBER: _ClassVar[int]
+    ROOT_ID_FIELD_NUMBER: _ClassVar[int]
+    PARENT_ID_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_ENCODING_FIELD_NUMBER: _ClassVar[int]
+    COMPRESSION_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_FIELD_NUMBER: _ClassVar[int]
+    ARGSREPR_FIELD_NUMBER: _ClassVar[int]
+    KWARGSREPR_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    TIME_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    SOFT_TIME_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    REPLY_TO_FIELD_NUMBER: _ClassVar[int]
+    CORRELATION_ID_FIELD_NUMBER: _ClassVar[int]
+    TRACK_STARTED_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    task: str
+    queue: str
+    priority: int
+    eta_ms: int
+    expires_ms: int
+    ack_policy: AckPolicy
+    ignore_result: bool
+    store_errors_even_if_ignored: bool
+    result_ttl_ms: int
+    max_deliveries: int
+    retries: int
+    root_id: str
+    parent_id: str
+    content_type: str
+    content_encoding: str
+    compression: str
+    body: bytes
+    origin: str
+    shadow: str
+    argsrepr: str
+    kwargsrepr: str
+    headers: str
+    time_limit: float
+    soft_time_limit: float
+    reply_to: str
+    correlation_id: str
+    track_started: bool
+    def __init__(self, id: _Optional[str] = ..., task: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., eta_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ..., ack_policy: _Optional[_Union[AckPolicy, str]] = ..., ignore_result: _Optional[bool] = ..., store_errors_even_if_ignored: _Optional[bool] = ..., result_ttl_ms: _Optional[int] = ..., max_deliveries: _Optional[int] = ..., retries: _Optional[int] = ..., root_id: _Optional[str] = ..., parent_id: _Optional[str] = ..., content_type: _Optional[str] = ..., content_encoding: _Optional[str] = ..., compression: _Optional[str] = ..., body: _Optional[bytes] = ..., origin: _Optional[str] = ..., shadow: _Optional[str] = ..., argsrepr: _Optional[str] = ..., kwargsrepr: _Optional[str] = ..., headers: _Optional[str] = ..., time_limit: _Optional[float] = ..., soft_time_limit: _Optional[float] = ..., reply_to: _Optional[str] = ..., correlation_id: _Optional[str] = ..., track_started: _Optional[bool] = ...) -> None: ...
+
+class Result(_message.Message):
+    __slots__ = ("state", "content_type", "content_encoding", "compression", "body", "traceback", "done_ms", "worker", "runtime_s", "retries", "task", "queue", "parent_id", "root_id", "children")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_ENCODING_FIELD_NUMBER: _ClassVar[int]
+    COMPRESSION_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    TRACEBACK_FIELD_NUMBER: _ClassVar[int]
+    DONE_MS_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    RUNTIME_S_FIELD_NUMBER: _ClassVar[int]
+    RETRIES_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    PARENT_ID_FIELD_NUMBER: _ClassVar[int]
+    ROOT_ID_FIELD_NUMBER: _ClassVar[int]
+    CHILDREN_FIELD_NUMBER: _ClassVar[int]
+    state: str
+    content_type: str
+    content_encoding: str
+    compression: str
+    body: bytes
+    traceback: str
+    done_ms: int
+    worker: str
+    runtime_s: float
+    retries: int
+    task: str
+    queue: str
+    parent_id: str
+    root_id: str
+    children: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, state: _Optional[str] = ..., content_type: _Optional[str] = ..., content_encoding: _Optional[str] = ..., compression: _Optional[str] = ..., body: _Optional[bytes] = ..., traceback: _Optional[str] = ..., done_ms: _Optional[int] = ..., worker: _Optional[str] = ..., runtime_s: _Optional[float] = ..., retries: _Optional[int] = ..., task: _Optional[str] = ..., queue: _Optional[str] = ..., parent_id: _Optional[str] = ..., root_id: _Optional[str] = ..., children: _Optional[_Iterable[str]] = ...) -> None: ...

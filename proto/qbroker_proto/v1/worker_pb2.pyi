@@ -1,0 +1,146 @@
+from qbroker_proto.v1 import message_pb2 as _message_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OUTCOME_UNSPECIFIED: _ClassVar[Outcome]
+    OUTCOME_SUCCESS: _ClassVar[Outcome]
+    OUTCOME_FAILURE: _ClassVar[Outcome]
+    OUTCOME_WORKER_LOST: _ClassVar[Outcome]
+    OUTCOME_IGNORED: _ClassVar[Outcome]
+    OUTCOME_REJECTED: _ClassVar[Outcome]
+    OUTCOME_REVOKED: _ClassVar[Outcome]
+OUTCOME_UNSPECIFIED: Outcome
+OUTCOME_SUCCESS: Outcome
+OUTCOME_FAILURE: Outcome
+OUTCOME_WORKER_LOST: Outcome
+OUTCOME_IGNORED: Outcome
+OUTCOME_REJECTED: Outcome
+OUTCOME_REVOKED: Outcome
+
+class WorkRequest(_message.Message):
+    __slots__ = ("seq", "register", "prefetch_count", "starts", "settles", "releases", "drain", "leave")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    REGISTER_FIELD_NUMBER: _ClassVar[int]
+    PREFETCH_COUNT_FIELD_NUMBER: _ClassVar[int]
+    STARTS_FIELD_NUMBER: _ClassVar[int]
+    SETTLES_FIELD_NUMBER: _ClassVar[int]
+    RELEASES_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_FIELD_NUMBER: _ClassVar[int]
+    LEAVE_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    register: Register
+    prefetch_count: int
+    starts: _containers.RepeatedCompositeFieldContainer[Start]
+    settles: _containers.RepeatedCompositeFieldContainer[Settle]
+    releases: _containers.RepeatedCompositeFieldContainer[Lease]
+    drain: bool
+    leave: bool
+    def __init__(self, seq: _Optional[int] = ..., register: _Optional[_Union[Register, _Mapping]] = ..., prefetch_count: _Optional[int] = ..., starts: _Optional[_Iterable[_Union[Start, _Mapping]]] = ..., settles: _Optional[_Iterable[_Union[Settle, _Mapping]]] = ..., releases: _Optional[_Iterable[_Union[Lease, _Mapping]]] = ..., drain: _Optional[bool] = ..., leave: _Optional[bool] = ...) -> None: ...
+
+class Register(_message.Message):
+    __slots__ = ("session_id", "name", "queues", "tasks", "prefetch_count", "version", "hostname", "pid", "pool", "concurrency", "held")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    QUEUES_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    PREFETCH_COUNT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    CONCURRENCY_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    name: str
+    queues: _containers.RepeatedScalarFieldContainer[str]
+    tasks: _containers.RepeatedScalarFieldContainer[str]
+    prefetch_count: int
+    version: str
+    hostname: str
+    pid: int
+    pool: str
+    concurrency: int
+    held: _containers.RepeatedCompositeFieldContainer[Lease]
+    def __init__(self, session_id: _Optional[str] = ..., name: _Optional[str] = ..., queues: _Optional[_Iterable[str]] = ..., tasks: _Optional[_Iterable[str]] = ..., prefetch_count: _Optional[int] = ..., version: _Optional[str] = ..., hostname: _Optional[str] = ..., pid: _Optional[int] = ..., pool: _Optional[str] = ..., concurrency: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Lease, _Mapping]]] = ...) -> None: ...
+
+class Lease(_message.Message):
+    __slots__ = ("id", "attempt")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    attempt: int
+    def __init__(self, id: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class Start(_message.Message):
+    __slots__ = ("id", "attempt", "pid")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    attempt: int
+    pid: int
+    def __init__(self, id: _Optional[str] = ..., attempt: _Optional[int] = ..., pid: _Optional[int] = ...) -> None: ...
+
+class Settle(_message.Message):
+    __slots__ = ("id", "attempt", "outcome", "result", "requeue", "follow_ups")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    REQUEUE_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_UPS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    attempt: int
+    outcome: Outcome
+    result: bytes
+    requeue: bool
+    follow_ups: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, id: _Optional[str] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., result: _Optional[bytes] = ..., requeue: _Optional[bool] = ..., follow_ups: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class WorkReply(_message.Message):
+    __slots__ = ("registered", "deliveries", "applied_seq", "lost", "goodbye")
+    REGISTERED_FIELD_NUMBER: _ClassVar[int]
+    DELIVERIES_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_SEQ_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    registered: Registered
+    deliveries: _containers.RepeatedCompositeFieldContainer[Delivery]
+    applied_seq: int
+    lost: _containers.RepeatedCompositeFieldContainer[Lease]
+    goodbye: str
+    def __init__(self, registered: _Optional[_Union[Registered, _Mapping]] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ..., applied_seq: _Optional[int] = ..., lost: _Optional[_Iterable[_Union[Lease, _Mapping]]] = ..., goodbye: _Optional[str] = ...) -> None: ...
+
+class Registered(_message.Message):
+    __slots__ = ("broker_version", "grace_ms")
+    BROKER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    GRACE_MS_FIELD_NUMBER: _ClassVar[int]
+    broker_version: str
+    grace_ms: int
+    def __init__(self, broker_version: _Optional[str] = ..., grace_ms: _Optional[int] = ...) -> None: ...
+
+class Delivery(_message.Message):
+    __slots__ = ("id", "attempt", "redelivered", "task", "queue", "ack_policy", "message")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    REDELIVERED_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    ACK_POLICY_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    attempt: int
+    redelivered: bool
+    task: str
+    queue: str
+    ack_policy: _message_pb2.AckPolicy
+    message: bytes
+    def __init__(self, id: _Optional[str] = ..., attempt: _Optional[int] = ..., redelivered: _Optional[bool] = ..., task: _Optional[str] = ..., queue: _Optional[str] = ..., ack_policy: _Optional[_Union[_message_pb2.AckPolicy, str]] = ..., message: _Optional[bytes] = ...) -> None: ...
