@@ -1,0 +1,192 @@
+"""The one writer: decide, commit, reply.
+
+Whatever waits in the inbox is applied in one transaction, dispatch included, and nobody is answered
+before that transaction is on disk. One flush serves every call that piled up during the last
+one, and no timer makes anybody wait.
+
+A step has three parts, so that they can run where they belong: `decide` and `commit` on the thread
+that owns the store, `reply` on the thread that owns the streams (pump.py). `step()` is all three.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from qbroker_server.core import lease, limits, queue, timetable
+from qbroker_server.core.dispatch import Delivery, Dispatcher
+from qbroker_server.core.effects import Effects, Policy
+from qbroker_server.core.errors import CoreError
+from qbroker_server.core.ports import Command, Engine, ReadTxn, WriteTxn
+from qbroker_server.core.records import Record
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
+Reply = Callable[[Any], None]
+
+
+class Listener(Protocol):
+    """Somebody who wants to know what each step did, after it is on disk."""
+
+    def stepped(self, step: "Step") -> None:
+        """Called on the streams' thread, after the step's commands were answered."""
+
+
+class Clock(Protocol):
+    """What time it is."""
+
+    def now_ms(self) -> int: ...
+
+
+@dataclass(slots=True)
+class Step:
+    """One commit: what it answered, whom it gave what, what changed."""
+
+    txn: WriteTxn
+    answers: list[tuple[Reply, object]]
+    deliveries: dict[str, list[Delivery]]
+    changed: dict[str, Record]
+    next_ms: int | None
+    """When the time index wants to be looked at."""
+    has_more: bool
+    """It gave out as much as one step may: there may be more to give."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was in the store when the broker started."""
+
+    queue_count: int
+    ready_count: int
+    scheduled_count: int
+    leased_count: int
+    sessions: tuple[str, ...]
+    """Worker sessions that held leases; they may come back."""
+
+
+class Broker:
+    """Owns the engine, the inbox and the dispatcher."""
+
+    def __init__(self, engine: Engine, clock: Clock, policy: Policy) -> None:
+        self.engine = engine
+        self.policy = policy
+        self.dispatcher = Dispatcher()
+        self.listeners: list[Listener] = []
+        self._clock = clock
+        self._inbox: deque[tuple[Command[Any], Reply]] = deque()
+
+    def recover(self) -> Recovered:
+        """Learn what the store holds; O(queues + sessions)."""
+        with self.engine.read() as txn:
+            self.dispatcher.load(txn)
+            counts = [queue.counts(txn, name) for name in queue.names(txn)]
+            return Recovered(
+                queue_count=len(counts),
+                ready_count=sum(count.ready_count for count in counts),
+                scheduled_count=sum(count.scheduled_count for count in counts),
+                leased_count=sum(count.leased_count for count in counts),
+                sessions=tuple(lease.sessions(txn)),
+            )
+
+    def submit(self, command: Command[R], reply: Callable[[R | CoreError], None]) -> None:
+        """Have `command` applied by a coming step; `reply` gets its answer or refusal after the commit."""
+        self._inbox.append((command, reply))
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would have something to do."""
+        return bool(self._inbox)
+
+    def step(self) -> Step:
+        """Decide, commit and reply, all on this thread."""
+        step = self.decide()
+        step.txn.commit()
+        self.reply(step)
+        return step
+
+    def decide(self) -> Step:
+        """Apply what waits, and dispatch; nothing is durable yet."""
+        batch, bytes_max = self._take()
+        try:
+            return self._decide(batch, bytes_max)
+        except CoreError:
+            raise
+        except Exception:
+            # A defect in one command must not cost its neighbours: apply each alone to find it.
+            logger.exception("A step of %d commands failed; each is applied alone.", len(batch))
+            return self._decide_each(batch)
+
+    def reply(self, step: Step) -> None:
+        """Answer everybody a committed step concerns."""
+        for answer, value in step.answers:
+            answer(value)
+        for listener in self.listeners:
+            listener.stepped(step)
+
+    def read(self, look: Callable[[ReadTxn], R]) -> R:
+        """What `look` sees in the last commit."""
+        with self.engine.read() as txn:
+            return look(txn)
+
+    def _take(self) -> tuple[list[tuple[Command[Any], Reply]], int]:
+        inbox = self._inbox
+        batch: list[tuple[Command[Any], Reply]] = []
+        items = size = 0
+        while inbox and items < limits.STEP_ITEMS_MAX and size < limits.STEP_BYTES_MAX:
+            batch.append(inbox.popleft())
+            more_items, more_bytes = batch[-1][0].cost
+            items += more_items
+            size += more_bytes
+        return batch, size + limits.KIB * (items + limits.DELIVERIES_PER_STEP_MAX)
+
+    def _decide(self, batch: list[tuple[Command[Any], Reply]], bytes_max: int) -> Step:
+        now_ms = self._clock.now_ms()
+        effects = Effects(self.policy)
+        answers: list[tuple[Reply, object]] = []
+        txn = self.engine.begin(bytes_max=bytes_max)
+        try:
+            for command, reply in batch:
+                try:
+                    value: object = command.apply(txn, now_ms, effects)
+                except CoreError as error:
+                    value = error
+                answers.append((reply, value))
+            self.dispatcher.absorb(effects)
+            deliveries = self.dispatcher.dispatch(txn, now_ms, effects)
+            effects.flush(txn)
+            next_ms = timetable.next_ms(txn)
+        except BaseException:
+            txn.abort()
+            raise
+        for sentence in effects.damaged:
+            logger.error("Put aside: %s", sentence)
+        given_count = sum(map(len, deliveries.values()))
+        has_more = given_count >= limits.DELIVERIES_PER_STEP_MAX
+        return Step(txn, answers, deliveries, effects.changed, next_ms, has_more)
+
+    def _decide_each(self, batch: list[tuple[Command[Any], Reply]]) -> Step:
+        """Apply each command of a failed batch to a transaction of its own, to learn which may stay."""
+        sound: list[tuple[Command[Any], Reply]] = []
+        broken: list[tuple[Reply, object]] = []
+        for command, reply in batch:
+            txn = self.engine.begin(bytes_max=limits.STEP_BYTES_MAX)
+            try:
+                command.apply(txn, self._clock.now_ms(), Effects(self.policy))
+            except CoreError:
+                sound.append((command, reply))
+            except Exception as error:
+                logger.exception("%r could not be applied", command)
+                broken.append((reply, InternalError(f"the broker failed: {error!r}")))
+            else:
+                sound.append((command, reply))
+            finally:
+                txn.abort()
+        step = self._decide(sound, limits.STEP_BYTES_MAX)
+        step.answers += broken
+        return step
+
+
+class InternalError(CoreError):
+    """A defect of ours kept a command from being applied; nothing of it was stored."""

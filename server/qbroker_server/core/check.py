@@ -1,0 +1,119 @@
+"""What is always true of a healthy store, and where it is not.
+
+Used by property tests and simulations as their invariant; reads everything, so it is not for a
+serving broker.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from qbroker_server.core import keys, payloads, queue, timetable
+from qbroker_server.core.errors import CorruptRecord
+from qbroker_server.core.ports import ReadTxn
+from qbroker_server.core.records import Flag, Record, Stage, decode
+
+_EVERYTHING = 2**31
+
+
+def faults(txn: ReadTxn) -> list[str]:
+    """Each way in which the store contradicts itself, as a sentence; empty when it is healthy."""
+    found: list[str] = []
+    records: dict[str, Record] = {}
+    for key, raw in _family(txn, keys.MESSAGE):
+        try:
+            records[key[len(keys.MESSAGE) :].decode()] = decode(key, raw)
+        except CorruptRecord as error:
+            found.append(str(error))
+    found += _ready_faults(txn, records)
+    found += _lease_faults(txn, records)
+    found += _time_faults(txn, records)
+    found += _count_faults(txn, records)
+    found += _payload_faults(txn, records)
+    return found
+
+
+def _family(txn: ReadTxn, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    yield from txn.scan(prefix, keys.after(prefix), _EVERYTHING)
+
+
+def _ready_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
+    standing: Counter[str] = Counter()
+    for key, raw_id in _family(txn, keys.READY):
+        message_id = raw_id.decode()
+        standing[message_id] += 1
+        record = records.get(message_id)
+        if record is None:
+            yield f"{message_id!r} stands in a queue but has no record"
+        elif record.stage != Stage.QUEUED or queue.ready_key(record) != key:
+            yield f"{message_id!r} stands at {key!r}, its record says otherwise"
+    for message_id, record in records.items():
+        if record.stage == Stage.QUEUED and standing[message_id] != 1:
+            yield f"{message_id!r} is queued but stands in {standing[message_id]} places"
+
+
+def _lease_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
+    held: Counter[str] = Counter()
+    for key, raw in _family(txn, keys.LEASE):
+        session, _, raw_id = key[len(keys.LEASE) :].partition(b"\x00")
+        message_id, attempt = raw_id.decode(), keys.U32.unpack(raw)[0]
+        held[message_id] += 1
+        record = records.get(message_id)
+        if (
+            record is None
+            or record.stage not in (Stage.LEASED, Stage.STARTED)
+            or (record.session, record.attempt) != (session.decode(), attempt)
+        ):
+            yield f"{session!r} holds attempt {attempt} of {message_id!r}, its record says otherwise"
+    for message_id, record in records.items():
+        if record.stage in (Stage.LEASED, Stage.STARTED) and held[message_id] != 1:
+            yield f"{message_id!r} is leased but held {held[message_id]} times"
+
+
+def _time_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
+    reminders = {key for key, _ in _family(txn, keys.TIME)}
+    for message_id, record in records.items():
+        if record.stage == Stage.SCHEDULED:
+            key = keys.TIME + keys.U64.pack(record.eta_ms) + timetable.DUE + message_id.encode()
+            if key not in reminders:
+                yield f"{message_id!r} is scheduled but nothing reminds of it"
+        elif record.stage == Stage.DONE and record.result_ttl_ms >= 0:
+            kind_and_id = timetable.FORGET + message_id.encode()
+            if not any(key.endswith(kind_and_id) for key in reminders):
+                yield f"{message_id!r} has ended but nothing reminds to forget it"
+
+
+def _count_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
+    actual: Counter[tuple[str, str]] = Counter()
+    column = {
+        Stage.QUEUED: "ready",
+        Stage.LEASED: "leased",
+        Stage.STARTED: "leased",
+        Stage.SCHEDULED: "scheduled",
+    }
+    for record in records.values():
+        if record.stage != Stage.DONE:
+            actual[record.queue, column[Stage(record.stage)]] += 1
+    for name in {*queue.names(txn), *(name for name, _ in actual)}:
+        counts = queue.counts(txn, name)
+        for what, count in (
+            ("ready", counts.ready_count),
+            ("leased", counts.leased_count),
+            ("scheduled", counts.scheduled_count),
+        ):
+            if count != actual[name, what]:
+                yield f"queue {name!r} counts {count} {what}, there are {actual[name, what]}"
+
+
+def _payload_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
+    apart = {
+        key[len(keys.PAYLOAD) : -1 - keys.U32.size].decode()
+        for key, _ in _family(txn, keys.PAYLOAD)
+    }
+    for message_id in apart - records.keys():
+        yield f"{message_id!r} has a payload but no record"
+    for message_id, record in records.items():
+        is_apart = bool(record.flags & Flag.PAYLOAD_APART)
+        if is_apart != (message_id in apart):
+            yield f"{message_id!r} has a payload apart: {message_id in apart}, its record says {is_apart}"
+        elif is_apart and not payloads.read(txn, message_id, record):
+            yield f"the payload of {message_id!r} is empty"

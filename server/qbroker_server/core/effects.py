@@ -1,0 +1,87 @@
+"""What a step did that others must know, and the sums it keeps until it ends.
+
+A command tells its `Effects`; after the commit the broker tells the world. Counters are summed here
+and written once a step, so a thousand messages cost one write of their queue's record.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qbroker_server.core import keys
+from qbroker_server.core.ports import ReadTxn, Txn
+from qbroker_server.core.records import QueueRecord, Record, decode_queue, encode_queue
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What applies where a message says nothing. Times in milliseconds."""
+
+    result_ttl_ms: int = 24 * 3600 * 1000
+    """How long a result is kept. Default: one day."""
+    memory_ms: int = 15 * 60 * 1000
+    """How long the id of a message without a result is remembered, so that publishing it again is a no-op. Default: 15 minutes."""
+    deaths_max: int = 5
+    """At how many worker deaths a late-acknowledged message is given up. Default: 5."""
+
+
+@dataclass(slots=True)
+class SessionOpened:
+    """A worker's session began, or resumed on a new stream."""
+
+    id: str
+    name: str
+    queues: Sequence[str]
+    tasks: frozenset[str]
+    prefetch_count: int
+    leased_count: int
+
+
+class Effects:
+    """What the commands of one step have done."""
+
+    __slots__ = (
+        "_queues",
+        "changed",
+        "closed",
+        "damaged",
+        "draining",
+        "freed",
+        "opened",
+        "policy",
+        "prefetch",
+        "ready",
+    )
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.changed: dict[str, Record] = {}
+        """Messages that started or ended, as they are now."""
+        self.ready: set[str] = set()
+        """Queues that got messages to deliver."""
+        self.freed: dict[str, int] = {}
+        """Leases that ended, by session."""
+        self.opened: list[SessionOpened] = []
+        self.closed: list[str] = []
+        self.draining: list[str] = []
+        self.prefetch: dict[str, int] = {}
+        self.damaged: list[str] = []
+        """What was found damaged and put aside, a sentence each."""
+        self._queues: dict[str, QueueRecord] = {}
+
+    def queue(self, txn: ReadTxn, name: str) -> QueueRecord:
+        """The queue's record with the sums of this step; change it in place, `flush` writes it."""
+        record = self._queues.get(name)
+        if record is None:
+            key = keys.QUEUE + name.encode()
+            raw = txn.get(key)
+            record = self._queues[name] = decode_queue(key, raw) if raw else QueueRecord()
+        return record
+
+    def free(self, session: str) -> None:
+        """A lease of the session ended."""
+        self.freed[session] = self.freed.get(session, 0) + 1
+
+    def flush(self, txn: Txn) -> None:
+        """Write the queues' records; the last thing a step does."""
+        for name, record in self._queues.items():
+            txn.put(keys.QUEUE + name.encode(), encode_queue(record))

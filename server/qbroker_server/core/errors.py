@@ -1,0 +1,41 @@
+"""What a client can be told.
+
+CoreError
+├── Invalid          the request breaks a rule of its form
+├── NotFound         there is no such thing
+├── ResourceFull     no room now; worth trying later
+├── SessionLost      the session is unknown or was taken over
+└── CorruptRecord    what was read from the store is not what was written
+"""
+
+
+class CoreError(Exception):
+    """Anything the core refuses; the text is a sentence for the client."""
+
+
+class Invalid(CoreError):
+    """The request breaks a rule of its form and will never be taken as it is."""
+
+
+class NotFound(CoreError):
+    """There is nothing of that name."""
+
+
+class ResourceFull(CoreError):
+    """There is no room now; the same request may succeed after `retry_after_ms`."""
+
+    def __init__(self, reason: str, *, retry_after_ms: int) -> None:
+        super().__init__(reason)
+        self.retry_after_ms = retry_after_ms
+
+
+class SessionLost(CoreError):
+    """The session is unknown to the broker, or another stream has taken it over."""
+
+
+class CorruptRecord(CoreError):
+    """A stored record fails its checksum or cannot be read by this version."""
+
+    def __init__(self, key: bytes, why: str) -> None:
+        super().__init__(f"record {key!r} is damaged: {why}")
+        self.key = key

@@ -1,0 +1,35 @@
+"""Where things stand in the ordered map: every key begins with the virtual host and a family.
+
+    b <id> 0 <chunk>                → a payload, when too large for the record (payloads.py)
+    l <session> 0 <id>              → attempt; who has what (lease.py)
+    n <queue>                       → record of a queue
+    q <queue> 0 <lane> <place>      → id; what may be delivered, in order (queue.py)
+    r <id>                          → record of a message, wherever it is (records.py)
+    t <time> <kind> <id>            → b""; what to look at when (timetable.py)
+    x <id>                          → a record that was found damaged (message.py)
+
+Numbers in keys are big-endian, so that bytes sort as they do. Names hold no NUL, so 0 ends them.
+The letters put `l`, `n` and `q` side by side: while little waits they share a page, and a commit that
+touches all three writes one.
+"""
+
+import struct
+
+VHOST = b"\x00\x00"
+"""The default virtual host, "/"."""
+
+MESSAGE = VHOST + b"r"
+PAYLOAD = VHOST + b"b"
+READY = VHOST + b"q"
+LEASE = VHOST + b"l"
+TIME = VHOST + b"t"
+QUEUE = VHOST + b"n"
+DAMAGED = VHOST + b"x"
+
+U32 = struct.Struct(">I")
+U64 = struct.Struct(">Q")
+
+
+def after(prefix: bytes) -> bytes:
+    """The least key greater than every key that begins with `prefix` (whose last byte is not 255)."""
+    return prefix[:-1] + bytes((prefix[-1] + 1,))

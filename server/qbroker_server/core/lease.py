@@ -1,0 +1,356 @@
+"""A lease: a message that one worker session has, and what becomes of it.
+
+    l <session> 0 <id>  → attempt (4 bytes)
+
+A lease ends by its settle, by being released unstarted, or with its session. What it means then for
+the message is one rule (`_lose`): a started message that was acknowledged by its start is never run
+again, any other goes back to the head of its queue.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from qbroker_server.core import keys, limits, message, publish, queue, results
+from qbroker_server.core.effects import Effects, SessionOpened
+from qbroker_server.core.errors import CoreError, Invalid
+from qbroker_server.core.ports import ReadTxn, Txn
+from qbroker_server.core.records import EndReason, Flag, Record, Stage
+
+
+class Outcome(IntEnum):
+    """What a worker says of a task. The numbers are on the wire."""
+
+    SUCCESS = 1
+    FAILURE = 2
+    WORKER_LOST = 3
+    IGNORED = 4
+    REJECTED = 5
+    REVOKED = 6
+
+
+_STATES = {
+    Outcome.SUCCESS: "SUCCESS",
+    Outcome.FAILURE: "FAILURE",
+    Outcome.WORKER_LOST: "FAILURE",
+    Outcome.IGNORED: "",
+    Outcome.REJECTED: "REJECTED",
+    Outcome.REVOKED: "REVOKED",
+}
+_REASONS = {
+    Outcome.WORKER_LOST: EndReason.WORKER_LOST,
+    Outcome.REJECTED: EndReason.REJECTED,
+    Outcome.REVOKED: EndReason.REVOKED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseId:
+    """Which delivery of which message: the attempt tells a late answer from the newest."""
+
+    id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """The worker's answer for a task: all of it is applied, or it is refused whole."""
+
+    id: str
+    attempt: int
+    outcome: int
+    result: bytes
+    requeue: bool = False
+    follow_ups: tuple[publish.NewMessage, ...] = ()
+
+
+def _key(session: str, message_id: str) -> bytes:
+    return keys.LEASE + session.encode() + b"\x00" + message_id.encode()
+
+
+def grant(txn: Txn, message_id: str, record: Record, session: str, now_ms: int) -> None:
+    """Lease a message that has just left its queue to a session."""
+    record.stage = Stage.LEASED
+    record.session = session
+    record.attempt += 1
+    record.changed_ms = now_ms
+    record.lane = b""
+    message.save(txn, message_id, record)
+    txn.put(_key(session, message_id), keys.U32.pack(record.attempt))
+
+
+def held(txn: ReadTxn, session: str, after_id: str = "") -> list[LeaseId]:
+    """Up to a step's worth of the session's leases, in order of id, from behind `after_id`."""
+    prefix = keys.LEASE + session.encode() + b"\x00"
+    start = prefix + (after_id.encode() + b"\x00" if after_id else b"")
+    return [
+        LeaseId(key[len(prefix) :].decode(), keys.U32.unpack(raw)[0])
+        for key, raw in txn.scan(start, keys.after(prefix), limits.STEP_ITEMS_MAX)
+    ]
+
+
+def sessions(txn: ReadTxn) -> list[str]:
+    """The sessions that hold leases, read with one look each."""
+    found: list[str] = []
+    start, stop = keys.LEASE, keys.after(keys.LEASE)
+    while rows := txn.scan(start, stop, 1):
+        session, _, _ = rows[0][0][len(keys.LEASE) :].partition(b"\x00")
+        found.append(session.decode())
+        start = keys.LEASE + session + b"\x01"
+    return found
+
+
+def _find(txn: Txn, session: str, lease: LeaseId | Settle, effects: Effects) -> Record | None:
+    """The record of what is leased, or None when the lease is not the session's newest any more."""
+    record = message.find(txn, lease.id, effects)
+    if (
+        record is None
+        or record.attempt != lease.attempt
+        or record.session != session
+        or record.stage not in (Stage.LEASED, Stage.STARTED)
+    ):
+        return None
+    return record
+
+
+def _drop(txn: Txn, message_id: str, record: Record, effects: Effects) -> None:
+    txn.delete(_key(record.session, message_id))
+    effects.queue(txn, record.queue).leased_count -= 1
+    effects.free(record.session)
+
+
+def _lose(
+    txn: Txn,
+    message_id: str,
+    record: Record,
+    now_ms: int,
+    effects: Effects,
+    *,
+    detail: str,
+    result: bytes = b"",
+) -> None:
+    """The lease ended and nobody answered for the task: run it again, or end it, by its policy."""
+    was_started = record.stage == Stage.STARTED
+    _drop(txn, message_id, record, effects)
+    if not was_started:
+        queue.enqueue(txn, message_id, record, effects)
+        return
+    if not record.flags & Flag.ACK_LATE:
+        reason = EndReason.WORKER_LOST
+    else:
+        record.deaths += 1
+        record.flags |= Flag.REDELIVERED
+        deaths_max = record.deaths_max or effects.policy.deaths_max
+        if record.deaths < deaths_max:
+            queue.enqueue(txn, message_id, record, effects)
+            return
+        reason = EndReason.MAX_DELIVERIES
+        detail = (
+            f"{detail} It has now killed {record.deaths} workers (max_deliveries {deaths_max})."
+        )
+    results.end(
+        txn,
+        message_id,
+        record,
+        now_ms,
+        effects,
+        reason=reason,
+        state="FAILURE",
+        result=result,
+        detail=detail,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """A worker's session begins, or comes back on a new stream with what it still holds.
+
+    Leases it does not name were lost on the way and return to their queues. Answers those it names
+    that are not its own any more.
+    """
+
+    session: str
+    name: str
+    queues: tuple[str, ...]
+    tasks: frozenset[str]
+    prefetch_count: int
+    held: tuple[LeaseId, ...]
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        return 1 + len(self.held), 0
+
+    def apply(self, txn: Txn, now_ms: int, effects: Effects) -> list[LeaseId]:
+        if not 0 < len(self.session.encode()) <= limits.SESSION_BYTES_MAX or "\x00" in self.session:
+            raise Invalid(
+                f"session id {self.session[:80]!r} must have 1 to {limits.SESSION_BYTES_MAX} bytes and no NUL"
+            )
+        for name in self.queues:
+            if not 0 < len(name.encode()) <= limits.NAME_BYTES_MAX or "\x00" in name:
+                raise Invalid(
+                    f"queue name {name[:60]!r} must have 1 to {limits.NAME_BYTES_MAX} bytes and no NUL"
+                )
+        _check_prefetch(self.prefetch_count)
+        named = {lease.id: lease for lease in self.held}
+        kept: set[str] = set()
+        after_id = ""
+        while leases := held(txn, self.session, after_id):
+            for lease in leases:
+                if named.get(lease.id) == lease:
+                    kept.add(lease.id)
+                elif record := _find(txn, self.session, lease, effects):
+                    _lose(
+                        txn,
+                        lease.id,
+                        record,
+                        now_ms,
+                        effects,
+                        detail="The worker came back without it.",
+                    )
+            after_id = leases[-1].id
+        for name in self.queues:
+            effects.queue(txn, name)
+        effects.opened.append(
+            SessionOpened(
+                self.session, self.name, self.queues, self.tasks, self.prefetch_count, len(kept)
+            )
+        )
+        # Its leases were counted afresh just now.
+        effects.freed.pop(self.session, None)
+        return [lease for lease in self.held if lease.id not in kept]
+
+
+def _check_prefetch(prefetch_count: int) -> None:
+    if not 0 <= prefetch_count <= limits.PREFETCH_COUNT_MAX:
+        raise Invalid(f"prefetch_count {prefetch_count!r} is not 0 to {limits.PREFETCH_COUNT_MAX}")
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What became of a report: all of it is stored, but for these."""
+
+    lost: tuple[LeaseId, ...]
+    """Settles of leases that the session has no more."""
+    refusals: tuple[tuple[LeaseId, CoreError], ...]
+    """Follow-ups that break a rule; their settle was applied as a failure to publish would be: not at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a worker session has to say, in one transaction: started, settled, given back, wanted."""
+
+    session: str
+    starts: Sequence[LeaseId] = ()
+    settles: Sequence[Settle] = ()
+    releases: Sequence[LeaseId] = ()
+    prefetch_count: int | None = None
+    is_draining: bool = False
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        items = len(self.starts) + len(self.settles) + len(self.releases)
+        return 1 + items, sum([len(settle.result) for settle in self.settles])
+
+    def apply(self, txn: Txn, now_ms: int, effects: Effects) -> Reported:
+        session = self.session
+        if self.prefetch_count is not None:
+            _check_prefetch(self.prefetch_count)
+        lost: list[LeaseId] = []
+        refusals: list[tuple[LeaseId, CoreError]] = []
+        for start in self.starts:
+            record = _find(txn, session, start, effects)
+            if record is not None and record.stage == Stage.LEASED:
+                record.stage = Stage.STARTED
+                record.changed_ms = now_ms
+                message.save(txn, start.id, record)
+                effects.changed[start.id] = record
+        for settle in self.settles:
+            record = _find(txn, session, settle, effects)
+            if record is None:
+                lost.append(LeaseId(settle.id, settle.attempt))
+                continue
+            try:
+                for new in settle.follow_ups:
+                    publish.check(new)
+            except Invalid as error:
+                refusals.append((LeaseId(settle.id, settle.attempt), error))
+                continue
+            _settle(txn, settle, record, now_ms, effects)
+        for release in self.releases:
+            record = _find(txn, session, release, effects)
+            if record is not None:
+                _lose(
+                    txn,
+                    release.id,
+                    record,
+                    now_ms,
+                    effects,
+                    detail="The worker gave it back after it had started.",
+                )
+        if self.prefetch_count is not None:
+            effects.prefetch[session] = self.prefetch_count
+        if self.is_draining:
+            effects.draining.append(session)
+        return Reported(tuple(lost), tuple(refusals))
+
+
+def _settle(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: Effects) -> None:
+    message_id = settle.id
+    if settle.outcome == Outcome.WORKER_LOST:
+        # The process that had it is dead, so it had been started, whether or not the report of that arrived.
+        record.stage = Stage.STARTED
+        _lose(
+            txn,
+            message_id,
+            record,
+            now_ms,
+            effects,
+            detail="The worker process that ran it died.",
+            result=settle.result,
+        )
+        return
+    _drop(txn, message_id, record, effects)
+    if settle.requeue:
+        record.flags |= Flag.REDELIVERED
+        queue.enqueue(txn, message_id, record, effects)
+    else:
+        outcome = Outcome(settle.outcome)
+        results.end(
+            txn,
+            message_id,
+            record,
+            now_ms,
+            effects,
+            reason=_REASONS.get(outcome, EndReason.SETTLED),
+            state=_STATES[outcome],
+            result=settle.result,
+        )
+    for new in settle.follow_ups:
+        if message.peek(txn, new.id) is None:
+            publish.store(txn, new, now_ms, effects)
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnLeases:
+    """A session is over: end its leases, up to a step's worth; answers whether there may be more."""
+
+    session: str
+    detail: str
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        return limits.STEP_ITEMS_MAX, 0
+
+    def apply(self, txn: Txn, now_ms: int, effects: Effects) -> bool:
+        leases = held(txn, self.session)
+        for lease in leases:
+            record = _find(txn, self.session, lease, effects)
+            if record is None:
+                # Its message was damaged and put aside.
+                txn.delete(_key(self.session, lease.id))
+                continue
+            _lose(txn, lease.id, record, now_ms, effects, detail=self.detail)
+        if len(leases) == limits.STEP_ITEMS_MAX:
+            return True
+        effects.closed.append(self.session)
+        return False

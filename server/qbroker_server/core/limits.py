@@ -1,0 +1,37 @@
+"""The greatest of everything, in one place. Sizes are bytes, names are measured in UTF-8."""
+
+KIB = 1024
+MIB = 1024 * KIB
+
+NAME_BYTES_MAX = 255
+"""Of a queue's, a task's or a message id. The store's keys (511 bytes) must hold two of them and a place."""
+
+SESSION_BYTES_MAX = 64
+"""Of a worker session's id."""
+
+PRIORITY_MAX = 9
+"""Priorities are 0 to 9, higher first."""
+
+PREFETCH_COUNT_MAX = 100_000
+"""Of deliveries out at once to one worker."""
+
+INLINE_BYTES_MAX = KIB
+"""A payload up to here lives inside its record; the store keeps such a record in a leaf page."""
+
+ROW_BYTES_MAX = 16 * KIB
+"""A payload up to here is one row. Larger ones are cut, because one row needs that many *neighbouring* free pages."""
+
+CHUNK_BYTES = 4080
+"""What fits one overflow page (4,096 bytes less its header), so that a cut payload never needs neighbours."""
+
+STEP_ITEMS_MAX = 4_000
+"""Messages, settles and the like that one commit takes, so that nobody waits long for a turn."""
+
+STEP_BYTES_MAX = 16 * MIB
+"""Payload that one commit takes. The store keeps room for several times this ahead of each commit."""
+
+DELIVERIES_PER_STEP_MAX = 2_000
+"""Deliveries that one commit leases, for the same reason."""
+
+UNSENT_BYTES_MAX = 8 * MIB
+"""Deliveries waiting in memory for one worker's stream; past this it is given no more until it reads."""

@@ -1,0 +1,43 @@
+"""A message's record, by id: the one answer to where it is.
+
+r <id>  → Record (records.py)
+x <id>  → a record that was found damaged, byte for byte
+"""
+
+from qbroker_server.core import keys
+from qbroker_server.core.effects import Effects
+from qbroker_server.core.errors import CorruptRecord
+from qbroker_server.core.ports import ReadTxn, Txn
+from qbroker_server.core.records import Record, decode, encode
+
+
+def key_of(message_id: str) -> bytes:
+    """Where the message's record is."""
+    return keys.MESSAGE + message_id.encode()
+
+
+def peek(txn: ReadTxn, message_id: str) -> Record | None:
+    """The message's record, or None; CorruptRecord when it is damaged."""
+    key = key_of(message_id)
+    raw = txn.get(key)
+    return None if raw is None else decode(key, raw)
+
+
+def find(txn: Txn, message_id: str, effects: Effects) -> Record | None:
+    """The message's record, or None. A damaged one is put aside: it costs one task, not the queue."""
+    key = key_of(message_id)
+    raw = txn.get(key)
+    if raw is None:
+        return None
+    try:
+        return decode(key, raw)
+    except CorruptRecord as error:
+        txn.put(keys.DAMAGED + message_id.encode(), raw)
+        txn.delete(key)
+        effects.damaged.append(str(error))
+        return None
+
+
+def save(txn: Txn, message_id: str, record: Record) -> None:
+    """Store the record as it is now."""
+    txn.put(keys.MESSAGE + message_id.encode(), encode(record))

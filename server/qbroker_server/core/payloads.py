@@ -1,0 +1,50 @@
+"""Payloads too large for their record, in rows of their own.
+
+Up to `ROW_BYTES_MAX` one row; larger ones are cut into pieces that fill one page each, so that the
+store never has to find many neighbouring free pages.
+"""
+
+from qbroker_server.core import keys, limits
+from qbroker_server.core.ports import ReadTxn, Txn
+from qbroker_server.core.records import Flag, Record
+
+
+def _prefix(message_id: str) -> bytes:
+    return keys.PAYLOAD + message_id.encode() + b"\x00"
+
+
+def attach(txn: Txn, message_id: str, record: Record, payload: bytes) -> None:
+    """Give the record its payload; what was apart before is gone or overwritten."""
+    detach(txn, message_id, record)
+    if len(payload) <= limits.INLINE_BYTES_MAX:
+        record.payload = payload
+        return
+    record.flags |= Flag.PAYLOAD_APART
+    prefix = _prefix(message_id)
+    step = len(payload) if len(payload) <= limits.ROW_BYTES_MAX else limits.CHUNK_BYTES
+    for index, at in enumerate(range(0, len(payload), step)):
+        txn.put(prefix + keys.U32.pack(index), payload[at : at + step])
+
+
+def read(txn: ReadTxn, message_id: str, record: Record) -> bytes:
+    """The record's payload, wherever it is."""
+    if not record.flags & Flag.PAYLOAD_APART:
+        return record.payload
+    prefix = _prefix(message_id)
+    first = txn.get(prefix + keys.U32.pack(0)) or b""
+    if len(first) != limits.CHUNK_BYTES:
+        return first
+    rows = txn.scan(prefix, keys.after(prefix), limits.STEP_BYTES_MAX // limits.CHUNK_BYTES)
+    return b"".join(row for _, row in rows)
+
+
+def detach(txn: Txn, message_id: str, record: Record) -> None:
+    """Remove the record's payload."""
+    record.payload = b""
+    if record.flags & Flag.PAYLOAD_APART:
+        record.flags &= ~Flag.PAYLOAD_APART
+        prefix = _prefix(message_id)
+        for key, _ in txn.scan(
+            prefix, keys.after(prefix), limits.STEP_BYTES_MAX // limits.CHUNK_BYTES
+        ):
+            txn.delete(key)

@@ -1,0 +1,82 @@
+"""How a message ends, and how long what is left of it is kept.
+
+The record that said where the message was says from now on how it ended; its payload becomes the
+result. When nothing is to be kept a bare record stays for a while all the same, so that a
+publisher who never saw the confirm and sends the message again does not have it run twice.
+"""
+
+from dataclasses import dataclass
+
+from qbroker_server.core import message, payloads, timetable
+from qbroker_server.core.effects import Effects, Policy
+from qbroker_server.core.ports import Txn
+from qbroker_server.core.records import EndReason, Flag, Record, Stage
+
+
+def forget_ms(record: Record, policy: Policy) -> int | None:
+    """When what is kept of an ended message is forgotten; None: never."""
+    if record.flags & Flag.NOTHING_KEPT:
+        return record.changed_ms + policy.memory_ms
+    if record.result_ttl_ms < 0:
+        return None
+    return record.changed_ms + (record.result_ttl_ms or policy.result_ttl_ms)
+
+
+def end(
+    txn: Txn,
+    message_id: str,
+    record: Record,
+    now_ms: int,
+    effects: Effects,
+    *,
+    reason: EndReason,
+    state: str,
+    result: bytes = b"",
+    detail: str = "",
+) -> None:
+    """Make `record`, which stands in no queue and is leased to nobody now, the record of an ended message."""
+    is_kept = state not in ("", "SUCCESS") if record.flags & Flag.IGNORE_RESULT else state != ""
+    if record.flags & Flag.IGNORE_RESULT and not record.flags & Flag.STORE_ERRORS:
+        is_kept = False
+    if is_kept:
+        payloads.attach(txn, message_id, record, result)
+    else:
+        payloads.detach(txn, message_id, record)
+        record.flags |= Flag.NOTHING_KEPT
+    record.stage = Stage.DONE
+    record.end_reason = reason
+    record.state = state
+    record.detail = detail[: 2**16 - 1] if is_kept else ""
+    record.changed_ms = now_ms
+    record.lane = b""
+    message.save(txn, message_id, record)
+    forget_at = forget_ms(record, effects.policy)
+    if forget_at is not None:
+        timetable.remind(txn, forget_at, timetable.FORGET, message_id)
+    effects.changed[message_id] = record
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Keep nothing of these ended messages; answers how many there were. Others are left alone."""
+
+    ids: tuple[str, ...]
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        return len(self.ids), 0
+
+    def apply(self, txn: Txn, now_ms: int, effects: Effects) -> int:
+        forgotten_count = 0
+        for message_id in self.ids:
+            record = message.find(txn, message_id, effects)
+            if record is None or record.stage != Stage.DONE or record.flags & Flag.NOTHING_KEPT:
+                continue
+            payloads.detach(txn, message_id, record)
+            record.flags |= Flag.NOTHING_KEPT
+            record.state = record.detail = ""
+            record.changed_ms = now_ms
+            message.save(txn, message_id, record)
+            timetable.remind(txn, now_ms + effects.policy.memory_ms, timetable.FORGET, message_id)
+            forgotten_count += 1
+        return forgotten_count

@@ -1,0 +1,196 @@
+"""Builds the parts and joins them; starts, drains, stops."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from importlib.metadata import version
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from qbroker_proto.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    producer_pb2,
+    producer_pb2_grpc,
+    results_pb2,
+    results_pb2_grpc,
+    worker_pb2,
+    worker_pb2_grpc,
+)
+from qbroker_server.broker import Broker, Recovered
+from qbroker_server.clock import SystemClock
+from qbroker_server.config import Config
+from qbroker_server.core.effects import Policy
+from qbroker_server.core.ports import Engine
+from qbroker_server.engines.lmdb import LmdbEngine
+from qbroker_server.engines.memory import MemoryEngine
+from qbroker_server.lock import owned
+from qbroker_server.pump import Pump
+from qbroker_server.rpc.admin import Admin
+from qbroker_server.rpc.publish import Producer
+from qbroker_server.rpc.results import Results
+from qbroker_server.rpc.streams import Streams
+from qbroker_server.rpc.work import Worker
+from qbroker_server.sweeper import Sweeper
+
+logger = logging.getLogger(__name__)
+
+_RECEIVE_BYTES_MAX = 16 * 1024 * 1024
+"""Of one gRPC message, a batch. One message in it is bounded by the setting max_message_bytes."""
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", _RECEIVE_BYTES_MAX),
+    ("grpc.max_send_message_length", _RECEIVE_BYTES_MAX),
+    # Two brokers on one port would each get some of the connections.
+    ("grpc.so_reuseport", 0),
+    # A peer that vanished without a word is found within 15 seconds.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+
+_SERVICES = (
+    admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name,
+    producer_pb2.DESCRIPTOR.services_by_name["Producer"].full_name,
+    results_pb2.DESCRIPTOR.services_by_name["Results"].full_name,
+    worker_pb2.DESCRIPTOR.services_by_name["Worker"].full_name,
+)
+
+
+class ListenError(Exception):
+    """The address cannot be listened on; the text is a sentence that says why."""
+
+
+class StoreFailed(Exception):
+    """The store failed to commit: what was not confirmed may or may not be on disk."""
+
+
+async def run(config: Config, announce: Callable[[str], None]) -> None:
+    """Serve until TERM or INT, then stop in order.
+
+    DataDirError, ListenError: it cannot start. StoreFailed: it had to stop at once.
+    """
+    with ExitStack() as stack:
+        engine: Engine
+        if config.engine == "memory":
+            engine = MemoryEngine()
+        else:
+            stack.enter_context(owned(config.data_dir))
+            engine = LmdbEngine(config.data_dir)
+        stack.callback(engine.close)
+        clock = SystemClock()
+        policy = Policy(
+            result_ttl_ms=config.result_ttl_ms,
+            memory_ms=config.memory_ms,
+            deaths_max=config.max_deliveries,
+        )
+        broker = Broker(engine, clock, policy)
+        recovered = broker.recover()
+        daemon = Daemon(config, broker, clock)
+        port = await daemon.start(recovered)
+        announce(_announcement(config, port, recovered))
+        await daemon.wait()
+        await daemon.stop()
+
+
+class Daemon:
+    """The parts of a running broker around its core."""
+
+    def __init__(self, config: Config, broker: Broker, clock: SystemClock) -> None:
+        self._config = config
+        self._stop = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._server = grpc.aio.server(options=_OPTIONS)
+        self._streams = Streams()
+        self._health = health.aio.HealthServicer()
+        self._pump = Pump(broker, self._fail)
+        self._sweeper = Sweeper(broker, self._pump, clock)
+        release = version("qbroker")
+        self._worker = Worker(
+            broker,
+            self._pump,
+            self._streams,
+            version=release,
+            grace_ms=config.grace_ms,
+            message_bytes_max=config.max_message_bytes,
+        )
+        producer = Producer(self._pump, self._streams, message_bytes_max=config.max_message_bytes)
+        results = Results(broker, self._pump, self._streams)
+        admin = Admin(broker, self._pump, self._worker, version=release, started_ms=clock.now_ms())
+        worker_pb2_grpc.add_WorkerServicer_to_server(self._worker, self._server)
+        producer_pb2_grpc.add_ProducerServicer_to_server(producer, self._server)
+        results_pb2_grpc.add_ResultsServicer_to_server(results, self._server)
+        admin_pb2_grpc.add_AdminServicer_to_server(admin, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(
+            (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+        )
+
+    async def start(self, recovered: Recovered) -> int:
+        """Listen; answers the port. ListenError when that cannot be."""
+        listen = self._config.listen
+        try:
+            port = self._server.add_insecure_port(listen)
+        except RuntimeError as error:
+            self._pump.stop()
+            raise ListenError(
+                f"Cannot listen on {listen}: the port is taken or the address is not this machine's; "
+                "choose another with --listen HOST:PORT."
+            ) from error
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        await self._server.start()
+        for service in ("", *_SERVICES):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        # They were connected when the last broker ended, so they have as long as if the stream broke now.
+        for session in recovered.sessions:
+            self._worker.await_return(session)
+        # Workers may find what was waiting before anybody publishes.
+        self._pump.nudge()
+        return port
+
+    async def wait(self) -> None:
+        """Until somebody asks the broker to stop, or it must."""
+        await self._stop.wait()
+
+    async def stop(self) -> None:
+        """Take nothing new, finish what was taken, say goodbye; StoreFailed when that is the cause."""
+        await self._health.enter_graceful_shutdown()
+        if self._failure is not None:
+            # Nobody may be answered any more: the streams break, and clients send again.
+            await self._server.stop(grace=None)
+            raise StoreFailed(
+                f"The store failed, so the broker stops: {self._failure}. Nothing that was confirmed is lost."
+            ) from self._failure
+        self._worker.stop()
+        self._sweeper.stop()
+        drain_s = self._config.drain_ms / 1000
+        closing = self._server.stop(grace=drain_s)
+        await self._streams.close_all("the broker is shutting down", drain_s)
+        await self._pump.drain()
+        await closing
+        self._pump.stop()
+
+    def _fail(self, error: BaseException) -> None:
+        logger.critical("The store failed: %r", error)
+        self._failure = error
+        self._stop.set()
+
+
+def _announcement(config: Config, port: int, recovered: Recovered) -> str:
+    host = config.listen.rpartition(":")[0]
+    where = (
+        "in memory, nothing is kept" if config.engine == "memory" else f"data in {config.data_dir}"
+    )
+    return (
+        f"qbroker {version('qbroker')} listens on {host}:{port}, {where}; recovered "
+        f"{recovered.queue_count} queues: {recovered.ready_count} messages ready, "
+        f"{recovered.scheduled_count} scheduled, {recovered.leased_count} with workers"
+    )

@@ -1,0 +1,97 @@
+"""One LMDB environment: the store on disk.
+
+LMDB commits with two flushes (pages, then the meta page) and needs no recovery; a reader sees the
+last commit and never waits. Its defaults are kept: durability is the point. One process owns the
+directory (see lock.py); this module is alone in importing lmdb.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import lmdb
+
+from qbroker_server.core.limits import MIB
+
+MAP_BYTES_MIN = 1024 * MIB
+"""The map's first size. It costs address space, not memory or disk."""
+
+_GROWTH = 8
+"""How much a change may cost in the store, at the very most, per byte of it: keys, indexes, copied pages."""
+
+_RESERVE_BYTES = 64 * MIB
+"""Room that is always left, so that deleting, which needs fresh pages as well, works whatever happened."""
+
+
+class LmdbEngine:
+    """Keeps everything in `directory`; what was committed survives power loss, if the disk honours a flush."""
+
+    name = "lmdb"
+
+    def __init__(self, directory: Path, *, map_bytes: int = MAP_BYTES_MIN) -> None:
+        self._env = lmdb.open(
+            str(directory),
+            map_size=max(map_bytes, _map_bytes(directory)),
+            max_readers=64,
+            max_spare_txns=2,
+            meminit=False,
+        )
+        # A process that was killed while it read holds its pages until somebody looks.
+        self._env.reader_check()
+        self._page_bytes = int(self._env.stat()["psize"])
+        self._map_bytes = int(self._env.info()["map_size"])
+
+    def begin(self, *, bytes_max: int) -> "LmdbTxn":
+        used = (int(self._env.info()["last_pgno"]) + 1) * self._page_bytes
+        if self._map_bytes - used < bytes_max * _GROWTH + _RESERVE_BYTES:
+            # Nobody reads at this moment: readers live on the thread that waits for this one.
+            self._map_bytes = 2 * self._map_bytes + bytes_max * _GROWTH
+            self._env.set_mapsize(self._map_bytes)
+        return LmdbTxn(self._env.begin(write=True))
+
+    @contextmanager
+    def read(self) -> Iterator["LmdbTxn"]:
+        with self._env.begin() as txn:
+            yield LmdbTxn(txn)
+
+    def stored_bytes(self) -> int:
+        stat = self._env.stat()
+        pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        return int(pages) * self._page_bytes
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def _map_bytes(directory: Path) -> int:
+    """A map that holds what is there, and as much again."""
+    data = directory / "data.mdb"
+    return 2 * data.stat().st_size if data.exists() else 0
+
+
+class LmdbTxn:
+    """LMDB's own calls under the names the core uses, with nothing in between."""
+
+    __slots__ = ("_txn", "abort", "commit", "delete", "get", "put")
+
+    def __init__(self, txn: lmdb.Transaction) -> None:
+        self._txn = txn
+        self.get: Callable[[bytes], bytes | None] = cast("Callable[[bytes], bytes | None]", txn.get)
+        self.put: Callable[[bytes, bytes], bool] = txn.put
+        self.delete: Callable[[bytes], bool] = txn.delete
+        self.commit: Callable[[], None] = txn.commit
+        self.abort: Callable[[], None] = txn.abort
+
+    def scan(self, start: bytes, stop: bytes, limit: int, /) -> Sequence[tuple[bytes, bytes]]:
+        rows: list[tuple[bytes, bytes]] = []
+        with self._txn.cursor() as cursor:
+            if limit > 0 and cursor.set_range(start):
+                # Its stubs allow for buffers, which this environment does not ask for.
+                for row in cast("Iterator[tuple[bytes, bytes]]", cursor.iternext()):
+                    if row[0] >= stop:
+                        break
+                    rows.append(row)
+                    if len(rows) == limit:
+                        break
+        return rows

@@ -1,0 +1,120 @@
+"""Carries steps between the streams' event loop and the thread that owns the store.
+
+Both are Python, so they share one interpreter lock; letting both run at once makes them fight for it, at
+a cost of hundreds of microseconds a message. So they take turns: the loop waits while the
+store's thread decides, and runs while it commits, which needs no lock. What arrives during a commit is the
+next step.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from qbroker_server.broker import Broker, Step
+from qbroker_server.core.errors import CoreError
+from qbroker_server.core.ports import Command
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+
+class Pump:
+    """Runs a broker's steps: decided and committed on a thread of their own, answered on the loop."""
+
+    def __init__(self, broker: Broker, on_fatal: Callable[[BaseException], None]) -> None:
+        self._broker = broker
+        self._on_fatal = on_fatal
+        self._loop = asyncio.get_running_loop()
+        self._is_stepping = False
+        self._is_scheduled = False
+        self._is_failed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        # Two bare locks as hand-over signals: released by one thread, acquired by the other.
+        self._go = threading.Lock()
+        self._decided = threading.Lock()
+        self._go.acquire()
+        self._decided.acquire()
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._work, name="qbroker-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, command: Command[R], reply: Callable[[R | CoreError], None]) -> None:
+        """Have `command` applied by the next step; `reply` is called on the loop after its commit."""
+        self._broker.submit(command, reply)
+        self.nudge()
+
+    async def ask(self, command: Command[R]) -> R:
+        """The answer to `command`, after its commit; its refusal is raised."""
+        future: asyncio.Future[R] = self._loop.create_future()
+
+        def reply(value: R | CoreError) -> None:
+            if future.done():
+                return
+            if isinstance(value, CoreError):
+                future.set_exception(value)
+            else:
+                future.set_result(value)
+
+        self.submit(command, reply)
+        return await future
+
+    def nudge(self) -> None:
+        """Take a step soon, if none is under way."""
+        if self._is_stepping or self._is_scheduled or self._is_failed:
+            return
+        self._is_scheduled = True
+        self._idle.clear()
+        # Not at once: what else this turn of the loop brings in shares the commit.
+        self._loop.call_soon(self._begin)
+
+    async def drain(self) -> None:
+        """Wait until everything submitted has been answered."""
+        await self._idle.wait()
+
+    def stop(self) -> None:
+        """End the thread; the pump must be drained."""
+        self._is_stopping = True
+        self._go.release()
+        self._thread.join()
+
+    def _begin(self) -> None:
+        self._is_scheduled = False
+        self._is_stepping = True
+        self._go.release()
+        self._decided.acquire()
+
+    def _work(self) -> None:
+        while True:
+            self._go.acquire()
+            if self._is_stopping:
+                return
+            step: Step | None = None
+            error: BaseException | None = None
+            try:
+                step = self._broker.decide()
+            except BaseException as caught:  # noqa: BLE001 — handed to the loop, which ends the process
+                error = caught
+            self._decided.release()
+            if step is not None:
+                try:
+                    step.txn.commit()
+                except BaseException as caught:  # noqa: BLE001 — the same
+                    error = caught
+            self._loop.call_soon_threadsafe(self._end, step, error)
+
+    def _end(self, step: Step | None, error: BaseException | None) -> None:
+        self._is_stepping = False
+        if step is None or error is not None:
+            # A commit that failed may or may not be on disk: nobody is answered, nothing is tried again.
+            self._is_failed = True
+            self._on_fatal(error or RuntimeError("the step was lost"))
+            return
+        self._broker.reply(step)
+        if self._broker.has_work or step.has_more:
+            self.nudge()
+        else:
+            self._idle.set()

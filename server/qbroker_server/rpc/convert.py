@@ -1,0 +1,119 @@
+"""Messages of the wire as values of the core, and back."""
+
+from google.protobuf.message import DecodeError
+
+from qbroker_proto.v1 import message_pb2, results_pb2, worker_pb2
+from qbroker_server.core import payloads
+from qbroker_server.core.dispatch import Delivery
+from qbroker_server.core.errors import Invalid
+from qbroker_server.core.lease import LeaseId, Outcome, Settle
+from qbroker_server.core.ports import ReadTxn
+from qbroker_server.core.publish import NewMessage
+from qbroker_server.core.records import EndReason, Flag, Record, Stage
+
+_parse = message_pb2.Message.FromString
+_LATE = message_pb2.ACK_POLICY_LATE
+
+
+def new_message(raw: bytes, body_bytes_max: int) -> NewMessage:
+    """A published message; Invalid when it cannot be read or is too large."""
+    if len(raw) > body_bytes_max:
+        raise Invalid(
+            f"the message has {len(raw)} bytes; the broker's max_message_bytes is {body_bytes_max}. "
+            "Pass a reference to large data instead, or raise the setting"
+        )
+    try:
+        wire = _parse(raw)
+    except DecodeError as error:
+        raise Invalid(f"the bytes are not a qbroker.v1.Message: {error}") from error
+    flags = 0
+    if wire.ack_policy == _LATE:
+        flags = Flag.ACK_LATE
+    if wire.ignore_result:
+        flags |= Flag.IGNORE_RESULT
+    if wire.store_errors_even_if_ignored:
+        flags |= Flag.STORE_ERRORS
+    if wire.track_started:
+        flags |= Flag.TRACK_STARTED
+    return NewMessage(
+        wire.id,
+        wire.task,
+        wire.queue,
+        wire.priority,
+        wire.eta_ms,
+        wire.expires_ms,
+        wire.result_ttl_ms,
+        wire.max_deliveries,
+        flags,
+        raw,
+    )
+
+
+def settle(wire: worker_pb2.Settle, body_bytes_max: int) -> Settle:
+    """A worker's answer; Invalid when its outcome is unknown or a follow-up cannot be read."""
+    if not Outcome.SUCCESS <= wire.outcome <= Outcome.REVOKED:
+        raise Invalid(f"outcome {wire.outcome!r} of message {wire.id!r} is unknown to this broker")
+    follow_ups = tuple([new_message(raw, body_bytes_max) for raw in wire.follow_ups])
+    return Settle(wire.id, wire.attempt, wire.outcome, wire.result, wire.requeue, follow_ups)
+
+
+def lease_id(wire: worker_pb2.Lease | worker_pb2.Start) -> LeaseId:
+    """Which delivery of which message."""
+    return LeaseId(wire.id, wire.attempt)
+
+
+def add_delivery(reply: worker_pb2.WorkReply, delivery: Delivery) -> None:
+    """Put the delivery into a reply to the worker that has it on lease."""
+    record = delivery.record
+    reply.deliveries.add(
+        id=delivery.id,
+        attempt=record.attempt,
+        redelivered=bool(record.flags & Flag.REDELIVERED),
+        task=record.task,
+        queue=record.queue,
+        ack_policy=_LATE if record.flags & Flag.ACK_LATE else message_pb2.ACK_POLICY_EARLY,
+        message=delivery.payload,
+    )
+
+
+_STAGES = {
+    Stage.SCHEDULED: results_pb2.STAGE_SCHEDULED,
+    Stage.QUEUED: results_pb2.STAGE_QUEUED,
+    Stage.LEASED: results_pb2.STAGE_LEASED,
+    Stage.STARTED: results_pb2.STAGE_STARTED,
+    Stage.DONE: results_pb2.STAGE_DONE,
+}
+
+
+_REASONS = {
+    EndReason.NONE: results_pb2.END_REASON_UNSPECIFIED,
+    EndReason.SETTLED: results_pb2.END_REASON_SETTLED,
+    EndReason.WORKER_LOST: results_pb2.END_REASON_WORKER_LOST,
+    EndReason.EXPIRED: results_pb2.END_REASON_EXPIRED,
+    EndReason.REVOKED: results_pb2.END_REASON_REVOKED,
+    EndReason.MAX_DELIVERIES: results_pb2.END_REASON_MAX_DELIVERIES,
+    EndReason.REJECTED: results_pb2.END_REASON_REJECTED,
+}
+
+
+def task_state(txn: ReadTxn, message_id: str, record: Record | None) -> results_pb2.TaskState:
+    """Where a task is, in Celery's words and in the broker's."""
+    if record is None:
+        return results_pb2.TaskState(id=message_id, state="PENDING")
+    state = results_pb2.TaskState(
+        id=message_id,
+        stage=_STAGES[Stage(record.stage)],
+        state=record.state or "PENDING",
+        attempt=record.attempt,
+    )
+    if record.stage == Stage.DONE:
+        state.is_final = True
+        state.end_reason = _REASONS[EndReason(record.end_reason)]
+        state.detail = record.detail
+        if record.flags & Flag.NOTHING_KEPT:
+            state.state = "PENDING"
+        else:
+            state.result = payloads.read(txn, message_id, record)
+    elif record.stage == Stage.STARTED and record.flags & Flag.TRACK_STARTED:
+        state.state = "STARTED"
+    return state

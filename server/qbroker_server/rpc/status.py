@@ -1,0 +1,38 @@
+"""Which gRPC status, and which code of a refused message, each core error becomes."""
+
+from typing import Final
+
+import grpc
+
+from qbroker_proto.v1 import producer_pb2
+from qbroker_server.broker import InternalError
+from qbroker_server.core import errors
+
+STATUS: Final[dict[type[errors.CoreError], grpc.StatusCode]] = {
+    errors.Invalid: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.ResourceFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.SessionLost: grpc.StatusCode.ABORTED,
+    errors.CorruptRecord: grpc.StatusCode.DATA_LOSS,
+    InternalError: grpc.StatusCode.INTERNAL,
+}
+
+REFUSAL: Final[dict[type[errors.CoreError], producer_pb2.RefusalCode]] = {
+    errors.Invalid: producer_pb2.REFUSAL_CODE_INVALID,
+    errors.ResourceFull: producer_pb2.REFUSAL_CODE_RESOURCE_EXHAUSTED,
+}
+
+
+def status_of(error: errors.CoreError) -> grpc.StatusCode:
+    """The status of a call that ended with `error`."""
+    return STATUS[type(error)]
+
+
+def refusal_of(index: int, error: errors.CoreError) -> producer_pb2.Refusal:
+    """Why the message at `index` of a batch was not stored."""
+    return producer_pb2.Refusal(
+        index=index,
+        code=REFUSAL[type(error)],
+        reason=str(error),
+        retry_after_ms=error.retry_after_ms if isinstance(error, errors.ResourceFull) else 0,
+    )

@@ -1,0 +1,263 @@
+"""The Worker service: deliveries out, settles in, and what happens when a stream breaks."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeAlias
+
+import grpc
+
+from qbroker_proto.v1 import worker_pb2, worker_pb2_grpc
+from qbroker_server.broker import Broker, Step
+from qbroker_server.core.dispatch import Delivery, Dispatcher
+from qbroker_server.core.errors import CoreError, Invalid
+from qbroker_server.core.lease import LeaseId, Register, Report, Reported, ReturnLeases
+from qbroker_server.pump import Pump
+from qbroker_server.rpc import convert, status
+from qbroker_server.rpc.streams import Streams
+
+logger = logging.getLogger(__name__)
+
+Context: TypeAlias = "grpc.aio.ServicerContext[worker_pb2.WorkRequest, worker_pb2.WorkReply]"
+
+_REPLY_BYTES_MAX = 4 * 1024 * 1024
+"""Of message payload in one reply; more goes into the next."""
+
+_UNAPPLIED_MAX = 64
+"""Requests of one stream that wait for their commit; past this the stream is not read."""
+
+
+class Worker(worker_pb2_grpc.WorkerServicer):
+    """Turns work streams into sessions: who is there, and since when somebody is not."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        pump: Pump,
+        streams: Streams,
+        *,
+        version: str,
+        grace_ms: int,
+        message_bytes_max: int,
+    ) -> None:
+        self._dispatcher = broker.dispatcher
+        self._pump = pump
+        self._streams = streams
+        self._version = version
+        self._grace_ms = grace_ms
+        self._message_bytes_max = message_bytes_max
+        self._loop = asyncio.get_running_loop()
+        self._by_session: dict[str, _Stream] = {}
+        self._graces: dict[str, asyncio.TimerHandle] = {}
+        self.registrations: dict[str, worker_pb2.Register] = {}
+        """What each session said of itself, until its leases have returned."""
+        broker.listeners.append(self)
+
+    def stepped(self, step: Step) -> None:
+        """Put what was leased on its way."""
+        for session, deliveries in step.deliveries.items():
+            stream = self._by_session.get(session)
+            # A session whose stream broke during the commit keeps its leases until it resumes or its grace ends.
+            if stream is not None:
+                stream.deliver(deliveries)
+
+    def await_return(self, session: str) -> None:
+        """Give a session whose stream is gone its grace; then its leases return."""
+        self._graces[session] = self._loop.call_later(
+            self._grace_ms / 1000, self._return_leases, session, "The worker did not come back."
+        )
+
+    def stop(self) -> None:
+        """Let no grace run out any more."""
+        for timer in self._graces.values():
+            timer.cancel()
+
+    async def Work(  # type: ignore[override]  # the stubs know only servicers that yield; this one writes
+        self, request_iterator: AsyncIterator[worker_pb2.WorkRequest], context: Context
+    ) -> None:
+        first = await anext(aiter(request_iterator), None)
+        if first is None:
+            return
+        if not first.HasField("register"):
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT, "the first request of a work stream must register"
+            )
+        stream = _Stream(
+            self._pump, self._dispatcher, first.register.session_id, self._message_bytes_max
+        )
+        try:
+            with self._streams.open(stream.close):
+                await self._register(first, stream)
+                await stream.run(request_iterator, context)
+        except CoreError as error:
+            await context.abort(status.status_of(error), str(error))
+        finally:
+            self._close(stream)
+
+    async def _register(self, first: worker_pb2.WorkRequest, stream: "_Stream") -> None:
+        register = first.register
+        command = Register(
+            register.session_id,
+            register.name,
+            tuple(dict.fromkeys(register.queues)),
+            frozenset(register.tasks),
+            register.prefetch_count,
+            tuple([convert.lease_id(lease) for lease in register.held]),
+        )
+        before = self._by_session.get(stream.session)
+        if before is not None:
+            before.close("another stream has taken over this session")
+        if timer := self._graces.pop(stream.session, None):
+            timer.cancel()
+        self._by_session[stream.session] = stream
+        self.registrations[stream.session] = register
+        lost = await self._pump.ask(command)
+        logger.info("%s registered for %s", register.name, ", ".join(register.queues))
+        stream.registered(
+            worker_pb2.Registered(broker_version=self._version, grace_ms=self._grace_ms), lost
+        )
+        stream.report(first)
+
+    def _close(self, stream: "_Stream") -> None:
+        session = stream.session
+        if self._by_session.get(session) is not stream:
+            return
+        del self._by_session[session]
+        self._dispatcher.disconnect(session)
+        if stream.has_left:
+            self._return_leases(session, "The worker left.")
+        else:
+            self.await_return(session)
+
+    def _return_leases(self, session: str, detail: str) -> None:
+        self._graces.pop(session, None)
+        command = ReturnLeases(session, detail)
+
+        def again(answer: object) -> None:
+            if answer is True:
+                self._pump.submit(command, again)
+            elif session not in self._by_session:
+                self.registrations.pop(session, None)
+
+        self._pump.submit(command, again)
+
+
+class _Stream:
+    """One work stream: a reader that submits reports, a writer that sends what has gathered."""
+
+    def __init__(
+        self, pump: Pump, dispatcher: Dispatcher, session: str, message_bytes_max: int
+    ) -> None:
+        self.session = session
+        self.has_left = False
+        self._pump = pump
+        self._dispatcher = dispatcher
+        self._message_bytes_max = message_bytes_max
+        self._wake = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._unapplied_count = 0
+        self._deliveries: deque[Delivery] = deque()
+        self._lost: list[LeaseId] = []
+        self._applied_seq = 0
+        self._registered: worker_pb2.Registered | None = None
+        self._goodbye = ""
+        self._failure: CoreError | None = None
+        self._is_over = False
+
+    def close(self, reason: str) -> None:
+        """Send what is on its way, say goodbye, and end."""
+        self._goodbye = reason
+        self._wake.set()
+
+    def registered(self, registered: worker_pb2.Registered, lost: Sequence[LeaseId]) -> None:
+        """The session is open; `lost` are leases it named that are not its own any more."""
+        self._registered = registered
+        self._lost += lost
+        self._wake.set()
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        """Send these with the next reply."""
+        self._deliveries += deliveries
+        self._wake.set()
+
+    def report(self, request: worker_pb2.WorkRequest) -> None:
+        """Submit what the worker says; Invalid when it cannot be read."""
+        seq, size_max = request.seq, self._message_bytes_max
+        has_prefetch = request.HasField("prefetch_count")
+        command = Report(
+            self.session,
+            [convert.lease_id(start) for start in request.starts],
+            [convert.settle(settle, size_max) for settle in request.settles],
+            [convert.lease_id(lease) for lease in request.releases],
+            request.prefetch_count if has_prefetch else None,
+            request.drain or request.leave,
+        )
+        self.has_left = self.has_left or request.leave
+
+        def applied(value: Reported | CoreError) -> None:
+            self._unapplied_count -= 1
+            if isinstance(value, CoreError):
+                self._failure = value
+            else:
+                self._applied_seq = seq
+                self._lost += value.lost
+                for lease, error in value.refusals:
+                    logger.error("A settle of %s was refused: %s", lease.id, error)
+            self._has_room.set()
+            self._wake.set()
+
+        self._unapplied_count += 1
+        self._pump.submit(command, applied)
+
+    async def run(self, requests: AsyncIterator[worker_pb2.WorkRequest], context: Context) -> None:
+        """Carry until either side ends; a CoreError tells the worker why the broker did."""
+        async with asyncio.TaskGroup() as group:
+            reader = group.create_task(self._read(requests))
+            await self._write(context)
+            reader.cancel()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _read(self, requests: AsyncIterator[worker_pb2.WorkRequest]) -> None:
+        try:
+            async for request in requests:
+                self.report(request)
+                while self._unapplied_count >= _UNAPPLIED_MAX:
+                    self._has_room.clear()
+                    await self._has_room.wait()
+        except Invalid as error:
+            self._failure = error
+        finally:
+            self._is_over = True
+            self._wake.set()
+
+    async def _write(self, context: Context) -> None:
+        sent_seq = 0
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while (
+                self._deliveries or self._lost or self._registered or self._applied_seq > sent_seq
+            ):
+                reply = worker_pb2.WorkReply(applied_seq=self._applied_seq)
+                sent_seq = self._applied_seq
+                if self._registered is not None:
+                    reply.registered.CopyFrom(self._registered)
+                    self._registered = None
+                for lease in self._lost:
+                    reply.lost.add(id=lease.id, attempt=lease.attempt)
+                self._lost.clear()
+                size = 0
+                while self._deliveries and size < _REPLY_BYTES_MAX:
+                    delivery = self._deliveries.popleft()
+                    size += len(delivery.payload)
+                    convert.add_delivery(reply, delivery)
+                await context.write(reply)
+                if self._dispatcher.sent(self.session, size):
+                    self._pump.nudge()
+            if self._failure is not None or (self._is_over and not self._unapplied_count):
+                return
+            if self._goodbye:
+                await context.write(worker_pb2.WorkReply(goodbye=self._goodbye))
+                return
