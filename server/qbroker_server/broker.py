@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from qbroker_server.core import lease, limits, queue, timetable
+from qbroker_server.core import lease, limits, queue
 from qbroker_server.core.dispatch import Delivery, Dispatcher
 from qbroker_server.core.effects import Effects, Policy
 from qbroker_server.core.errors import CoreError
@@ -49,9 +49,9 @@ class Step:
     deliveries: dict[str, list[Delivery]]
     changed: dict[str, Record]
     next_ms: int | None
-    """When the time index wants to be looked at."""
+    """The earliest time at which something of this step wants to be looked at."""
     has_more: bool
-    """It gave out as much as one step may: there may be more to give."""
+    """It looked at as many messages as one step may: there may be more to give."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,10 @@ class Broker:
         """Whether a step would have something to do."""
         return bool(self._inbox)
 
+    def is_light(self, items_max: int) -> bool:
+        """Whether the next step is a single command of up to `items_max` items."""
+        return len(self._inbox) == 1 and self._inbox[0][0].cost[0] <= items_max
+
     def step(self) -> Step:
         """Decide, commit and reply, all on this thread."""
         step = self.decide()
@@ -121,7 +125,11 @@ class Broker:
     def reply(self, step: Step) -> None:
         """Answer everybody a committed step concerns."""
         for answer, value in step.answers:
-            answer(value)
+            try:
+                answer(value)
+            except Exception:
+                # The others wait for theirs, and it is on disk.
+                logger.exception("An answer could not be given.")
         for listener in self.listeners:
             listener.stepped(step)
 
@@ -139,13 +147,13 @@ class Broker:
             more_items, more_bytes = batch[-1][0].cost
             items += more_items
             size += more_bytes
-        return batch, size + limits.KIB * (items + limits.DELIVERIES_PER_STEP_MAX)
+        return batch, size + limits.KIB * items
 
     def _decide(self, batch: list[tuple[Command[Any], Reply]], bytes_max: int) -> Step:
         now_ms = self._clock.now_ms()
-        effects = Effects(self.policy)
         answers: list[tuple[Reply, object]] = []
         txn = self.engine.begin(bytes_max=bytes_max)
+        effects = Effects(self.policy, self.engine.room_bytes)
         try:
             for command, reply in batch:
                 try:
@@ -156,15 +164,13 @@ class Broker:
             self.dispatcher.absorb(effects)
             deliveries = self.dispatcher.dispatch(txn, now_ms, effects)
             effects.flush(txn)
-            next_ms = timetable.next_ms(txn)
         except BaseException:
             txn.abort()
             raise
         for sentence in effects.damaged:
             logger.error("Put aside: %s", sentence)
-        given_count = sum(map(len, deliveries.values()))
-        has_more = given_count >= limits.DELIVERIES_PER_STEP_MAX
-        return Step(txn, answers, deliveries, effects.changed, next_ms, has_more)
+        has_more = self.dispatcher.is_cut_short
+        return Step(txn, answers, deliveries, effects.changed, effects.next_ms, has_more)
 
     def _decide_each(self, batch: list[tuple[Command[Any], Reply]]) -> Step:
         """Apply each command of a failed batch to a transaction of its own, to learn which may stay."""
@@ -173,11 +179,11 @@ class Broker:
         for command, reply in batch:
             txn = self.engine.begin(bytes_max=limits.STEP_BYTES_MAX)
             try:
-                command.apply(txn, self._clock.now_ms(), Effects(self.policy))
+                command.apply(txn, self._clock.now_ms(), Effects(self.policy, 0))
             except CoreError:
                 sound.append((command, reply))
             except Exception as error:
-                logger.exception("%r could not be applied", command)
+                logger.exception("A %s could not be applied.", type(command).__name__)
                 broken.append((reply, InternalError(f"the broker failed: {error!r}")))
             else:
                 sound.append((command, reply))

@@ -10,9 +10,15 @@ class Clock(Protocol):
     def now_ms(self) -> int:
         """Unix time in milliseconds; may step when the machine's clock is set."""
 
+    def monotonic(self) -> float:
+        """Seconds from some fixed moment; never steps."""
+
 
 class SystemClock:
     """The machine's clock."""
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        return time.perf_counter()

@@ -39,6 +39,8 @@ class Config:
     """At how many worker deaths a late-acknowledged message is given up, where it does not say. Default: 5."""
     max_message_bytes: int = 4 * MIB
     """The largest message a producer may publish; larger ones are refused, not cut. Default: 4 MiB."""
+    reserve_bytes: int = 64 * MIB
+    """Room on the disk that publishing leaves to results, deletes and control: with less, publishes are refused. Default: 64 MiB."""
     drain_ms: int = 10_000
     """How long a stopping broker waits for its streams to end. Default: 10,000."""
 
@@ -47,7 +49,14 @@ _CHOICES = {
     "engine": ("lmdb", "memory"),
     "log_level": ("debug", "info", "warning", "error"),
 }
-_LEAST = {"grace_ms": 0, "result_ttl_ms": 1, "memory_ms": 0, "max_deliveries": 1, "drain_ms": 0}
+_LEAST = {
+    "grace_ms": 0,
+    "result_ttl_ms": 1,
+    "memory_ms": 0,
+    "max_deliveries": 1,
+    "reserve_bytes": 0,
+    "drain_ms": 0,
+}
 _MESSAGE_BYTES_MAX = 8 * MIB
 
 

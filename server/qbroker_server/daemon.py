@@ -89,6 +89,7 @@ async def run(config: Config, announce: Callable[[str], None]) -> None:
             result_ttl_ms=config.result_ttl_ms,
             memory_ms=config.memory_ms,
             deaths_max=config.max_deliveries,
+            reserve_bytes=config.reserve_bytes,
         )
         broker = Broker(engine, clock, policy)
         recovered = broker.recover()
@@ -109,7 +110,7 @@ class Daemon:
         self._server = grpc.aio.server(options=_OPTIONS)
         self._streams = Streams()
         self._health = health.aio.HealthServicer()
-        self._pump = Pump(broker, self._fail)
+        self._pump = Pump(broker, clock, self._fail)
         self._sweeper = Sweeper(broker, self._pump, clock)
         release = version("qbroker")
         self._worker = Worker(

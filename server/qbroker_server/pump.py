@@ -4,6 +4,10 @@ Both are Python, so they share one interpreter lock; letting both run at once ma
 a cost of hundreds of microseconds a message. So they take turns: the loop waits while the
 store's thread decides, and runs while it commits, which needs no lock. What arrives during a commit is the
 next step.
+
+A step of one small command is taken on the loop itself, as long as commits are quick: waking another
+thread and being woken by it costs as much as the rest of such a step. Either way there is one writer at a
+time, and whoever begins a transaction ends it.
 """
 
 import asyncio
@@ -13,6 +17,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from qbroker_server.broker import Broker, Step
+from qbroker_server.clock import Clock
 from qbroker_server.core.errors import CoreError
 from qbroker_server.core.ports import Command
 
@@ -20,17 +25,27 @@ logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
+_LIGHT_ITEMS_MAX = 16
+"""A step of one command up to this size is light."""
+
+_QUICK_COMMIT_S = 0.002
+"""A commit that takes longer must not hold up the loop."""
+
 
 class Pump:
     """Runs a broker's steps: decided and committed on a thread of their own, answered on the loop."""
 
-    def __init__(self, broker: Broker, on_fatal: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, broker: Broker, clock: Clock, on_fatal: Callable[[BaseException], None]
+    ) -> None:
         self._broker = broker
+        self._clock = clock
         self._on_fatal = on_fatal
         self._loop = asyncio.get_running_loop()
         self._is_stepping = False
         self._is_scheduled = False
         self._is_failed = False
+        self._commit_s = 0.0
         self._idle = asyncio.Event()
         self._idle.set()
         # Two bare locks as hand-over signals: released by one thread, acquired by the other.
@@ -84,8 +99,25 @@ class Pump:
     def _begin(self) -> None:
         self._is_scheduled = False
         self._is_stepping = True
+        if self._commit_s < _QUICK_COMMIT_S and self._broker.is_light(_LIGHT_ITEMS_MAX):
+            self._step_here()
+            return
         self._go.release()
         self._decided.acquire()
+
+    def _step_here(self) -> None:
+        try:
+            step = self._broker.decide()
+            self._commit(step)
+        except BaseException as error:  # noqa: BLE001 — the process ends in order
+            self._end(None, error)
+            return
+        self._end(step, None)
+
+    def _commit(self, step: Step) -> None:
+        began = self._clock.monotonic()
+        step.txn.commit()
+        self._commit_s = self._clock.monotonic() - began
 
     def _work(self) -> None:
         while True:
@@ -101,7 +133,7 @@ class Pump:
             self._decided.release()
             if step is not None:
                 try:
-                    step.txn.commit()
+                    self._commit(step)
                 except BaseException as caught:  # noqa: BLE001 — the same
                     error = caught
             self._loop.call_soon_threadsafe(self._end, step, error)

@@ -21,14 +21,13 @@ class Sweeper:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._wakes_at = 0.0
         self._is_sweeping = False
         broker.listeners.append(self)
-        self._set(broker.read(timetable.next_ms))
+        self._wake()
 
     def stepped(self, step: Step) -> None:
-        """Look again at when the next row is due."""
-        if not self._is_sweeping:
+        """Wake earlier when something wants to be looked at earlier."""
+        if step.next_ms is not None and not self._is_sweeping:
             self._set(step.next_ms)
 
     def stop(self) -> None:
@@ -37,30 +36,21 @@ class Sweeper:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _set(self, next_ms: int | None) -> None:
+    def _set(self, next_ms: int) -> None:
+        wait_s = min(max(0.0, (next_ms - self._clock.now_ms()) / 1000), _LOOK_S)
+        wakes_at = self._loop.time() + wait_s
         if self._timer is not None:
-            if next_ms is None:
-                self._timer.cancel()
-                self._timer = None
-                return
-            wakes_at = self._loop.time() + self._wait_s(next_ms)
-            # Moving a timer by less than a clock tick is not worth a step's time.
-            if abs(wakes_at - self._wakes_at) < 0.001 or wakes_at > self._wakes_at:
+            if wakes_at >= self._timer.when():
                 return
             self._timer.cancel()
-        elif next_ms is None:
-            return
-        wait_s = self._wait_s(next_ms)
-        self._wakes_at = self._loop.time() + wait_s
         self._timer = self._loop.call_later(wait_s, self._wake)
-
-    def _wait_s(self, next_ms: int) -> float:
-        return min(max(0.0, (next_ms - self._clock.now_ms()) / 1000), _LOOK_S)
 
     def _wake(self) -> None:
         self._timer = None
         next_ms = self._broker.read(timetable.next_ms)
-        if next_ms is None or next_ms > self._clock.now_ms():
+        if next_ms is None:
+            return
+        if next_ms > self._clock.now_ms():
             self._set(next_ms)
             return
         self._is_sweeping = True
@@ -71,3 +61,4 @@ class Sweeper:
             self._pump.submit(Sweep(), self._swept)
             return
         self._is_sweeping = False
+        self._wake()

@@ -115,5 +115,8 @@ def _payload_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
         is_apart = bool(record.flags & Flag.PAYLOAD_APART)
         if is_apart != (message_id in apart):
             yield f"{message_id!r} has a payload apart: {message_id in apart}, its record says {is_apart}"
-        elif is_apart and not payloads.read(txn, message_id, record):
-            yield f"the payload of {message_id!r} is empty"
+        elif is_apart:
+            try:
+                payloads.read(txn, message_id, record)
+            except CorruptRecord as error:
+                yield str(error)

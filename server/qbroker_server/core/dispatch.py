@@ -12,6 +12,7 @@ from itertools import islice
 
 from qbroker_server.core import keys, lease, limits, message, payloads, queue, results
 from qbroker_server.core.effects import Effects, SessionOpened
+from qbroker_server.core.errors import CorruptRecord
 from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.records import EndReason, Record, Stage
 
@@ -72,6 +73,8 @@ class Dispatcher:
 
     def __init__(self) -> None:
         self.sessions: dict[str, Session] = {}
+        self.is_cut_short = False
+        """The last dispatch looked at as much as one step may: there may be more to give."""
         self._queues: dict[str, _Queue] = {}
         self._turn = 0
 
@@ -153,6 +156,7 @@ class Dispatcher:
         """Lease what can be leased now, a bounded number of messages; by session id."""
         given: dict[str, list[Delivery]] = {}
         budget = limits.DELIVERIES_PER_STEP_MAX
+        self.is_cut_short = False
         hungry = [
             (name, known)
             for name, known in self._queues.items()
@@ -175,6 +179,7 @@ class Dispatcher:
                 if looked and known.may_have_ready:
                     still_hungry.append((name, known))
             hungry = still_hungry
+        self.is_cut_short = budget <= 0
         return given
 
     def _feed(
@@ -195,10 +200,10 @@ class Dispatcher:
         rows = self._heads(txn, name, known, takers, limit)
         counts = effects.queue(txn, name)
         for key, raw_id in rows:
-            message_id = raw_id.decode()
+            message_id = raw_id.decode("utf-8", "replace")
             record = message.find(txn, message_id, effects)
             if record is None or record.stage != Stage.QUEUED:
-                # A row whose message was damaged and put aside.
+                # A row that is damaged, or whose message was and is put aside.
                 txn.delete(key)
                 counts.ready_count -= 1
                 continue
@@ -220,9 +225,23 @@ class Dispatcher:
                 self._park(txn, message_id, record, known)
                 continue
             queue.remove(txn, record, effects)
+            try:
+                payload = payloads.read(txn, message_id, record)
+            except CorruptRecord as error:
+                effects.damaged.append(str(error))
+                results.end(
+                    txn,
+                    message_id,
+                    record,
+                    now_ms,
+                    effects,
+                    reason=EndReason.NONE,
+                    state="FAILURE",
+                    detail=f"The broker cannot deliver it: {error}.",
+                )
+                continue
             lease.grant(txn, message_id, record, session.id, now_ms)
             counts.leased_count += 1
-            payload = payloads.read(txn, message_id, record)
             session.leased_count += 1
             session.unsent_bytes += len(payload)
             given.setdefault(session.id, []).append(Delivery(message_id, record, payload))

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qbroker_server.core import keys
+from qbroker_server.core.errors import CorruptRecord
+from qbroker_server.core.limits import MIB
 from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.records import QueueRecord, Record, decode_queue, encode_queue
 
@@ -22,6 +24,8 @@ class Policy:
     """How long the id of a message without a result is remembered, so that publishing it again is a no-op. Default: 15 minutes."""
     deaths_max: int = 5
     """At how many worker deaths a late-acknowledged message is given up. Default: 5."""
+    reserve_bytes: int = 64 * MIB
+    """Room on the disk that publishing leaves to settles, deletes and control. Default: 64 MiB."""
 
 
 @dataclass(slots=True)
@@ -46,14 +50,18 @@ class Effects:
         "damaged",
         "draining",
         "freed",
+        "next_ms",
         "opened",
         "policy",
         "prefetch",
         "ready",
+        "room_bytes",
     )
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, room_bytes: int) -> None:
         self.policy = policy
+        self.room_bytes = room_bytes
+        """How much more can be stored before the disk is full."""
         self.changed: dict[str, Record] = {}
         """Messages that started or ended, as they are now."""
         self.ready: set[str] = set()
@@ -66,6 +74,8 @@ class Effects:
         self.prefetch: dict[str, int] = {}
         self.damaged: list[str] = []
         """What was found damaged and put aside, a sentence each."""
+        self.next_ms: int | None = None
+        """The earliest time at which something of this step wants to be looked at."""
         self._queues: dict[str, QueueRecord] = {}
 
     def queue(self, txn: ReadTxn, name: str) -> QueueRecord:
@@ -74,7 +84,13 @@ class Effects:
         if record is None:
             key = keys.QUEUE + name.encode()
             raw = txn.get(key)
-            record = self._queues[name] = decode_queue(key, raw) if raw else QueueRecord()
+            try:
+                record = decode_queue(key, raw) if raw else QueueRecord()
+            except CorruptRecord as error:
+                # It only counts: the messages are all there.
+                self.damaged.append(str(error))
+                record = QueueRecord()
+            self._queues[name] = record
         return record
 
     def free(self, session: str) -> None:

@@ -4,9 +4,16 @@ Up to `ROW_BYTES_MAX` one row; larger ones are cut into pieces that fill one pag
 store never has to find many neighbouring free pages.
 """
 
+import struct
+from zlib import crc32
+
 from qbroker_server.core import keys, limits
+from qbroker_server.core.errors import CorruptRecord
 from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.records import Flag, Record
+
+_SEAL = struct.Struct("<II")
+"""Length and checksum of a payload apart; its record, which has a checksum itself, keeps them in its place."""
 
 
 def _prefix(message_id: str) -> bytes:
@@ -20,6 +27,7 @@ def attach(txn: Txn, message_id: str, record: Record, payload: bytes) -> None:
         record.payload = payload
         return
     record.flags |= Flag.PAYLOAD_APART
+    record.payload = _SEAL.pack(len(payload), crc32(payload))
     prefix = _prefix(message_id)
     step = len(payload) if len(payload) <= limits.ROW_BYTES_MAX else limits.CHUNK_BYTES
     for index, at in enumerate(range(0, len(payload), step)):
@@ -27,15 +35,17 @@ def attach(txn: Txn, message_id: str, record: Record, payload: bytes) -> None:
 
 
 def read(txn: ReadTxn, message_id: str, record: Record) -> bytes:
-    """The record's payload, wherever it is."""
+    """The record's payload, wherever it is; CorruptRecord when it is not what was written."""
     if not record.flags & Flag.PAYLOAD_APART:
         return record.payload
     prefix = _prefix(message_id)
-    first = txn.get(prefix + keys.U32.pack(0)) or b""
-    if len(first) != limits.CHUNK_BYTES:
-        return first
-    rows = txn.scan(prefix, keys.after(prefix), limits.STEP_BYTES_MAX // limits.CHUNK_BYTES)
-    return b"".join(row for _, row in rows)
+    payload = txn.get(prefix + keys.U32.pack(0)) or b""
+    if len(payload) == limits.CHUNK_BYTES:
+        rows = txn.scan(prefix, keys.after(prefix), limits.STEP_BYTES_MAX // limits.CHUNK_BYTES)
+        payload = b"".join([row for _, row in rows])
+    if _SEAL.pack(len(payload), crc32(payload)) != record.payload:
+        raise CorruptRecord(prefix, "the checksum of its payload differs")
+    return payload
 
 
 def detach(txn: Txn, message_id: str, record: Record) -> None:

@@ -44,6 +44,8 @@ class Engine(Protocol):
     """A store. One writer at a time; readers see the last commit and never wait."""
 
     name: str
+    room_bytes: int
+    """How much more can be stored before the disk is full, as of a `begin` not long ago."""
 
     def begin(self, *, bytes_max: int) -> WriteTxn:
         """Start to write, with room made beforehand for about `bytes_max` bytes of changes."""

@@ -4,10 +4,13 @@ from dataclasses import dataclass
 
 from qbroker_server.core import keys, limits, payloads, queue, results, timetable
 from qbroker_server.core.effects import Effects
-from qbroker_server.core.errors import CoreError, Invalid
+from qbroker_server.core.errors import CoreError, Invalid, ResourceFull
 from qbroker_server.core.message import save
 from qbroker_server.core.ports import Txn
 from qbroker_server.core.records import EndReason, Record, Stage
+
+_RETRY_AFTER_MS = 5_000
+"""A full disk is seldom emptied faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,15 @@ def check(new: NewMessage) -> None:
         )
 
 
+def _full(effects: Effects) -> ResourceFull:
+    return ResourceFull(
+        f"the broker's disk is nearly full: {effects.room_bytes} bytes are left, and publishing leaves "
+        f"{effects.policy.reserve_bytes} (reserve_bytes) so that running tasks can end. "
+        "Free some space, or let workers empty the queues",
+        retry_after_ms=_RETRY_AFTER_MS,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """What became of a batch: all of it is stored, but for these."""
@@ -76,6 +88,7 @@ class Publish:
     def apply(self, txn: Txn, now_ms: int, effects: Effects) -> Published:
         refusals: list[tuple[int, CoreError]] = []
         duplicates: list[int] = []
+        is_full = effects.room_bytes < effects.policy.reserve_bytes
         for index, new in enumerate(self.messages):
             try:
                 check(new)
@@ -84,6 +97,9 @@ class Publish:
                 continue
             if txn.get(keys.MESSAGE + new.id.encode()) is not None:
                 duplicates.append(index)
+                continue
+            if is_full:
+                refusals.append((index, _full(effects)))
                 continue
             store(txn, new, now_ms, effects)
         return Published(tuple(refusals), tuple(duplicates))
@@ -131,10 +147,10 @@ def store(txn: Txn, new: NewMessage, now_ms: int, effects: Effects) -> None:
                 detail="expired",
             )
             return
-        timetable.remind(txn, new.expires_ms, timetable.EXPIRES, new.id)
+        timetable.remind(txn, new.expires_ms, timetable.EXPIRES, new.id, effects)
     if new.eta_ms > now_ms:
         record.stage = Stage.SCHEDULED
-        timetable.remind(txn, new.eta_ms, timetable.DUE, new.id)
+        timetable.remind(txn, new.eta_ms, timetable.DUE, new.id, effects)
         save(txn, new.id, record)
         counts.scheduled_count += 1
     else:

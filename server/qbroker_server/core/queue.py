@@ -14,6 +14,7 @@ from hashlib import blake2b
 
 from qbroker_server.core import keys, message, results
 from qbroker_server.core.effects import Effects
+from qbroker_server.core.errors import CorruptRecord
 from qbroker_server.core.limits import PRIORITY_MAX, STEP_ITEMS_MAX
 from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.records import EndReason, QueueRecord, Record, Stage, decode_queue
@@ -85,10 +86,13 @@ def names(txn: ReadTxn) -> list[str]:
 
 
 def counts(txn: ReadTxn, queue: str) -> QueueRecord:
-    """How many messages the queue has, by stage."""
+    """How many messages the queue has, by stage; none when its record is damaged."""
     key = keys.QUEUE + queue.encode()
     raw = txn.get(key)
-    return decode_queue(key, raw) if raw else QueueRecord()
+    try:
+        return decode_queue(key, raw) if raw else QueueRecord()
+    except CorruptRecord:
+        return QueueRecord()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ class Purge:
         purged_count = 0
         for key, raw_id in txn.scan(start, keys.after(start), STEP_ITEMS_MAX):
             purged_count += 1
-            message_id = raw_id.decode()
+            message_id = raw_id.decode("utf-8", "replace")
             record = message.find(txn, message_id, effects)
             if record is None or record.stage != Stage.QUEUED:
                 # A row whose message was damaged and put aside.

@@ -102,7 +102,7 @@ class Record:
     detail: str
     """A sentence to go with `end_reason`."""
     payload: bytes
-    """The message as published; from its end on the result. b"" when PAYLOAD_APART is set."""
+    """The message as published; from its end on the result. With PAYLOAD_APART the seal of it (payloads.py)."""
 
 
 def encode(record: Record) -> bytes:

@@ -52,7 +52,7 @@ def end(
     message.save(txn, message_id, record)
     forget_at = forget_ms(record, effects.policy)
     if forget_at is not None:
-        timetable.remind(txn, forget_at, timetable.FORGET, message_id)
+        timetable.remind(txn, forget_at, timetable.FORGET, message_id, effects)
     effects.changed[message_id] = record
 
 
@@ -77,6 +77,8 @@ class Forget:
             record.state = record.detail = ""
             record.changed_ms = now_ms
             message.save(txn, message_id, record)
-            timetable.remind(txn, now_ms + effects.policy.memory_ms, timetable.FORGET, message_id)
+            timetable.remind(
+                txn, now_ms + effects.policy.memory_ms, timetable.FORGET, message_id, effects
+            )
             forgotten_count += 1
         return forgotten_count

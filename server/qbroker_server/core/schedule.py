@@ -70,6 +70,14 @@ def _expire(
 
 
 def _forget(txn: Txn, message_id: str, record: Record, at_ms: int, effects: Effects) -> None:
-    if record.stage == Stage.DONE and results.forget_ms(record, effects.policy) == at_ms:
-        payloads.detach(txn, message_id, record)
-        txn.delete(message.key_of(message_id))
+    if record.stage != Stage.DONE:
+        return
+    forget_at = results.forget_ms(record, effects.policy)
+    if forget_at is None:
+        return
+    if forget_at > at_ms:
+        # Of an earlier life of the id, or the setting has changed since.
+        timetable.remind(txn, forget_at, timetable.FORGET, message_id)
+        return
+    payloads.detach(txn, message_id, record)
+    txn.delete(message.key_of(message_id))

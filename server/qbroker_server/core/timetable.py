@@ -10,6 +10,7 @@ and they cost one look when their time comes.
 from typing import Final
 
 from qbroker_server.core import keys
+from qbroker_server.core.effects import Effects
 from qbroker_server.core.ports import ReadTxn, Txn
 
 DUE: Final = b"d"
@@ -22,8 +23,10 @@ FORGET: Final = b"f"
 _KIND_AT = len(keys.TIME) + 8
 
 
-def remind(txn: Txn, at_ms: int, kind: bytes, message_id: str) -> None:
+def remind(txn: Txn, at_ms: int, kind: bytes, message_id: str, effects: Effects) -> None:
     """Have the message looked at when the clock says `at_ms`."""
+    if effects.next_ms is None or at_ms < effects.next_ms:
+        effects.next_ms = at_ms
     txn.put(keys.TIME + keys.U64.pack(max(at_ms, 0)) + kind + message_id.encode(), b"")
 
 
@@ -35,7 +38,7 @@ def due(txn: ReadTxn, now_ms: int, limit: int) -> list[tuple[bytes, int, bytes, 
             key,
             keys.U64.unpack_from(key, len(keys.TIME))[0],
             key[_KIND_AT : _KIND_AT + 1],
-            key[_KIND_AT + 1 :].decode(),
+            key[_KIND_AT + 1 :].decode("utf-8", "replace"),
         )
         for key, _ in rows
     ]

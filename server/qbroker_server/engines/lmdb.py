@@ -5,6 +5,7 @@ last commit and never waits. Its defaults are kept: durability is the point. One
 directory (see lock.py); this module is alone in importing lmdb.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,12 @@ _GROWTH = 8
 _RESERVE_BYTES = 64 * MIB
 """Room that is always left, so that deleting, which needs fresh pages as well, works whatever happened."""
 
+_LOOK_BYTES = 4 * MIB
+"""How much may be written before the map and the disk are looked at again."""
+
+_NEAR_BYTES = 1024 * MIB
+"""With less room than this on the disk, they are looked at each time."""
+
 
 class LmdbEngine:
     """Keeps everything in `directory`; what was committed survives power loss, if the disk honours a flush."""
@@ -30,6 +37,7 @@ class LmdbEngine:
     name = "lmdb"
 
     def __init__(self, directory: Path, *, map_bytes: int = MAP_BYTES_MIN) -> None:
+        self._directory = directory
         self._env = lmdb.open(
             str(directory),
             map_size=max(map_bytes, _map_bytes(directory)),
@@ -41,14 +49,26 @@ class LmdbEngine:
         self._env.reader_check()
         self._page_bytes = int(self._env.stat()["psize"])
         self._map_bytes = int(self._env.info()["map_size"])
+        self._unlooked_bytes = 0
+        self.room_bytes = 0
 
     def begin(self, *, bytes_max: int) -> "LmdbTxn":
-        used = (int(self._env.info()["last_pgno"]) + 1) * self._page_bytes
-        if self._map_bytes - used < bytes_max * _GROWTH + _RESERVE_BYTES:
+        self._unlooked_bytes += bytes_max
+        if self._unlooked_bytes > _LOOK_BYTES or self.room_bytes < _NEAR_BYTES:
+            self._look(bytes_max)
+        return LmdbTxn(self._env.begin(write=True))
+
+    def _look(self, bytes_max: int) -> None:
+        """See what is left of the map, which grows, and of the disk, which does not."""
+        self._unlooked_bytes = 0
+        file_bytes = (int(self._env.info()["last_pgno"]) + 1) * self._page_bytes
+        if self._map_bytes - file_bytes < (bytes_max + _LOOK_BYTES) * _GROWTH + _RESERVE_BYTES:
             # Nobody reads at this moment: readers live on the thread that waits for this one.
             self._map_bytes = 2 * self._map_bytes + bytes_max * _GROWTH
             self._env.set_mapsize(self._map_bytes)
-        return LmdbTxn(self._env.begin(write=True))
+        disk = os.statvfs(self._directory)
+        free_inside = max(0, file_bytes - self.stored_bytes())
+        self.room_bytes = free_inside + disk.f_bavail * disk.f_frsize
 
     @contextmanager
     def read(self) -> Iterator["LmdbTxn"]:

@@ -1,5 +1,6 @@
 """A dict with an order: for tests, and for brokers that may forget."""
 
+import sys
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ class MemoryEngine:
     """Keeps everything in this process's memory; nothing survives it."""
 
     name = "memory"
+    room_bytes = sys.maxsize
 
     def __init__(self) -> None:
         self._rows: dict[bytes, bytes] = {}
