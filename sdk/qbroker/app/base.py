@@ -1,0 +1,757 @@
+"""The app: its tasks, its settings, and the way its calls take to the broker."""
+
+import datetime as dt
+import importlib
+import os
+import platform
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import (
+    TYPE_CHECKING,
+    Concatenate,
+    Literal,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    cast,
+    overload,
+)
+
+from qbroker import _state, serialization, signals, states
+from qbroker._version import __version__
+from qbroker.app.config import Settings
+from qbroker.app.pipeline import Pipeline, current_pipeline
+from qbroker.app.sending import Call, Defaults, prepare, zone_of
+from qbroker.app.trace import execute, plan_of
+from qbroker.canvas import Signature, maybe_signature, signature
+from qbroker.exceptions import (
+    DuplicateTaskNameWarning,
+    ImproperlyConfigured,
+    MessageRefused,
+    NotRegistered,
+)
+from qbroker.ids import uuid7
+from qbroker.local import PromiseProxy, Proxy
+from qbroker.request import Context, current_request
+from qbroker.result import (
+    AsyncResult as Result,
+    Backend,
+    BrokerBackend,
+    DisabledBackend,
+    EagerResult,
+)
+from qbroker.serialization import Value
+from qbroker.task import Task as BaseTask, header_of
+from qbroker.url import parse_url
+
+if TYPE_CHECKING:
+    from qbroker.client import Client
+
+__all__ = ["App", "Celery", "TaskRegistry", "shared_task"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_CONNECTION_SETTINGS = frozenset({"broker_url", "broker_connection_timeout", "result_backend"})
+
+
+class TaskRegistry(dict[str, BaseTask[..., Value]]):
+    """Tasks by name."""
+
+    def __missing__(self, name: str) -> BaseTask[..., Value]:
+        raise NotRegistered(name)
+
+    def unregister(self, name: str) -> None:
+        """Remove a task, by its name."""
+        if name not in self:
+            raise NotRegistered(name)
+        del self[name]
+
+
+class Decorator(Protocol):
+    """What `@app.task(…)` is: a function becomes a task with the same arguments."""
+
+    def __call__(self, fun: Callable[P, R], /) -> BaseTask[P, R]: ...
+
+
+class BoundDecorator(Protocol):
+    """What `@app.task(bind=True)` is: the function's first argument is the task."""
+
+    def __call__(self, fun: Callable[Concatenate[Value, P], R], /) -> BaseTask[P, R]: ...
+
+
+class App:
+    """A set of tasks, and the broker they are called through.
+
+        app = App("proj", broker="qbroker://127.0.0.1:7450", backend="qbroker://")
+
+        @app.task
+        def add(x, y): ...
+
+    Other keywords are settings. Without a backend no results are kept. The broker is, in this order: the
+    argument, the configuration, the environment's QBROKER_URL or CELERY_BROKER_URL, the default.
+    """
+
+    task_cls: type[BaseTask[..., Value]] = BaseTask
+
+    def __init__(
+        self,
+        main: str | None = None,
+        *,
+        backend: str | None = None,
+        broker: str | None = None,
+        include: Iterable[str] | str | None = None,
+        set_as_current: bool = True,
+        changes: Mapping[str, Value] | None = None,
+        config_source: Value = None,
+        task_cls: type[BaseTask[..., Value]] | None = None,
+        tasks: Mapping[str, BaseTask[..., Value]] | None = None,
+        autofinalize: bool = True,
+        namespace: str | None = None,
+        strict_typing: bool = True,
+        **settings: Value,
+    ) -> None:
+        self.main = main
+        self.autofinalize = autofinalize
+        self.strict_typing = strict_typing
+        self.namespace = namespace
+        self.finalized = False
+        self.set_as_current = set_as_current
+        if task_cls is not None:
+            self.task_cls = task_cls
+        self._lock = threading.RLock()
+        self._tasks = TaskRegistry(tasks or {})
+        self._pending: list[PromiseProxy[BaseTask[..., Value]]] = []
+        self._task_class: type[BaseTask[..., Value]] | None = None
+        self._backend: Backend | None = None
+        self._clients: dict[str, Client] = {}
+        self._accepted: frozenset[str] | None = None
+        self._config_source: tuple[Value, str | None, bool] | None = None
+        self._conf = Settings(on_change=self._on_setting)
+        env_url = os.environ.get("QBROKER_URL") or os.environ.get("CELERY_BROKER_URL")  # noqa: TID251 - the SDK's edge: the one place where it reads the environment
+        if env_url:
+            self._conf.broker_url = env_url
+        if config_source is not None:
+            self.config_from_object(config_source, namespace=namespace)
+        self._own_settings: dict[str, Value] = {**(changes or {}), **settings}
+        if broker is not None:
+            self._own_settings["broker_url"] = broker
+        if backend is not None:
+            self._own_settings["result_backend"] = backend
+        if include is not None:
+            self._own_settings["include"] = include
+        self._conf.update(self._own_settings)
+        if set_as_current:
+            self.set_current()
+        _state.register_app(self)
+        self.on_init()
+
+    def on_init(self) -> None:
+        """Called at the end of construction, for subclasses."""
+
+    def set_current(self) -> None:
+        """Make this the thread's current app."""
+        _state.set_current_app(self)
+
+    def set_default(self) -> None:
+        """Make this the app of all threads that have no current one."""
+        _state.set_default_app(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection, and be no longer the current app."""
+        with self._lock:
+            clients = list(self._clients.values())
+            self._clients.clear()
+            self._backend = None
+        for client in clients:
+            client.close()
+        _state.unregister_app(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.main or '__main__'} at {id(self):#x}>"
+
+    # -- settings
+
+    @property
+    def conf(self) -> Settings:
+        """The settings, as attributes and as items."""
+        if self._config_source is not None:
+            self._load_config()
+        return self._conf
+
+    def config_from_object(
+        self,
+        obj: Value,
+        silent: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+        force: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+        namespace: str | None = None,
+    ) -> None:
+        """Take settings from a mapping, an object's attributes, or a module's by name.
+
+        A module is imported when a setting is first needed, or at once with `force`. With `silent` one that is
+        missing is no error. What the constructor was given wins.
+        """
+        self._config_source = (obj, namespace or self.namespace, silent)
+        if force:
+            self._load_config()
+
+    def _load_config(self) -> None:
+        with self._lock:
+            source, self._config_source = self._config_source, None
+            if source is None:
+                return
+            obj, namespace, silent = source
+            if isinstance(obj, str):
+                module, colon, attribute = obj.partition(":")
+                try:
+                    obj = importlib.import_module(module)
+                except ModuleNotFoundError as exc:
+                    if silent and exc.name == module:
+                        return
+                    raise ImproperlyConfigured(
+                        f"the configuration {obj!r} cannot be imported: {exc}"
+                    ) from exc
+                if colon:
+                    obj = getattr(obj, attribute)
+            found = (
+                obj if isinstance(obj, Mapping) else {name: getattr(obj, name) for name in dir(obj)}
+            )
+            self._conf.load(found, namespace)
+            self._conf.update(self._own_settings)
+
+    def _on_setting(self, name: str) -> None:
+        if name in _CONNECTION_SETTINGS:
+            with self._lock:
+                clients = list(self._clients.values())
+                self._clients.clear()
+                self._backend = None
+            for client in clients:
+                client.close()
+        elif name == "accept_content":
+            self._accepted = None
+
+    @property
+    def accepted_content(self) -> frozenset[str]:
+        """Content types that may be decoded."""
+        accepted = self._accepted
+        if accepted is None:
+            accepted = self._accepted = serialization.content_types(self.conf.accept_content)
+        return accepted
+
+    @property
+    def timezone(self) -> dt.tzinfo:
+        """The zone of times without one."""
+        return zone_of(self.conf)
+
+    def now(self) -> dt.datetime:
+        """The current time, in the app's zone."""
+        return dt.datetime.now(self.timezone)
+
+    # -- tasks
+
+    @property
+    def tasks(self) -> TaskRegistry:
+        """All tasks by name; asking finalizes the app."""
+        if not self.finalized:
+            self.finalize(auto=True)
+        return self._tasks
+
+    def finalize(self, *, auto: bool = False) -> None:
+        """Make all tasks that were declared, shared ones included."""
+        with self._lock:
+            if self.finalized:
+                return
+            if auto and not self.autofinalize:
+                raise RuntimeError("Contract breach: app not finalized")
+            self.finalized = True
+            # Its own tasks come first, so that no other app's takes a name they have.
+            while self._pending:
+                self._pending.pop(0).__maybe_evaluate__()
+            _state.announce_app_finalized(self)
+            for task in self._tasks.values():
+                if not task.__bound__:
+                    task.bind(self)
+
+    @property
+    def Task(self) -> type[BaseTask[..., Value]]:  # noqa: N802 - Celery's name
+        """The base class of this app's tasks: `class Debug(app.Task)`."""
+        with self._lock:
+            if self._task_class is None:
+                self._task_class = type(
+                    "Task", (self.task_cls,), {"_app": self, "__module__": __name__}
+                )
+            return self._task_class
+
+    def gen_task_name(self, name: str, module: str) -> str:
+        """The name of a task that was given none."""
+        if module == "__main__" and self.main:
+            module = self.main
+        return f"{module}.{name}" if module else name
+
+    @overload
+    def task(self, fun: Callable[P, R], /) -> BaseTask[P, R]: ...
+    @overload
+    def task(self, *, bind: Literal[True], **options: Value) -> BoundDecorator: ...
+    @overload
+    def task(self, *, bind: Literal[False] = False, **options: Value) -> Decorator: ...
+    def task(self, *args: Value, **options: Value) -> Value:
+        """Make a function a task: `@app.task`, or with options `@app.task(bind=True, name=…)`.
+
+        The task is made when it is first used or the app is finalized (`lazy=False`: now). Options are
+        attributes of the task; `base` is its class, and with `shared=False` other apps do not get it.
+        """
+        if len(args) == 1:
+            if not callable(args[0]):
+                raise TypeError("argument 1 to @task() must be a callable")
+            return self._declare(args[0], **options)
+        if args:
+            raise TypeError(f"@task() takes exactly 1 argument ({len(args)} given)")
+        return lambda fun: self._declare(fun, **options)
+
+    def _declare(
+        self,
+        fun: Callable[..., Value],
+        *,
+        shared: bool = True,
+        lazy: bool = True,
+        filter: Callable[[Value], Value] | None = None,  # noqa: A002 - Celery's name
+        **options: Value,
+    ) -> Value:
+        if shared:
+            _state.connect_on_app_finalize(lambda app: app.share(fun, **options))
+        declared: Value
+        if lazy and not self.finalized:
+            declared = PromiseProxy(lambda: self.task_from_fun(fun, **options), doc=fun.__doc__)
+            self._pending.append(declared)
+        else:
+            declared = self.task_from_fun(fun, **options)
+        return filter(declared) if filter is not None else declared
+
+    def task_from_fun(
+        self,
+        fun: Callable[..., Value],
+        *,
+        name: str | None = None,
+        base: type[BaseTask[..., Value]] | None = None,
+        bind: bool = False,
+        **options: Value,
+    ) -> BaseTask[..., Value]:
+        """The task of a function: made now, or the one that has its name."""
+        if not self.finalized and not self.autofinalize:
+            raise RuntimeError("Contract breach: app not finalized")
+        name = name or self.gen_task_name(fun.__name__, fun.__module__)
+        with self._lock:
+            known = self._tasks.get(name)
+            if known is not None:
+                made_of = getattr(known, "__wrapped__", None)
+                if made_of is not None and made_of is not fun:
+                    warnings.warn(
+                        DuplicateTaskNameWarning(
+                            f"two functions want to be the task {name!r}: {made_of!r} has the name, "
+                            f"{fun!r} is left out"
+                        ),
+                        stacklevel=3,
+                    )
+                return known
+            header = header_of(fun)
+            attributes = {
+                "_app": self,
+                "name": name,
+                "typing": self.strict_typing,
+                "run": fun if bind else staticmethod(fun),
+                "__header__": header if bind else staticmethod(header),
+                "__wrapped__": staticmethod(fun),
+                "__doc__": fun.__doc__,
+                "__module__": fun.__module__,
+                "__annotations__": getattr(fun, "__annotations__", {}),
+                "__name__": fun.__name__,
+                "__qualname__": fun.__qualname__,
+                **options,
+            }
+            class_: type[BaseTask[..., Value]] = type(
+                fun.__name__, (base or self.Task,), attributes
+            )
+            task = class_()
+            self._tasks[name] = task
+            task.bind(self)
+            return task
+
+    def share(
+        self, fun: Callable[..., Value], *, name: str | None = None, **options: Value
+    ) -> None:
+        """Take over a task that was declared for all apps, unless there is one of its name."""
+        name = name or self.gen_task_name(fun.__name__, fun.__module__)
+        with self._lock:
+            if name not in self._tasks:
+                self.task_from_fun(fun, name=name, **options)
+
+    def register_task(self, task: Value, **options: Value) -> BaseTask[..., Value]:
+        """Add a class-based task; a class or an instance."""
+        made: BaseTask[..., Value] = task() if isinstance(task, type) else task
+        if not made.name:
+            class_ = type(made)
+            made.name = self.gen_task_name(class_.__name__, class_.__module__)
+        for option, value in options.items():
+            setattr(made, option, value)
+        if made.typing is None:
+            made.typing = self.strict_typing
+        with self._lock:
+            self._tasks[made.name] = made
+        made.bind(self)
+        return made
+
+    def import_modules(self) -> None:
+        """Import what `imports` and `include` name; their tasks are then known."""
+        signals.import_modules.send(self)
+        for module in dict.fromkeys((*self.conf.imports, *self.conf.include)):
+            importlib.import_module(module)
+
+    @property
+    def current_task(self) -> BaseTask[..., Value] | None:
+        """The task this thread is inside of."""
+        request = current_request.get()
+        return None if request is None else cast("BaseTask[..., Value]", request.task)
+
+    # -- the broker
+
+    def client(self, url: str | None = None) -> "Client":
+        """The connection, made at first use."""
+        url = url or self.conf.broker_url
+        client = self._clients.get(url)
+        if client is None:
+            from qbroker.client import Client  # noqa: PLC0415 - gRPC is not loaded before it is needed
+
+            with self._lock:
+                client = self._clients.get(url)
+                if client is None:
+                    client = self._clients[url] = Client(
+                        url, timeout_s=self.conf.broker_connection_timeout
+                    )
+        return client
+
+    @property
+    def backend(self) -> Backend:
+        """Where results are."""
+        backend = self._backend
+        if backend is None:
+            backend = self._backend = self._make_backend(self.conf.result_backend)
+        return backend
+
+    def _make_backend(self, url: Value) -> Backend:
+        if not url or url in ("disabled", "disabled://"):
+            return DisabledBackend()
+        if not isinstance(url, str):
+            raise ImproperlyConfigured(f"the setting result_backend is to be a URL, not {url!r}")
+        if url in ("qbroker", "qbroker://", "rpc", "rpc://"):
+            return BrokerBackend(self.client, lambda: self.accepted_content)
+        parse_url(url)
+        return BrokerBackend(lambda: self.client(url), lambda: self.accepted_content)
+
+    def AsyncResult(  # noqa: N802 - Celery's name
+        self,
+        id: str,  # noqa: A002 - Celery's name
+        task_name: str | None = None,
+        backend: Backend | None = None,
+        parent: Value = None,
+    ) -> Result[Value]:
+        """The result of any call, by its id."""
+        return Result(id, backend, task_name, self, parent)
+
+    # -- calls
+
+    def send_task(
+        self,
+        name: str,
+        args: Sequence[Value] | None = None,
+        kwargs: Mapping[str, Value] | None = None,
+        *,
+        task_type: Defaults | None = None,
+        add_to_parent: bool = True,
+        **options: Value,
+    ) -> Result[Value]:
+        """Call a task by its name, without having it; options as for `apply_async`.
+
+        Answers when the broker has the message on disk (in a pipeline: at once). Raises
+        OperationalError when it does not answer, MessageRefused when it refuses.
+        """
+        call, told = self._prepare(name, args, kwargs, task_type, options)
+        pipeline = current_pipeline.get()
+        client = self.client()
+        if pipeline is not None and pipeline.client is client:
+            pipeline.add(call)
+        else:
+            for refusal in client.publish((call.message,)):
+                raise MessageRefused(call.task_id, refusal.reason, refusal.retry_after_ms)
+        if told is not None:
+            signals.after_task_publish.send(name, **told)
+        return self._sent(call, task_type, add_to_parent=add_to_parent)
+
+    async def asend_task(
+        self,
+        name: str,
+        args: Sequence[Value] | None = None,
+        kwargs: Mapping[str, Value] | None = None,
+        *,
+        task_type: Defaults | None = None,
+        add_to_parent: bool = True,
+        **options: Value,
+    ) -> Result[Value]:
+        """Do the same without blocking the event loop."""
+        call, told = self._prepare(name, args, kwargs, task_type, options)
+        for refusal in await self.client().apublish((call.message,)):
+            raise MessageRefused(call.task_id, refusal.reason, refusal.retry_after_ms)
+        if told is not None:
+            signals.after_task_publish.send(name, **told)
+        return self._sent(call, task_type, add_to_parent=add_to_parent)
+
+    def send_many(self, calls: Iterable[Value]) -> list[Result[Value]]:
+        """Call many tasks and confirm them together.
+
+        Each is a signature, or a tuple of a task or its name, then args, kwargs and options as far as needed.
+        Raises MessageRefused for the first that was refused; the others are stored.
+        """
+        prepared: list[tuple[Call, dict[str, Value] | None, Defaults | None]] = []
+        for item in calls:
+            name, args, kwargs, options, task_type = self._parts(item)
+            prepared.append((*self._prepare(name, args, kwargs, task_type, options), task_type))
+        refusals = self.client().publish([call.message for call, _, _ in prepared])
+        for refusal in refusals:
+            raise MessageRefused(
+                prepared[refusal.index][0].task_id, refusal.reason, refusal.retry_after_ms
+            )
+        results: list[Result[Value]] = []
+        for call, told, task_type in prepared:
+            if told is not None:
+                signals.after_task_publish.send(call.task, **told)
+            results.append(self._sent(call, task_type, add_to_parent=True))
+        return results
+
+    def _parts(self, item: Value) -> tuple[str, Value, Value, dict[str, Value], Defaults | None]:
+        if isinstance(item, Signature):
+            return item.task, item.args, item.kwargs, item.options, self._tasks.get(item.task)
+        given: list[Value] = [*item, None, None, None]
+        task, args, kwargs, options = given[:4]
+        if isinstance(task, str):
+            return task, args, kwargs, options or {}, self._tasks.get(task)
+        if task.typing:
+            task.check_arguments(args or (), kwargs or {})
+        return task.name, args, kwargs, options or {}, task
+
+    def pipeline(self) -> Pipeline:
+        """A block whose calls are sent in batches and confirmed together at its end."""
+        return Pipeline(self.client())
+
+    def _prepare(
+        self,
+        name: str,
+        args: Sequence[Value] | None,
+        kwargs: Mapping[str, Value] | None,
+        task_type: Defaults | None,
+        options: dict[str, Value],
+    ) -> tuple[Call, dict[str, Value] | None]:
+        conf = self.conf
+        if task_type is None:
+            task_type = self._tasks.get(name)
+        keeps_results = conf.result_backend is not None
+        told: dict[str, Value] | None = None
+        if signals.before_task_publish or signals.after_task_publish:
+            options, told = self._announce(name, args, kwargs, task_type, options)
+        call = prepare(
+            conf, name, args, kwargs, task_type=task_type, keeps_results=keeps_results, **options
+        )
+        return call, told
+
+    def _announce(
+        self,
+        name: str,
+        args: Sequence[Value] | None,
+        kwargs: Mapping[str, Value] | None,
+        task_type: Defaults | None,
+        options: dict[str, Value],
+    ) -> tuple[dict[str, Value], dict[str, Value]]:
+        """Send before_task_publish; headers that receivers add travel with the message."""
+        task_id = options.get("task_id") or uuid7()
+        queue = (
+            options.get("queue")
+            or getattr(task_type, "queue", None)
+            or self.conf.task_default_queue
+        )
+        own = {"lang": "py", "task": name, "id": task_id}
+        headers = {**(options.get("headers") or {}), **own}
+        told = {
+            "exchange": "",
+            "routing_key": queue,
+            "headers": headers,
+            "body": (args or (), kwargs or {}, {}),
+        }
+        signals.before_task_publish.send(
+            name,
+            **told,
+            properties={"correlation_id": task_id, "priority": options.get("priority")},
+            declare=[],
+            retry_policy=None,
+        )
+        custom = {key: value for key, value in headers.items() if key not in own}
+        return {**options, "task_id": task_id, "headers": custom}, told
+
+    def _sent(
+        self, call: Call, task_type: Defaults | None, *, add_to_parent: bool
+    ) -> Result[Value]:
+        result: Result[Value] = Result(call.task_id, None, call.task, self)
+        if call.ignores_result:
+            result.ignored = True
+        request = current_request.get()
+        if (
+            request is not None
+            and add_to_parent
+            and not request.called_directly
+            and (task_type is None or task_type.trail)
+        ):
+            request.children.append(result)
+        return result
+
+    def apply_task(
+        self,
+        task: BaseTask[P, R],
+        args: Sequence[Value] | None = None,
+        kwargs: Mapping[str, Value] | None = None,
+        *,
+        task_id: str | None = None,
+        throw: bool | None = None,
+        headers: Mapping[str, Value] | None = None,
+        retries: int = 0,
+        **options: Value,
+    ) -> EagerResult[R]:
+        """Run a task right here, as `Task.apply` does."""
+        throw = self.conf.task_eager_propagates if throw is None else throw
+        task_id = task_id or uuid7()
+        outer = current_request.get()
+        request = Context(
+            id=task_id,
+            args=args or (),
+            kwargs=kwargs or {},
+            retries=retries,
+            is_eager=True,
+            called_directly=False,
+            headers=dict(headers) if headers else None,
+            root_id=(outer.root_id if outer is not None and outer.id else None) or task_id,
+            parent_id=outer.id if outer is not None else None,
+            correlation_id=task_id,
+            hostname=platform.node(),
+            ignore_result=bool(options.get("ignore_result", task.ignore_result)),
+        )
+        ended = execute(plan_of(task), request, args or (), kwargs or {}, None)
+        if throw and ended.state in states.PROPAGATE_STATES:
+            raise ended.value
+        return EagerResult(
+            task_id, ended.value, ended.state, traceback=ended.traceback or None, name=task.name
+        )
+
+    # -- signatures
+
+    def signature(self, *args: Value, **kwargs: Value) -> Signature[Value]:
+        """A call as a value, of this app."""
+        return signature(*args, app=self, **kwargs)
+
+    def maybe_signature(self, found: Value) -> Value:
+        """A dict that describes a signature as one; anything else as it is."""
+        return maybe_signature(found, self)
+
+    # -- commands
+
+    def spec(self) -> str:
+        """What to write after `-A` for this app: the module that holds it, and its name there."""
+        for name, module in list(sys.modules.items()):
+            for attribute, value in list(getattr(module, "__dict__", {}).items()):
+                if value is self:
+                    if name == "__main__":
+                        name = _main_module_name(module)
+                    return f"{name}:{attribute}"
+        raise ImproperlyConfigured(
+            f"{self!r} is no module's attribute, so a worker's processes cannot import it"
+        )
+
+    def start(self, argv: Sequence[str] | None = None) -> None:
+        """Run the `qbroker` command with this app; `argv` without the program's name."""
+        from qbroker.cli.main import main  # noqa: PLC0415 - programs that only call tasks need no command line
+
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        main(["-A", self.spec(), *arguments])
+
+    def worker_main(self, argv: Sequence[str] | None = None) -> None:
+        """Run a worker of this app: `app.worker_main(["worker", "-l", "INFO"])`."""
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        if "worker" not in arguments:
+            raise ValueError(
+                "The worker sub-command must be specified in argv.\n"
+                "Use app.start() to programmatically start other commands."
+            )
+        self.start(arguments)
+
+    def bugreport(self) -> str:
+        """What to paste into a bug report."""
+        set_here = ", ".join(sorted(self.conf.without_defaults())) or "none"
+        return (
+            f"software -> qbroker:{__version__} py:{platform.python_version()}\n"
+            f"platform -> system:{platform.system()} arch:{platform.machine()}\n"
+            f"app      -> main:{self.main} tasks:{len(self._tasks)}\n"
+            f"settings -> {set_here}\n"
+        )
+
+
+Celery = App
+"""Celery's name for it, so that migrating is another import."""
+
+
+def _main_module_name(module: Value) -> str:
+    spec = getattr(module, "__spec__", None)
+    if spec is not None:
+        name = str(spec.name)
+        return name.removesuffix(".__main__")
+    return Path(module.__file__).stem
+
+
+@overload
+def shared_task(fun: Callable[P, R], /) -> BaseTask[P, R]: ...
+@overload
+def shared_task(*, bind: Literal[True], **options: Value) -> BoundDecorator: ...
+@overload
+def shared_task(*, bind: Literal[False] = False, **options: Value) -> Decorator: ...
+def shared_task(*args: Value, **options: Value) -> Value:
+    """Make a function a task of every app; what it answers is the current app's."""
+
+    def declare(fun: Callable[..., Value]) -> Value:
+        _state.connect_on_app_finalize(lambda app: app.share(fun, **options))
+        for app in _state.all_apps():
+            if app.finalized:
+                app.share(fun, **options)
+
+        def find() -> Value:
+            app = _state.get_current_app()
+            name = options.get("name") or app.gen_task_name(fun.__name__, fun.__module__)
+            return app.tasks[name]
+
+        return Proxy(find, name=fun.__name__, doc=fun.__doc__)
+
+    if len(args) == 1 and callable(args[0]):
+        return declare(args[0])
+    return declare
+
+
+_state.set_default_app_factory(lambda: App("default", set_as_current=False))

@@ -1,0 +1,77 @@
+"""`with app.pipeline():` gathers calls, sends them in batches, and confirms them at the end."""
+
+from collections import deque
+from contextvars import ContextVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from qbroker.app.sending import Call
+from qbroker.exceptions import MessageRefused
+
+if TYPE_CHECKING:
+    from qbroker.client import Client, Ticket
+
+__all__ = ["Pipeline", "current_pipeline"]
+
+_CALLS_MAX = 1_000
+_BYTES_MAX = 1024 * 1024
+_BATCHES_IN_FLIGHT_MAX = 16
+
+
+class Pipeline:
+    """Calls made inside the block return at once; leaving it raises what became of the worst of them.
+
+    What was called is sent also when the block raises: some of it is on its way by then.
+    """
+
+    def __init__(self, client: "Client") -> None:
+        self.client = client
+        self._calls: list[Call] = []
+        self._bytes_count = 0
+        self._in_flight: deque[tuple[list[Call], Ticket]] = deque()
+
+    def add(self, call: Call) -> None:
+        """Take a call along."""
+        self._calls.append(call)
+        self._bytes_count += len(call.message)
+        if len(self._calls) >= _CALLS_MAX or self._bytes_count >= _BYTES_MAX:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what was gathered. Waits only where too much is unconfirmed."""
+        if not self._calls:
+            return
+        calls, self._calls, self._bytes_count = self._calls, [], 0
+        self._in_flight.append((calls, self.client.submit([call.message for call in calls])))
+        while len(self._in_flight) > _BATCHES_IN_FLIGHT_MAX:
+            self._confirm_oldest()
+
+    def confirm(self) -> None:
+        """Send what was gathered and wait until all of it is on the broker's disk."""
+        self.flush()
+        while self._in_flight:
+            self._confirm_oldest()
+
+    def _confirm_oldest(self) -> None:
+        calls, ticket = self._in_flight.popleft()
+        for refusal in self.client.wait(ticket):
+            raise MessageRefused(
+                calls[refusal.index].task_id, refusal.reason, refusal.retry_after_ms
+            )
+
+    def __enter__(self) -> Self:
+        self._token = current_pipeline.set(self)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        current_pipeline.reset(self._token)
+        self.confirm()
+
+
+current_pipeline: ContextVar[Pipeline | None] = ContextVar("qbroker_pipeline", default=None)
+"""The pipeline this thread, or asyncio task, is inside of."""

@@ -1,0 +1,507 @@
+"""Running a task: what happens between a message and what is left of it.
+
+`build_runner` is what a worker's children call with each message; `apply` runs the same machinery in
+the caller's process. Handlers and signals come in Celery's order: task_prerun, before_start, the task,
+(its result is encoded), on_success or on_failure with its signal, after_return, task_postrun. What
+nobody overrides or listens to costs nothing.
+
+Nothing here logs how a task went: the worker does, with `log_line`, whose formats users may replace.
+"""
+
+import contextvars
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from reprlib import Repr
+from typing import Protocol
+
+from google.protobuf.message import DecodeError as MalformedMessage
+
+from qbroker import clock, envelope, serialization, signals, states
+from qbroker.exceptions import Ignore, InvalidTaskError, Reject, TaskRevokedError
+from qbroker.request import Context, current_request
+from qbroker.serialization import Value
+from qbroker.task import Task
+from qbroker_proto.v1.message_pb2 import Message, Result
+
+__all__ = [
+    "LOG_FAILURE",
+    "LOG_IGNORED",
+    "LOG_INTERNAL_ERROR",
+    "LOG_RECEIVED",
+    "LOG_REJECTED",
+    "LOG_REVOKED",
+    "LOG_SUCCESS",
+    "Ended",
+    "ExceptionInfo",
+    "Ran",
+    "Runner",
+    "build_runner",
+    "execute",
+    "log_line",
+    "plan_of",
+]
+
+_log = logging.getLogger(__name__)
+
+LOG_RECEIVED = "Task %(name)s[%(id)s] received"
+LOG_SUCCESS = "Task %(name)s[%(id)s] succeeded in %(runtime)ss: %(return_value)s"
+LOG_FAILURE = "Task %(name)s[%(id)s] %(description)s: %(exc)s"
+LOG_INTERNAL_ERROR = "Task %(name)s[%(id)s] %(description)s: %(exc)s"
+LOG_IGNORED = "Task %(name)s[%(id)s] %(description)s"
+LOG_REJECTED = "Task %(name)s[%(id)s] %(exc)s"
+LOG_REVOKED = "Discarding revoked task: %(name)s[%(id)s]"
+
+Encode = Callable[[Context, str, Value, str], bytes]
+"""(request, state, value, traceback) → a serialized Result."""
+
+
+@dataclass(slots=True)
+class ExceptionInfo:
+    """What handlers and signals are told about a failure; as text, its traceback."""
+
+    exception: BaseException
+    traceback: str
+    internal: bool = False
+
+    @property
+    def type(self) -> type[BaseException]:
+        """The exception's class."""
+        return type(self.exception)
+
+    def __str__(self) -> str:
+        return self.traceback
+
+
+@dataclass(slots=True)
+class Plan:
+    """What running this task takes; found out once."""
+
+    task: Task[..., Value]
+    fun: Callable[..., Value]
+    frames_skipped: int
+    is_async: bool
+    before_start: Callable[..., Value] | None
+    on_success: Callable[..., Value] | None
+    on_failure: Callable[..., Value] | None
+    after_return: Callable[..., Value] | None
+
+
+def plan_of(task: Task[..., Value]) -> Plan:
+    """The plan of a task, which keeps it."""
+    plan = task.__trace__
+    if not isinstance(plan, Plan):
+        plan = task.__trace__ = _make_plan(task)
+    return plan
+
+
+def _make_plan(task: Task[..., Value]) -> Plan:
+    # `Task.__call__` only puts a request of its own around `run`; here there is one already.
+    is_plain_call = type(task).__call__ is Task.__call__
+    return Plan(
+        task=task,
+        fun=task.run if is_plain_call else task,
+        frames_skipped=1,
+        is_async=inspect.iscoroutinefunction(task.run),
+        before_start=_own(task, "before_start"),
+        on_success=_own(task, "on_success"),
+        on_failure=_own(task, "on_failure"),
+        after_return=_own(task, "after_return"),
+    )
+
+
+def _own(task: Task[..., Value], name: str) -> Callable[..., Value] | None:
+    """The task's handler, or None where it is the one of `Task`, which does nothing."""
+    handler: Callable[..., Value] = getattr(task, name)
+    return None if getattr(handler, "__func__", None) is getattr(Task, name) else handler
+
+
+@dataclass(slots=True)
+class Ended:
+    """How a run went: `value` is what was returned or raised, `result` what is to be kept of it."""
+
+    state: str
+    value: Value
+    runtime_s: float
+    traceback: str = ""
+    result: bytes = b""
+
+
+def execute(
+    plan: Plan,
+    request: Context,
+    args: Sequence[Value],
+    kwargs: Mapping[str, Value],
+    encode: Encode | None,
+    *,
+    keeps_success: bool = True,
+    monotonic: Callable[[], float] = clock.monotonic,
+) -> Ended:
+    """Run a task. Raises nothing of the task's but what is to end the process.
+
+    `encode` makes what is kept, of failures always and of successes if `keeps_success`; with None
+    nothing is.
+    """
+    task = plan.task
+    task_id = request.id
+    request.task = task
+    request._outer = current_request.get()  # noqa: SLF001 - one module in two: what a request is inside of
+    token = current_request.set(request)
+    ended = None
+    try:
+        if signals.task_prerun:
+            signals.task_prerun.send(task, task_id=task_id, task=task, args=args, kwargs=kwargs)
+        started = monotonic()
+        try:
+            if plan.before_start is not None:
+                plan.before_start(task_id, args, kwargs)
+            value = plan.fun(*args, **kwargs)
+            if plan.is_async:
+                value = _complete(value)
+            runtime_s = monotonic() - started
+            result = (
+                encode(request, states.SUCCESS, value, "")
+                if encode is not None and keeps_success
+                else b""
+            )
+        except Ignore as exc:
+            ended = Ended(states.IGNORED, exc, monotonic() - started)
+        except Reject as exc:
+            ended = Ended(states.REJECTED, exc, monotonic() - started)
+            if encode is not None and not exc.requeue:
+                # Nothing will ever come of it, so who waits is told.
+                ended.result = encode(request, states.FAILURE, exc, "")
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:  # noqa: BLE001 - whatever a task raises is its result
+            text = envelope.traceback_of(exc, plan.frames_skipped)
+            ended = Ended(states.FAILURE, exc, monotonic() - started, text)
+            if encode is not None:
+                ended.result = encode(request, states.FAILURE, exc, text)
+            _tell_failure(plan, request, args, kwargs, exc, text)
+        else:
+            ended = Ended(states.SUCCESS, value, runtime_s, "", result)
+            if signals.task_success:
+                signals.task_success.send(task, result=value, runtime=runtime_s)
+            if plan.on_success is not None:
+                _handle(plan, request, plan.on_success, value, task_id, args, kwargs)
+        if plan.after_return is not None and ended.state in states.READY_STATES:
+            einfo = ExceptionInfo(ended.value, ended.traceback) if ended.traceback else None
+            _handle(
+                plan, request, plan.after_return,
+                ended.state, ended.value, task_id, args, kwargs, einfo,
+            )  # fmt: skip
+        return ended
+    finally:
+        if signals.task_postrun:
+            signals.task_postrun.send(
+                task,
+                task_id=task_id,
+                task=task,
+                args=args,
+                kwargs=kwargs,
+                retval=ended.value if ended else None,
+                state=ended.state if ended else None,
+            )
+        current_request.reset(token)
+
+
+def _tell_failure(
+    plan: Plan,
+    request: Context,
+    args: Sequence[Value],
+    kwargs: Mapping[str, Value],
+    exc: BaseException,
+    text: str,
+) -> None:
+    if plan.on_failure is None and not signals.task_failure:
+        return
+    einfo = ExceptionInfo(exc, text)
+    if plan.on_failure is not None:
+        _handle(plan, request, plan.on_failure, exc, request.id, args, kwargs, einfo)
+    signals.task_failure.send(
+        plan.task,
+        task_id=request.id,
+        exception=exc,
+        args=args,
+        kwargs=kwargs,
+        traceback=exc.__traceback__,
+        einfo=einfo,
+    )
+
+
+def _handle(plan: Plan, request: Context, handler: Callable[..., Value], *arguments: Value) -> None:
+    """Call a handler. What it raises is an error of its own; the task's outcome stands."""
+    try:
+        handler(*arguments)
+    except Exception as exc:  # noqa: BLE001 - see above
+        _log.exception(
+            LOG_INTERNAL_ERROR,
+            {
+                "name": plan.task.name,
+                "id": request.id,
+                "description": "raised in a handler",
+                "exc": repr(exc),
+            },
+        )
+        signals.task_internal_error.send(
+            plan.task,
+            task_id=request.id,
+            args=request.args,
+            kwargs=request.kwargs,
+            request=request,
+            exception=exc,
+            traceback=exc.__traceback__,
+            einfo=ExceptionInfo(exc, envelope.traceback_of(exc), internal=True),
+        )
+
+
+_loops = threading.local()
+
+
+def _complete(coroutine: Value) -> Value:
+    """Run an `async def` task to its end, on an event loop that this thread keeps."""
+    import asyncio  # noqa: PLC0415 - a third of the import time, and most programs have no such task
+
+    context = contextvars.copy_context()
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        runner: Value = getattr(_loops, "runner", None)
+        if runner is None:
+            runner = _loops.runner = asyncio.Runner()
+        return runner.run(coroutine, context=context)
+    # Called on a thread whose loop is running (`apply` in asyncio code): a loop cannot nest.
+    return _complete_elsewhere(coroutine, context)
+
+
+def _complete_elsewhere(coroutine: Value, context: contextvars.Context) -> Value:
+    import asyncio  # noqa: PLC0415 - as above
+
+    ended: list[Callable[[], Value]] = []
+
+    def run() -> None:
+        try:
+            value = context.run(asyncio.run, coroutine)
+        except BaseException as exc:  # noqa: BLE001 - raised again on the thread that asked
+            raised = exc
+            ended.append(lambda: _raise(raised))
+        else:
+            ended.append(lambda: value)
+
+    thread = threading.Thread(target=run, name="qbroker-async-task")
+    thread.start()
+    thread.join()
+    return ended[0]()
+
+
+def _raise(exc: BaseException) -> Value:
+    raise exc
+
+
+# -- in a worker ---------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Ran:
+    """What the worker settles and logs."""
+
+    outcome: int
+    """A number of qbroker.v1.Outcome; see `envelope`."""
+    result: bytes
+    """A serialized Result, or b"" where nothing is to be kept."""
+    requeue: bool
+    state: str
+    runtime_s: float
+    retval_or_exc: Value
+    traceback: str
+    task: str
+    is_expected: bool = False
+    """The exception is one of those the task says it `throws`."""
+
+
+class Runner(Protocol):
+    """Runs one serialized message and says what came of it."""
+
+    def __call__(self, message: bytes, attempt: int, redelivered: bool) -> Ran: ...  # noqa: FBT001 - called once per task, and keywords cost
+
+
+class App(Protocol):
+    """What a runner asks of an app."""
+
+    @property
+    def tasks(self) -> Mapping[str, Task[..., Value]]:
+        """All tasks by name; asking finalizes the app."""
+
+    @property
+    def accepted_content(self) -> frozenset[str]:
+        """Content types that may be decoded."""
+
+
+_HEADS_MAX = 1_000
+
+_OUTCOMES = {
+    states.SUCCESS: envelope.OUTCOME_SUCCESS,
+    states.FAILURE: envelope.OUTCOME_FAILURE,
+    states.IGNORED: envelope.OUTCOME_IGNORED,
+    states.REJECTED: envelope.OUTCOME_REJECTED,
+    states.REVOKED: envelope.OUTCOME_REVOKED,
+}
+
+
+def build_runner(
+    app: App,
+    *,
+    hostname: str,
+    wall_ms: Callable[[], int] = clock.wall_ms,
+    monotonic: Callable[[], float] = clock.monotonic,
+) -> Runner:
+    """A function that runs messages of this app's tasks; raises nothing but what ends the process."""
+    tasks = app.tasks
+    accepted = app.accepted_content
+    parse = Message.FromString
+    json_encode = serialization.json_encode
+    heads: dict[tuple[str, str, str], bytes] = {}
+
+    def encode(request: Context, state: str, value: Value, traceback: str) -> bytes:
+        message = request.message
+        assert message is not None, "a runner's request comes from a message"
+        if isinstance(value, BaseException) and state in states.EXCEPTION_STATES:
+            value = envelope.encode_exception(value)
+        result = Result(
+            body=json_encode(value),
+            done_ms=wall_ms(),
+            runtime_s=monotonic() - request.started_s,
+        )
+        if traceback:
+            result.traceback = traceback
+        if message.retries:
+            result.retries = message.retries
+        if message.parent_id:
+            result.parent_id = message.parent_id
+        if message.root_id:
+            result.root_id = message.root_id
+        if request._children:  # noqa: SLF001 - without making the list
+            result.children.extend(str(child) for child in request._children)  # noqa: SLF001 - the same
+        # What all results of a task have in common is written once: protobuf messages in a row are one.
+        common = message.task, message.queue, state
+        head = heads.get(common)
+        if head is None:
+            if len(heads) >= _HEADS_MAX:
+                heads.clear()
+            head = heads[common] = Result(
+                state=state,
+                content_type="application/json",
+                content_encoding="utf-8",
+                worker=hostname,
+                task=message.task,
+                queue=message.queue,
+            ).SerializeToString()
+        return head + result.SerializeToString()
+
+    def fail(request: Context, exc: Exception, state: str) -> Ran:
+        """What cannot be run at all."""
+        message = request.message
+        name = message.task if message is not None else ""
+        keeps = message is not None and (
+            not message.ignore_result or message.store_errors_even_if_ignored
+        )
+        result = encode(request, state, exc, "") if keeps else b""
+        return Ran(_OUTCOMES[state], result, False, state, 0.0, exc, "", name)  # noqa: FBT003 - requeue; a positional build is half the cost
+
+    def run(message: bytes, attempt: int, redelivered: bool) -> Ran:  # noqa: FBT001 - see Runner
+        request = Context(
+            called_directly=False,
+            hostname=hostname,
+            attempt=attempt,
+            started_s=monotonic(),
+            _redelivered=redelivered,
+        )
+        try:
+            call = parse(message)
+        except MalformedMessage:
+            return fail(request, InvalidTaskError("the message cannot be parsed"), states.FAILURE)
+        request.message = call
+        request.id = call.id
+        name = call.task
+        try:
+            args, kwargs, embed = envelope.decode_body(call, accepted)
+            task = tasks[name]  # raises NotRegistered
+            if call.expires_ms and wall_ms() >= call.expires_ms:
+                return fail(request, TaskRevokedError("expired"), states.REVOKED)
+        except Exception as exc:  # noqa: BLE001 - whatever is wrong with a message is its result
+            return fail(request, exc, states.FAILURE)
+        request.update(args=args, kwargs=kwargs, **embed)
+        ignores = call.ignore_result
+        ended = execute(
+            plan_of(task),
+            request,
+            args,
+            kwargs,
+            encode if not ignores or call.store_errors_even_if_ignored else None,
+            keeps_success=not ignores,
+            monotonic=monotonic,
+        )
+        value = ended.value
+        state = ended.state
+        return Ran(
+            _OUTCOMES[state],
+            ended.result,
+            state == states.REJECTED and value.requeue,
+            state,
+            ended.runtime_s,
+            value,
+            ended.traceback,
+            name,
+            state == states.FAILURE and isinstance(value, tuple(task.throws)),
+        )
+
+    return run
+
+
+# -- what the worker logs ------------------------------------------------------------------------
+
+_repr = Repr()
+_repr.maxlevel = 3
+_repr.maxstring = _repr.maxother = _repr.maxlong = 1024
+_repr.maxlist = _repr.maxtuple = _repr.maxdict = _repr.maxset = _repr.maxfrozenset = 64
+
+
+def short_repr(value: Value, chars_max: int = 1024) -> str:
+    """A representation that stays short whatever the value is."""
+    text = _repr.repr(value)
+    return text if len(text) <= chars_max else f"{text[: chars_max - 3]}..."
+
+
+def log_line(ran: Ran, task_id: str) -> tuple[int, str]:
+    """The level and text of the line that tells how a task went, in Celery's words."""
+    fields = {
+        "name": ran.task,
+        "id": task_id,
+        "runtime": f"{ran.runtime_s:.6f}",
+        "return_value": "",
+        "description": "",
+        "exc": "",
+    }
+    match ran.state:
+        case states.SUCCESS:
+            fields["return_value"] = short_repr(ran.retval_or_exc)
+            return logging.INFO, LOG_SUCCESS % fields
+        case states.IGNORED:
+            fields["description"] = "ignored"
+            return logging.INFO, LOG_IGNORED % fields
+        case states.REJECTED:
+            fields["exc"] = repr(ran.retval_or_exc)
+            return logging.WARNING, LOG_REJECTED % fields
+        case states.REVOKED:
+            return logging.INFO, LOG_REVOKED % fields
+        case _:
+            fields["exc"] = short_repr(ran.retval_or_exc)
+            if ran.is_expected:
+                fields["description"] = "raised expected"
+                return logging.INFO, LOG_FAILURE % fields
+            fields["description"] = "raised unexpected"
+            line = LOG_FAILURE % fields
+            return logging.ERROR, f"{line}\n{ran.traceback}" if ran.traceback else line

@@ -1,0 +1,679 @@
+"""The only place that speaks gRPC: one connection a process, with a stream to publish on and one to watch.
+
+A thread that publishes puts its messages in an inbox and waits for its ticket; gRPC's own sending thread
+takes everything that piled up meanwhile as one request; one thread reads the replies and hands the
+tickets out. (Measured beside this: callers who read the replies themselves, and an asyncio loop in a
+thread. Both cost more crossings between threads and served sixteen threads half as well.)
+
+A stream that breaks is opened again after a jittered pause, and what was not confirmed is sent again,
+in order; the broker knows messages by their id, so nothing doubles. Who waits is never left hanging:
+after the deadline there is an OperationalError with the URL.
+
+**Fork.** gRPC's core was not made to be forked under running threads. Of what was tried on grpcio 1.85
+with four threads publishing, closing everything before the fork still lost children, with and without
+GRPC_ENABLE_FORK_SUPPORT, and so did leaving it open with the default poller, which aborts in
+`ev_epoll1_linux.cc`. What held, 2,000 forks in a row: GRPC_POLL_STRATEGY=poll, which has no state of the whole
+process (set while the core starts, unless the user chose); a fork that waits until what is under way
+is answered, because in the middle of a request 2 of 2,500 children crashed; and a child that makes everything anew and
+never touches its parent's connection, because closing it would wait for threads that do not exist.
+"""
+
+import asyncio
+import logging
+import os
+import queue
+import random
+import threading
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import cast
+
+from qbroker import clock
+from qbroker.exceptions import OperationalError
+from qbroker.url import parse_url
+from qbroker_proto.v1.admin_pb2 import (
+    PurgeQueueReply,
+    PurgeQueueRequest,
+    StatusReply,
+    StatusRequest,
+)
+from qbroker_proto.v1.producer_pb2 import PublishReply, PublishRequest, Refusal
+from qbroker_proto.v1.results_pb2 import (
+    ForgetReply,
+    ForgetRequest,
+    TaskState,
+    WatchReply,
+    WatchRequest,
+)
+
+# Read once, when the core starts: poll is the poller that survives forks (see above), and at the default
+# verbosity the core writes a line to stderr for each fork.
+_CORE_KNOBS = {"GRPC_POLL_STRATEGY": "poll", "GRPC_VERBOSITY": "ERROR"}
+_set_by_us = {name: value for name, value in _CORE_KNOBS.items() if name not in os.environ}  # noqa: TID251 - gRPC takes these from nowhere else
+os.environ.update(_set_by_us)  # noqa: TID251 - the same
+import grpc  # noqa: E402 - after its environment is set
+
+grpc.insecure_channel("127.0.0.1:1").close()  # starts the core
+for _name in _set_by_us:
+    del os.environ[_name]  # noqa: TID251 - programs started from here get what the user set
+
+__all__ = ["Client", "Subscription", "Ticket", "parse_url"]
+
+_log = logging.getLogger(__name__)
+
+MIB = 1024 * 1024
+BATCH_COUNT_MAX = 1_000
+"""How many messages one request carries."""
+BATCH_BYTES_MAX = 2 * MIB
+"""How many bytes of messages one request carries; a single larger message goes alone."""
+TICKETS_IN_FLIGHT_MAX = 16
+"""How many batches of one bulk publish wait for their confirm at once."""
+
+_CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", 16 * MIB),
+    ("grpc.max_send_message_length", 16 * MIB),
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # A connection attempt that nobody answers is given up after this, not after 20 s.
+    ("grpc.min_reconnect_backoff_ms", 2_000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.enable_retries", 0),
+    # A forked child must not find its parent's sockets.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+_FORK_PATIENCE_S = 0.2
+"""How long a fork waits for requests under way to be answered."""
+_PAUSE_FIRST_S = 0.05
+_PAUSE_MAX_S = 1.0
+_FINAL_CODES = frozenset(
+    {
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+    }
+)
+"""Trying again does not help with these."""
+
+
+def _said(error: Exception) -> tuple[grpc.StatusCode, str]:
+    """The code and the sentence of a failed call. What gRPC raises is the call itself."""
+    call = cast("grpc.Call", error)
+    return call.code(), call.details() or str(call.code())
+
+
+class _Lane(ABC):
+    """One stream that is opened when it is needed, and again when it breaks.
+
+    What must reach the broker is kept by the subclass, and put into a new inbox for each stream; so what
+    a broken stream swallowed needs no thought.
+    """
+
+    def __init__(
+        self,
+        open_stream: Callable[[Iterator[bytes]], Iterator[bytes]],
+        url: str,
+        timeout_s: float,
+        monotonic: Callable[[], float],
+        chance: random.Random,
+    ) -> None:
+        self._open_stream = open_stream
+        self._url = url
+        self._timeout_s = timeout_s
+        self._monotonic = monotonic
+        self._chance = chance
+        self._lock = threading.Lock()
+        self._wanted = threading.Event()
+        self._closed = threading.Event()
+        # Held while the process forks; the sending thread takes it for each request.
+        self.gate = threading.Lock()
+        # Whether nothing is unanswered.
+        self.quiet = threading.Event()
+        self.quiet.set()
+        self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._stream: Iterator[bytes] | None = None
+        self.trouble = ""
+
+    @abstractmethod
+    def _outstanding(self) -> Iterable[object]:
+        """What a new stream must carry first."""
+
+    @abstractmethod
+    def _pack(self, first: object, inbox: "queue.SimpleQueue[object]") -> bytes:
+        """A request of `first` and what else waits."""
+
+    @abstractmethod
+    def _receive(self, reply: bytes) -> None:
+        """Take in a reply."""
+
+    @abstractmethod
+    def _fail(self, error: OperationalError) -> None:
+        """Tell everybody who waits that it will not be."""
+
+    def error(self, what: str) -> OperationalError:
+        """What to tell who waited in vain."""
+        trouble = f": {self.trouble}" if self.trouble else ""
+        return OperationalError(f"{what} {self._url}{trouble}")
+
+    def _send(self, item: object) -> None:
+        """Put an item in the inbox; the caller holds the lock."""
+        self._inbox.put(item)
+        if not self._wanted.is_set():
+            self._wanted.set()
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name=f"qbroker {type(self).__name__}", daemon=True
+                )
+                self._thread.start()
+
+    def close(self) -> None:
+        """End the stream; who still waits is told."""
+        with self._lock:
+            self._closed.set()
+            self._wanted.set()
+            self._inbox.put(None)
+            stream, thread = self._stream, self._thread
+        if stream is not None:
+            stream.cancel()  # type: ignore[attr-defined] # a gRPC call is more than an iterator
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        self._fail(OperationalError(f"the connection to {self._url} was closed"))
+
+    def _requests(self, inbox: "queue.SimpleQueue[object]") -> Iterator[bytes]:
+        """What gRPC's sending thread draws from, until the stream it feeds is given up."""
+        while True:
+            first = inbox.get()
+            with self.gate, self._lock:
+                if first is None or inbox is not self._inbox:
+                    return
+                request = self._pack(first, inbox)
+            if request:
+                yield request
+
+    def _run(self) -> None:
+        pause_s = _PAUSE_FIRST_S
+        broken_s: float | None = None
+        while True:
+            self._wanted.wait()
+            if self._closed.is_set():
+                return
+            try:
+                with self._lock:
+                    # Under the lock, so that `close` either finds the stream or is seen here.
+                    if self._closed.is_set():
+                        return
+                    self._stream = stream = self._open_stream(self._requests(self._inbox))
+                for reply in stream:
+                    pause_s, broken_s = _PAUSE_FIRST_S, None
+                    self._receive(reply)
+                self.trouble, is_final = "the broker ended the stream", False
+            except grpc.RpcError as exc:
+                code, self.trouble = _said(exc)
+                is_final = code in _FINAL_CODES
+            if self._closed.is_set():
+                return
+            broken_s = broken_s if broken_s is not None else self._monotonic()
+            if is_final or self._monotonic() - broken_s >= self._timeout_s:
+                self._fail(self.error("no answer from"))
+            self._start_over()
+            self._closed.wait(pause_s * self._chance.uniform(0.5, 1.5))
+            pause_s = min(2 * pause_s, _PAUSE_MAX_S)
+
+    def _start_over(self) -> None:
+        with self._lock:
+            self.quiet.set()
+            self._inbox.put(None)
+            self._inbox = queue.SimpleQueue()
+            self._wanted.clear()
+            for item in self._outstanding():
+                self._inbox.put(item)
+                self._wanted.set()
+
+
+# -- publishing ----------------------------------------------------------------------------------
+
+
+class Ticket:
+    """Messages on their way. `refusals` are by their place in `messages`."""
+
+    __slots__ = ("_lock", "_notify", "bytes_count", "error", "messages", "refusals")
+
+    def __init__(
+        self, messages: Sequence[bytes], notify: Callable[[], object] | None = None
+    ) -> None:
+        self.messages = messages
+        self.bytes_count = sum(map(len, messages))
+        self.refusals: Sequence[Refusal] = ()
+        self.error: OperationalError | None = None
+        self._notify = notify
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def settle(self) -> None:
+        """Wake who waits."""
+        self._lock.release()
+        if self._notify is not None:
+            self._notify()
+
+    def is_settled_within(self, timeout_s: float) -> bool:
+        """Wait; tells whether the broker has answered."""
+        return self._lock.acquire(timeout=timeout_s)
+
+
+class _Publisher(_Lane):
+    """Messages out, confirms in. Requests are answered in order, so tickets form a line."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type] # passed through
+        self._seq = 0
+        self._unconfirmed: dict[Ticket, None] = {}
+        self._by_seq: dict[int, list[Ticket]] = {}
+
+    def submit(self, ticket: Ticket) -> None:
+        """Send the ticket's messages; it is settled when they are confirmed or refused."""
+        with self._lock:
+            self._unconfirmed[ticket] = None
+            self._send(ticket)
+
+    def abandon(self, ticket: Ticket) -> OperationalError:
+        """Forget a ticket nobody waits for any more. Its messages may have arrived all the same."""
+        with self._lock:
+            self._unconfirmed.pop(ticket, None)
+        return self.error(f"no confirm within {self._timeout_s} s from")
+
+    def _outstanding(self) -> Iterable[object]:
+        self._by_seq = {}
+        return self._unconfirmed
+
+    def _pack(self, first: object, inbox: "queue.SimpleQueue[object]") -> bytes:
+        tickets: list[Ticket] = []
+        messages: list[bytes] = []
+        bytes_left = BATCH_BYTES_MAX
+        item: object = first
+        while True:
+            assert isinstance(item, Ticket)
+            if item in self._unconfirmed:
+                tickets.append(item)
+                messages.extend(item.messages)
+                bytes_left -= item.bytes_count
+            if len(messages) >= BATCH_COUNT_MAX or bytes_left <= 0 or inbox.empty():
+                break
+            item = inbox.get_nowait()
+            if item is None:
+                inbox.put(None)
+                break
+        if not messages:
+            return b""
+        self.quiet.clear()
+        self._seq += 1
+        self._by_seq[self._seq] = tickets
+        return PublishRequest(seq=self._seq, messages=messages).SerializeToString()
+
+    def _receive(self, reply: bytes) -> None:
+        confirm = PublishReply.FromString(reply)
+        with self._lock:
+            tickets = self._by_seq.pop(confirm.seq, ())
+            if not self._by_seq:
+                self.quiet.set()
+            settled = [ticket for ticket in tickets if ticket in self._unconfirmed]
+            for ticket in settled:
+                del self._unconfirmed[ticket]
+        if confirm.refusals:
+            _hand_out(confirm.refusals, tickets)
+        for ticket in settled:
+            ticket.settle()
+
+    def _fail(self, error: OperationalError) -> None:
+        with self._lock:
+            tickets = list(self._unconfirmed)
+            self._unconfirmed.clear()
+        for ticket in tickets:
+            ticket.error = error
+            ticket.settle()
+
+
+def _hand_out(refusals: Iterable[Refusal], tickets: Iterable[Ticket]) -> None:
+    """Give each ticket the refusals of its own messages, counted from its own first."""
+    offset = 0
+    for ticket in tickets:
+        end = offset + len(ticket.messages)
+        mine = [refusal for refusal in refusals if offset <= refusal.index < end]
+        for refusal in mine:
+            refusal.index -= offset
+        ticket.refusals = mine
+        offset = end
+
+
+def batches(messages: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Cut messages into pieces that fit a request."""
+    start = 0
+    bytes_count = 0
+    for place, message in enumerate(messages):
+        bytes_count += len(message)
+        if place > start and (place - start >= BATCH_COUNT_MAX or bytes_count > BATCH_BYTES_MAX):
+            yield messages[start:place]
+            start, bytes_count = place, len(message)
+    if start < len(messages):
+        yield messages[start:]
+
+
+# -- results -------------------------------------------------------------------------------------
+
+Answer = TaskState | OperationalError
+
+
+class Subscription:
+    """A task somebody wants to hear of. `tell` is called on the reading thread."""
+
+    __slots__ = ("id", "is_once", "tell")
+
+    def __init__(self, task_id: str, tell: Callable[[Answer], object], *, is_once: bool) -> None:
+        self.id = task_id
+        self.tell = tell
+        self.is_once = is_once
+
+
+class _Watcher(_Lane):
+    """Ids out, states in."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type] # passed through
+        self._subscriptions: dict[str, list[Subscription]] = {}
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Tell of the task now, and, unless once, of all that follows."""
+        with self._lock:
+            self._subscriptions.setdefault(subscription.id, []).append(subscription)
+            self._send(subscription)
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Tell of it no more."""
+        with self._lock:
+            waiting = self._subscriptions.get(subscription.id)
+            if waiting is None or subscription not in waiting:
+                return
+            waiting.remove(subscription)
+            if not waiting:
+                del self._subscriptions[subscription.id]
+                self._inbox.put(subscription.id)
+
+    def _outstanding(self) -> Iterable[object]:
+        return [waiting[0] for waiting in self._subscriptions.values()]
+
+    def _pack(self, first: object, inbox: "queue.SimpleQueue[object]") -> bytes:
+        request = WatchRequest()
+        item: object = first
+        for _ in range(BATCH_COUNT_MAX):
+            if isinstance(item, str):
+                if item not in self._subscriptions:
+                    request.unwatch.append(item)
+            elif isinstance(item, Subscription):
+                waiting = self._subscriptions.get(item.id, ())
+                is_once = all(subscription.is_once for subscription in waiting)
+                (request.read if is_once else request.watch).append(item.id)
+            if inbox.empty():
+                break
+            item = inbox.get_nowait()
+            if item is None:
+                inbox.put(None)
+                break
+        if request.watch or request.read:
+            self.quiet.clear()
+        return request.SerializeToString()
+
+    def _receive(self, reply: bytes) -> None:
+        self.quiet.set()
+        for state in WatchReply.FromString(reply).states:
+            with self._lock:
+                waiting = self._subscriptions.get(state.id, [])
+                told = list(waiting)
+                staying = (
+                    []
+                    if state.is_final
+                    else [subscription for subscription in waiting if not subscription.is_once]
+                )
+                if staying:
+                    self._subscriptions[state.id] = staying
+                else:
+                    self._subscriptions.pop(state.id, None)
+            for subscription in told:
+                subscription.tell(state)
+
+    def _fail(self, error: OperationalError) -> None:
+        with self._lock:
+            told = [one for waiting in self._subscriptions.values() for one in waiting]
+            self._subscriptions.clear()
+        for subscription in told:
+            subscription.tell(error)
+
+
+# -- the connection ------------------------------------------------------------------------------
+
+
+class _Connection:
+    """A channel and its two streams; belongs to one process."""
+
+    def __init__(
+        self, url: str, timeout_s: float, monotonic: Callable[[], float], chance: random.Random
+    ) -> None:
+        host, port = parse_url(url)
+        self.channel = grpc.insecure_channel(f"{host}:{port}", options=_CHANNEL_OPTIONS)
+        shared = (url, timeout_s, monotonic, chance)
+        self.publisher = _Publisher(
+            self.channel.stream_stream("/qbroker.v1.Producer/Publish"), *shared
+        )
+        self.watcher = _Watcher(self.channel.stream_stream("/qbroker.v1.Results/Watch"), *shared)
+
+    def close(self) -> None:
+        self.publisher.close()
+        self.watcher.close()
+        self.channel.close()
+
+
+class Client:
+    """What the SDK asks of a broker. Safe to share between threads, asyncio tasks and forks."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float,
+        monotonic: Callable[[], float] = clock.monotonic,
+        chance: random.Random | None = None,
+    ) -> None:
+        parse_url(url)
+        self.url = url
+        self.timeout_s = timeout_s
+        self._monotonic = monotonic
+        self._chance = chance or random.Random()  # noqa: S311 - spreads reconnects; no secret
+        self._lock = threading.Lock()
+        self._connection: _Connection | None = None
+        self._gates: list[threading.Lock] = []
+        _clients.add(self)
+
+    def _connected(self) -> _Connection:
+        connection = self._connection
+        if connection is None:
+            with self._lock:
+                connection = self._connection
+                if connection is None:
+                    connection = self._connection = _Connection(
+                        self.url, self.timeout_s, self._monotonic, self._chance
+                    )
+        return connection
+
+    def close(self) -> None:
+        """End the connection; the next use makes another."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def before_fork(self) -> None:
+        """Send nothing from now on, and wait for what is under way, but not long."""
+        connection = self._connection
+        if connection is not None:
+            for lane in (connection.publisher, connection.watcher):
+                if lane.gate.acquire(timeout=_FORK_PATIENCE_S):
+                    self._gates.append(lane.gate)
+                lane.quiet.wait(_FORK_PATIENCE_S)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        while self._gates:
+            self._gates.pop().release()
+
+    def forget_parent(self) -> None:
+        """In a forked child: leave the parent's connection alone and make one anew when needed."""
+        if self._connection is not None:
+            _left_alone.append(self._connection)
+        self._connection = None
+        self._gates = []
+        self._lock = threading.Lock()
+
+    def submit(self, messages: Sequence[bytes]) -> Ticket:
+        """Send one batch (see `batches`) without waiting; `wait` takes the ticket."""
+        ticket = Ticket(messages)
+        self._connected().publisher.submit(ticket)
+        return ticket
+
+    def wait(self, ticket: Ticket) -> Sequence[Refusal]:
+        """The refusals of a ticket, once the broker has answered."""
+        if not ticket.is_settled_within(self.timeout_s):
+            raise self._connected().publisher.abandon(ticket)
+        if ticket.error is not None:
+            raise ticket.error
+        return ticket.refusals
+
+    def publish(self, messages: Sequence[bytes]) -> list[Refusal]:
+        """Send messages and wait until they are on the broker's disk; answers what was refused."""
+        if len(messages) == 1:
+            return list(self.wait(self.submit(messages)))
+        refusals: list[Refusal] = []
+        in_flight: list[tuple[int, Ticket]] = []
+        place = 0
+        for batch in batches(messages):
+            if len(in_flight) >= TICKETS_IN_FLIGHT_MAX:
+                refusals += self._collect(*in_flight.pop(0))
+            in_flight.append((place, self.submit(batch)))
+            place += len(batch)
+        for offset, ticket in in_flight:
+            refusals += self._collect(offset, ticket)
+        return refusals
+
+    def _collect(self, offset: int, ticket: Ticket) -> Sequence[Refusal]:
+        refusals = self.wait(ticket)
+        for refusal in refusals:
+            refusal.index += offset
+        return refusals
+
+    async def apublish(self, messages: Sequence[bytes]) -> list[Refusal]:
+        """Do the same without blocking the event loop."""
+        refusals: list[Refusal] = []
+        place = 0
+        for batch in batches(messages):
+            settled = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            ticket = Ticket(batch, lambda: _wake(loop, settled.set))  # noqa: B023 - called for this batch, before the next
+            publisher = self._connected().publisher
+            publisher.submit(ticket)
+            try:
+                async with asyncio.timeout(self.timeout_s):
+                    await settled.wait()
+            except TimeoutError:
+                raise publisher.abandon(ticket) from None
+            if ticket.error is not None:
+                raise ticket.error
+            for refusal in ticket.refusals:
+                refusal.index += place
+                refusals.append(refusal)
+            place += len(batch)
+        return refusals
+
+    def read(self, task_id: str) -> TaskState:
+        """Where a task is now."""
+        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        subscription = Subscription(task_id, answers.put, is_once=True)
+        watcher = self._connected().watcher
+        watcher.subscribe(subscription)
+        try:
+            answer = answers.get(timeout=self.timeout_s)
+        except queue.Empty:
+            watcher.unsubscribe(subscription)
+            raise watcher.error(f"no answer within {self.timeout_s} s from") from None
+        if isinstance(answer, OperationalError):
+            raise answer
+        return answer
+
+    def watch(self, task_id: str, tell: Callable[[Answer], object]) -> Subscription:
+        """Hear of a task's state now and of every change until the end; `tell` must not block."""
+        subscription = Subscription(task_id, tell, is_once=False)
+        self._connected().watcher.subscribe(subscription)
+        return subscription
+
+    def unwatch(self, subscription: Subscription) -> None:
+        """Hear of it no more."""
+        self._connected().watcher.unsubscribe(subscription)
+
+    def forget(self, task_ids: Sequence[str]) -> int:
+        """Drop what is kept of ended tasks; answers of how many there was something."""
+        request = ForgetRequest(ids=task_ids).SerializeToString()
+        reply = self._call("/qbroker.v1.Results/Forget", request)
+        return ForgetReply.FromString(reply).forgotten_count
+
+    def status(self) -> StatusReply:
+        """The broker at a glance."""
+        return StatusReply.FromString(
+            self._call("/qbroker.v1.Admin/Status", StatusRequest().SerializeToString())
+        )
+
+    def purge_queue(self, queue_name: str) -> int:
+        """Drop every message that waits in the queue; answers how many there were."""
+        request = PurgeQueueRequest(queue=queue_name).SerializeToString()
+        reply = self._call("/qbroker.v1.Admin/PurgeQueue", request)
+        return PurgeQueueReply.FromString(reply).purged_count
+
+    def _call(self, method: str, request: bytes) -> bytes:
+        call: Callable[..., bytes] = self._connected().channel.unary_unary(method)
+        try:
+            return call(request, timeout=self.timeout_s, wait_for_ready=True)
+        except grpc.RpcError as exc:
+            raise OperationalError(f"no answer from {self.url}: {_said(exc)[1]}") from exc
+
+
+def _wake(loop: asyncio.AbstractEventLoop, wake: Callable[[], object]) -> None:
+    try:
+        loop.call_soon_threadsafe(wake)
+    except RuntimeError:
+        _log.debug("an event loop was closed while something was awaited in it")
+
+
+# -- fork ----------------------------------------------------------------------------------------
+
+_clients: "weakref.WeakSet[Client]" = weakref.WeakSet()
+_left_alone: list[_Connection] = []
+
+
+def _before_fork() -> None:
+    for client in list(_clients):
+        client.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for client in list(_clients):
+        client.after_fork_in_parent()
+
+
+def _after_fork_in_child() -> None:
+    for client in list(_clients):
+        client.forget_parent()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

@@ -1,0 +1,15 @@
+"""The one place where the SDK asks the machine for the time; everything else is given it."""
+
+import time
+from collections.abc import Callable
+
+monotonic: Callable[[], float] = time.monotonic
+"""Seconds, for measuring how long something took."""
+
+wall: Callable[[], float] = time.time
+"""Unix time in seconds."""
+
+
+def wall_ms() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,220 @@
+"""A call as bytes, and what came of it; the broker never looks inside.
+
+A message's body is `[args, kwargs, embed]` as in Celery's protocol 2. Ids that equal the message's
+own (`root_id`, `correlation_id`) are left out, and so are representations nobody asked for: who shows
+them makes them from the body.
+"""
+
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from qbroker import serialization, states
+from qbroker.exceptions import (
+    EncodeError,
+    InvalidTaskError,
+    LimitExceeded,
+    RemoteTraceback,
+    SecurityError,
+    SerializationError,
+    TaskRevokedError,
+    WorkerLostError,
+)
+from qbroker.serialization import Value
+from qbroker_proto.v1.message_pb2 import Message, Result
+
+# The numbers of qbroker.v1.Outcome, without importing what serves the worker alone.
+OUTCOME_SUCCESS = 1
+OUTCOME_FAILURE = 2
+OUTCOME_WORKER_LOST = 3
+OUTCOME_IGNORED = 4
+OUTCOME_REJECTED = 5
+OUTCOME_REVOKED = 6
+
+# The numbers of qbroker.v1.EndReason.
+END_WORKER_LOST = 2
+END_EXPIRED = 3
+END_REVOKED = 4
+END_MAX_DELIVERIES = 5
+END_REJECTED = 6
+
+
+def encode_body(args: Sequence[Value], kwargs: Mapping[str, Value]) -> bytes:
+    """The body of a plain call, as JSON."""
+    return serialization.json_encode((args, kwargs, _EMBED_NONE))
+
+
+_EMBED_NONE: dict[str, Value] = {}
+
+
+def decode_body(
+    message: Message, accepted: frozenset[str]
+) -> tuple[list[Value], dict[str, Value], dict[str, Value]]:
+    """Args, kwargs and what is embedded."""
+    content = serialization.decode(message.body, message.content_type, accepted)
+    if type(content) is list and len(content) == 3:
+        args, kwargs, embed = content
+        if type(args) is list and type(kwargs) is dict and (embed is None or type(embed) is dict):
+            return args, kwargs, embed or {}
+    raise InvalidTaskError(
+        f"the body of message {message.id!r} is not [args, kwargs, embed] but "
+        f"{type(content).__name__}"
+    )
+
+
+def check_size(message: bytes, name: str, bytes_max: int) -> None:
+    """Refuse here what the broker would refuse after the journey."""
+    if len(message) > bytes_max:
+        raise LimitExceeded(
+            f"a message for task {name!r} is {len(message)} bytes; the limit is {bytes_max} (the "
+            "setting task_message_bytes_max). Store large data elsewhere and pass a reference."
+        )
+
+
+# -- exceptions ----------------------------------------------------------------------------------
+
+
+def encode_exception(exc: BaseException) -> dict[str, Value]:
+    """An exception as data: its class by name, its arguments as far as they can be written."""
+    class_ = type(exc)
+    return {
+        "exc_type": class_.__qualname__,
+        "exc_message": _writable(exc.args),
+        "exc_module": class_.__module__,
+    }
+
+
+def _writable(args: Sequence[Value]) -> list[Value]:
+    found: list[Value] = []
+    for arg in args:
+        try:
+            serialization.json_encode(arg)
+        except EncodeError:
+            found.append(repr(arg))
+        else:
+            found.append(arg)
+    return found
+
+
+def decode_exception(found: Value, traceback_text: str = "") -> BaseException:
+    """The exception that was encoded, as an instance of its own class where that is loaded.
+
+    A module is not imported because a result names it: that would run code of the writer's choice.
+    An exception whose class this process does not know is an instance of a stand-in with its name.
+    """
+    if not isinstance(found, dict) or not isinstance(found.get("exc_type"), str):
+        exc: BaseException = SecurityError(f"a failure without a type was stored: {found!r}")
+    else:
+        exc = _rebuild(found["exc_type"], found.get("exc_module"), found.get("exc_message", ()))
+    if traceback_text:
+        exc.__cause__ = RemoteTraceback(traceback_text)
+    return exc
+
+
+def _rebuild(type_name: str, module_name: str | None, message: Value) -> BaseException:
+    args = message if isinstance(message, list | tuple) else (message,)
+    class_: Value = sys.modules.get(module_name or "")
+    for part in type_name.split("."):
+        class_ = getattr(class_, part, None)
+    if class_ is None:
+        class_ = type(type_name, (Exception,), {"__module__": module_name or __name__})
+    if not isinstance(class_, type) or not issubclass(class_, BaseException):
+        return SecurityError(
+            f"Expected an exception class, got {module_name}.{type_name} with payload {message!r}"
+        )
+    try:
+        return class_(*args)
+    except Exception:  # noqa: BLE001 - a user's constructor may take other arguments than `args`
+        return class_.__new__(class_, *args)
+
+
+def traceback_of(exc: BaseException, frames_skipped: int = 0) -> str:
+    """The traceback as text, without the outermost frames, which are ours."""
+    where = exc.__traceback__
+    for _ in range(frames_skipped):
+        if where is not None and where.tb_next is not None:
+            where = where.tb_next
+    return "".join(traceback.format_exception(type(exc), exc, where))
+
+
+# -- results -------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Stored:
+    """What is known of a task: its state, and its result or why there is none."""
+
+    state: str = states.PENDING
+    result: Value = None
+    traceback: str | None = None
+    is_final: bool = False
+    is_kept: bool = False
+    name: str | None = None
+    worker: str | None = None
+    queue: str | None = None
+    retries: int | None = None
+    done_ms: int | None = None
+    runtime_s: float | None = None
+    parent_id: str | None = None
+    root_id: str | None = None
+    children: list[str] = field(default_factory=list)
+
+
+def decode_result(
+    state: str,
+    result: bytes,
+    *,
+    is_final: bool,
+    end_reason: int,
+    detail: str,
+    accepted: frozenset[str],
+) -> Stored:
+    """What the broker told about a task, as a value."""
+    if not result:
+        # Ended by the broker, or ended without anything to keep, or not ended.
+        ended_by_broker = _ENDINGS.get(end_reason)
+        if ended_by_broker is None:
+            return Stored(state=state or states.PENDING, is_final=is_final)
+        ended_state, make = ended_by_broker
+        return Stored(state=state or ended_state, result=make(detail), is_final=is_final)
+    kept = Result.FromString(result)
+    value: Value = None
+    if kept.body:
+        try:
+            value = serialization.decode(kept.body, kept.content_type, accepted)
+        except SerializationError as exc:
+            value = exc
+    if kept.state in states.EXCEPTION_STATES and not isinstance(value, BaseException):
+        value = decode_exception(value, kept.traceback)
+    return Stored(
+        state=kept.state,
+        result=value,
+        traceback=kept.traceback or None,
+        is_final=is_final,
+        is_kept=True,
+        name=kept.task or None,
+        worker=kept.worker or None,
+        queue=kept.queue or None,
+        retries=kept.retries,
+        done_ms=kept.done_ms or None,
+        runtime_s=kept.runtime_s,
+        parent_id=kept.parent_id or None,
+        root_id=kept.root_id or None,
+        children=list(kept.children),
+    )
+
+
+_ENDINGS: dict[int, tuple[str, Callable[[str], BaseException]]] = {
+    END_WORKER_LOST: (
+        states.FAILURE,
+        lambda detail: WorkerLostError(detail or "Worker exited prematurely."),
+    ),
+    END_EXPIRED: (states.REVOKED, lambda detail: TaskRevokedError(detail or "expired")),
+    END_REVOKED: (states.REVOKED, lambda detail: TaskRevokedError(detail or "revoked")),
+    END_MAX_DELIVERIES: (
+        states.FAILURE,
+        lambda detail: WorkerLostError(detail or "Its workers died too often."),
+    ),
+    END_REJECTED: (states.FAILURE, lambda detail: TaskRevokedError(detail or "rejected")),
+}

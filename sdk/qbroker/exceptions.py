@@ -1,0 +1,315 @@
+"""What can go wrong, by Celery's names.
+
+    Exception
+    ├── CeleryError                     a task, or the way it is used, is at fault
+    │   ├── TaskPredicate               raised by a task to say something about itself
+    │   │   ├── Ignore  Reject  Retry
+    │   ├── ImproperlyConfigured  SecurityError
+    │   └── TaskError
+    │       ├── NotRegistered  AlreadyRegistered  QueueNotFound      (KeyErrors but the second)
+    │       ├── TimeoutError  TaskRevokedError  InvalidTaskError
+    │       └── IncompleteStream  MaxRetriesExceededError  ChordError
+    ├── KombuError                      the message, or its way to the broker, is at fault
+    │   ├── OperationalError
+    │   │   └── MessageRefused          the broker answered, and said no
+    │   ├── LimitExceeded
+    │   ├── SerializationError ── EncodeError  DecodeError
+    │   └── SerializerNotInstalled ── ContentDisallowed
+    ├── WorkerLostError  SoftTimeLimitExceeded  TimeLimitExceeded  Terminated
+    └── BackendError ── BackendGetMetaError  BackendStoreError
+
+`RemoteTraceback` is the cause of an exception that was raised in a worker: it shows where.
+"""
+
+from collections.abc import Mapping, Sequence
+
+__all__ = [
+    "AlreadyRegistered",
+    "BackendError",
+    "BackendGetMetaError",
+    "BackendStoreError",
+    "CDeprecationWarning",
+    "CPendingDeprecationWarning",
+    "CeleryError",
+    "CeleryWarning",
+    "ChordError",
+    "ContentDisallowed",
+    "DecodeError",
+    "DuplicateTaskNameWarning",
+    "EncodeError",
+    "Ignore",
+    "ImproperlyConfigured",
+    "IncompleteStream",
+    "InvalidTaskError",
+    "KombuError",
+    "LimitExceeded",
+    "MaxRetriesExceededError",
+    "MessageRefused",
+    "NotConfigured",
+    "NotRegistered",
+    "OperationalError",
+    "QueueNotFound",
+    "Reject",
+    "RemoteTraceback",
+    "Retry",
+    "SecurityError",
+    "SecurityWarning",
+    "SerializationError",
+    "SerializerNotInstalled",
+    "SoftTimeLimitExceeded",
+    "TaskError",
+    "TaskPredicate",
+    "TaskRevokedError",
+    "Terminated",
+    "TimeLimitExceeded",
+    "TimeoutError",
+    "WorkerLostError",
+    "WorkerShutdown",
+    "WorkerTerminate",
+]
+
+
+class CeleryWarning(UserWarning):
+    """Something is odd, and works."""
+
+
+class DuplicateTaskNameWarning(CeleryWarning):
+    """Two different functions want to be the task of one name; the first has it."""
+
+
+class NotConfigured(CeleryWarning):
+    """No configuration was found; defaults are used."""
+
+
+class SecurityWarning(CeleryWarning):
+    """What is configured is less safe than it could be."""
+
+
+class CPendingDeprecationWarning(PendingDeprecationWarning):
+    """Will be deprecated."""
+
+
+class CDeprecationWarning(DeprecationWarning):
+    """Will be removed."""
+
+
+class CeleryError(Exception):
+    """A task, or the way it is used, is at fault."""
+
+
+class TaskPredicate(CeleryError):
+    """Raised by a task to say something about itself that is neither success nor failure."""
+
+
+class Ignore(TaskPredicate):
+    """Acknowledge the task and store no state for it."""
+
+
+class Reject(TaskPredicate):
+    """Drop the message, or put it back in its queue."""
+
+    def __init__(self, reason: object = None, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's signature
+        self.reason = reason
+        self.requeue = requeue
+        super().__init__(reason, requeue)
+
+    def __repr__(self) -> str:
+        return f"reject requeue={self.requeue}: {self.reason}"
+
+
+class ImproperlyConfigured(CeleryError):
+    """The configuration contradicts itself or names what does not exist."""
+
+
+class SecurityError(CeleryError):
+    """Stored data wants something it must not have."""
+
+
+class TaskError(CeleryError):
+    """A task cannot be found, run or waited for."""
+
+
+class QueueNotFound(KeyError, TaskError):
+    """The task is routed to a queue that is not configured."""
+
+
+class IncompleteStream(TaskError):
+    """A stream of data ended before all of it was there."""
+
+
+class NotRegistered(KeyError, TaskError):
+    """The app knows no task of that name."""
+
+    def __repr__(self) -> str:
+        name = self.args[0] if self.args else None
+        return (
+            f"Task of kind {name!r} never registered, "
+            "please make sure it's imported by the worker (-A, -I, or the `imports` setting)."
+        )
+
+
+class AlreadyRegistered(TaskError):
+    """The app has a task of that name."""
+
+
+class TimeoutError(TaskError):  # noqa: A001 - Celery's public name
+    """The result did not arrive in time."""
+
+
+class MaxRetriesExceededError(TaskError):
+    """The task asked for one try too many."""
+
+    def __init__(
+        self,
+        *args: object,
+        task_args: Sequence[object] | None = None,
+        task_kwargs: Mapping[str, object] | None = None,
+    ) -> None:
+        self.task_args = task_args or []
+        self.task_kwargs = task_kwargs or {}
+        super().__init__(*args)
+
+
+class TaskRevokedError(TaskError):
+    """The task was revoked or expired, so there is no result."""
+
+
+class InvalidTaskError(TaskError):
+    """The message is no call of a task."""
+
+
+class ChordError(TaskError):
+    """A member of a chord failed, so its body was not run."""
+
+
+class KombuError(Exception):
+    """The message, or its way to the broker, is at fault."""
+
+
+class OperationalError(KombuError):
+    """The broker did not answer in time, or not at all."""
+
+
+class MessageRefused(OperationalError):
+    """The broker refused to store a message; nothing of it was kept.
+
+    `reason` is the broker's sentence, `retry_after_ms` when to try again (0: never as it is).
+    """
+
+    def __init__(self, task_id: str, reason: str, retry_after_ms: int = 0) -> None:
+        self.task_id = task_id
+        self.reason = reason
+        self.retry_after_ms = retry_after_ms
+        super().__init__(task_id, reason, retry_after_ms)
+
+    def __str__(self) -> str:
+        return f"the broker refused message {self.task_id!r}: {self.reason}"
+
+
+class LimitExceeded(KombuError):
+    """More than a limit allows."""
+
+
+class SerializationError(KombuError):
+    """A value cannot become bytes, or bytes cannot become a value."""
+
+
+class EncodeError(SerializationError):
+    """The value is none that the serializer can write."""
+
+
+class DecodeError(SerializationError):
+    """The bytes are nothing that the serializer wrote."""
+
+
+class SerializerNotInstalled(KombuError):
+    """No serializer of that name or content type is registered."""
+
+
+class ContentDisallowed(SerializerNotInstalled):
+    """The content type is not among those `accept_content` allows."""
+
+
+class WorkerLostError(Exception):
+    """The process that ran the task died."""
+
+
+class SoftTimeLimitExceeded(Exception):
+    """The soft time limit has passed; the task may clean up now."""
+
+    def __str__(self) -> str:
+        return f"SoftTimeLimitExceeded{self.args!s}"
+
+
+class TimeLimitExceeded(Exception):
+    """The time limit has passed, and the task was killed."""
+
+    def __str__(self) -> str:
+        return f"TimeLimitExceeded{self.args!s}"
+
+
+class Terminated(Exception):
+    """The task was terminated by request."""
+
+
+class Retry(TaskPredicate):
+    """The task is to be tried again later: `exc` is why, `when` is seconds or a datetime."""
+
+    def __init__(
+        self,
+        message: str | None = None,
+        exc: BaseException | str | None = None,
+        when: object = None,
+        is_eager: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+        sig: object = None,
+    ) -> None:
+        self.message = message
+        self.exc = None if isinstance(exc, str) else exc
+        self.excs = exc if isinstance(exc, str) else repr(exc) if exc is not None else None
+        self.when = when
+        self.is_eager = is_eager
+        self.sig = sig
+        super().__init__(message, exc, when)
+
+    def humanize(self) -> str:
+        """When it will be tried again, in words."""
+        return f"in {self.when}s" if isinstance(self.when, int | float) else f"at {self.when}"
+
+    def __str__(self) -> str:
+        if self.message:
+            return self.message
+        return f"Retry {self.humanize()}" + (f": {self.excs}" if self.excs else "")
+
+    def __reduce__(self) -> tuple[type["Retry"], tuple[object, ...]]:
+        return self.__class__, (self.message, self.exc, self.when)
+
+
+class WorkerTerminate(SystemExit):
+    """Tells the worker to stop at once."""
+
+
+class WorkerShutdown(SystemExit):
+    """Tells the worker to finish what runs and stop."""
+
+
+class BackendError(Exception):
+    """A result could not be written or read."""
+
+
+class BackendGetMetaError(BackendError):
+    """A result could not be read."""
+
+
+class BackendStoreError(BackendError):
+    """A result could not be written."""
+
+
+class RemoteTraceback(Exception):
+    """The traceback of an exception raised in a worker, as text; the cause of what `get` raises."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        super().__init__(text)
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'

@@ -1,0 +1,197 @@
+"""What a running task can ask about itself: `self.request`.
+
+Fields are read from the message when they are first asked for, because most tasks ask for none.
+"""
+
+import datetime as dt
+import json
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Generic, TypeVar, overload
+
+from qbroker.serialization import Value
+from qbroker_proto.v1.message_pb2 import Message
+
+T = TypeVar("T")
+
+
+class _Field(Generic[T]):
+    """An attribute that comes from the message, or is the default where there is none.
+
+    Not a data descriptor: what is set on the instance, by the first look or by the user, hides it.
+    """
+
+    __slots__ = ("_default", "_name", "_read")
+
+    def __init__(self, read: Callable[[Message], T | None], default: T | None = None) -> None:
+        self._read = read
+        self._default = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> "_Field[T]": ...
+    @overload
+    def __get__(self, instance: "Context", owner: type) -> T | None: ...
+    def __get__(self, instance: "Context | None", owner: type) -> "_Field[T] | T | None":
+        if instance is None:
+            return self
+        message = instance.message
+        if message is None:
+            return self._default
+        value = instance.__dict__[self._name] = self._read(message)
+        return value
+
+
+def _iso(unix_ms: int) -> str | None:
+    if not unix_ms:
+        return None
+    return dt.datetime.fromtimestamp(unix_ms / 1000, dt.UTC).isoformat()
+
+
+def _headers(message: Message) -> dict[str, Value] | None:
+    return json.loads(message.headers) if message.headers else None
+
+
+class Context:
+    """One run of a task: who asked for it, with what, and how often it was tried."""
+
+    message: Message | None = None
+    """What it was made from; None where a task is called like a function."""
+    _outer: "Context | None" = None
+    _redelivered = False
+    _protected = False
+    _children: "list[Value] | None" = None
+    task: Value = None
+
+    id: str | None = None
+    args: Value = None
+    kwargs: Value = None
+    attempt = 0
+    started_s = 0.0
+    hostname: str | None = None
+    called_directly = True
+    is_eager = False
+    callbacks: Value = None
+    errbacks: Value = None
+    chain: Value = None
+    chord: Value = None
+    group: str | None = None
+    group_index: int | None = None
+    logfile: str | None = None
+    loglevel: int | None = None
+    properties: Value = None
+    replaced_task_nesting = 0
+    stamped_headers: Value = None
+    stamps: Value = None
+    utc = True
+
+    retries = _Field(lambda m: m.retries, 0)
+    ignore_result = _Field(lambda m: m.ignore_result, default=False)
+    root_id = _Field(lambda m: m.root_id or m.id)
+    parent_id = _Field(lambda m: m.parent_id or None)
+    correlation_id = _Field(lambda m: m.correlation_id or m.id)
+    origin = _Field(lambda m: m.origin or None)
+    shadow = _Field(lambda m: m.shadow or None)
+    reply_to = _Field(lambda m: m.reply_to or None)
+    eta = _Field(lambda m: _iso(m.eta_ms))
+    expires = _Field(lambda m: _iso(m.expires_ms))
+    time_limit = _Field(lambda m: m.time_limit or None)
+    soft_time_limit = _Field(lambda m: m.soft_time_limit or None)
+    headers = _Field(_headers)
+    argsrepr = _Field(lambda m: m.argsrepr or None)
+    kwargsrepr = _Field(lambda m: m.kwargsrepr or None)
+
+    def __init__(self, **fields: Value) -> None:
+        self.__dict__.update(fields)
+
+    def __getattr__(self, name: str) -> Value:
+        # A caller's own header is an attribute too, as in Celery.
+        if not name.startswith("_"):
+            headers = self.headers
+            if headers and name in headers:
+                return headers[name]
+        raise AttributeError(f"the request has no {name!r}")
+
+    @property
+    def outer(self) -> "Context | None":
+        """The run around this one, where a task calls another like a function."""
+        return self._outer
+
+    def is_of(self, task: object) -> bool:
+        """Whether it is a run of this task."""
+        return self.task is task
+
+    def enters(self) -> bool:
+        """Whether a call of the task is the one a worker makes, and not a task calling itself."""
+        if self.called_directly or self._protected:
+            return False
+        self._protected = True
+        return True
+
+    @property
+    def timelimit(self) -> tuple[float | None, float | None]:
+        """The hard and the soft limit, in seconds."""
+        return self.time_limit, self.soft_time_limit
+
+    @property
+    def delivery_info(self) -> dict[str, Value]:
+        """How the message came: its queue as `routing_key`, its priority, whether it came again."""
+        if "_delivery_info" not in self.__dict__:
+            message = self.message
+            self._delivery_info = {
+                "exchange": "",
+                "routing_key": message.queue if message else None,
+                "priority": message.priority if message else None,
+                "redelivered": self._redelivered,
+                "is_eager": self.is_eager,
+            }
+        return self._delivery_info
+
+    @property
+    def children(self) -> list[Value]:
+        """Results of the tasks this one called."""
+        if self._children is None:
+            self._children = []
+        return self._children
+
+    def update(self, **fields: Value) -> None:
+        """Set fields."""
+        self.__dict__.update(fields)
+
+    def get(self, key: str, default: Value = None) -> Value:
+        """A field, or the default where there is none."""
+        return getattr(self, key, default)
+
+    def as_execution_options(self) -> dict[str, Value]:
+        """The options another call needs to be like this one."""
+        return {
+            "task_id": self.id,
+            "root_id": self.root_id,
+            "parent_id": self.parent_id,
+            "shadow": self.shadow,
+            "expires": self.expires,
+            "soft_time_limit": self.soft_time_limit,
+            "time_limit": self.time_limit,
+            "headers": self.headers,
+            "reply_to": self.reply_to,
+        }
+
+    def __repr__(self) -> str:
+        fields = {
+            name: getattr(self, name)
+            for name in (*_SHOWN, *(key for key in self.__dict__ if key not in _SHOWN))
+            if not name.startswith("_")
+        }
+        return f"<Context: {fields!r}>"
+
+
+_SHOWN = ("id", "args", "kwargs", "retries", "hostname", "is_eager", "called_directly", "root_id")
+
+current_request: ContextVar[Context | None] = ContextVar("qbroker_request", default=None)
+"""The run this thread, or asyncio task, is inside of. Each knows the one around it."""
+
+
+joins_allowed: ContextVar[bool] = ContextVar("qbroker_joins_allowed", default=False)
+"""Whether a task may wait for another, in this thread or asyncio task."""

@@ -1,0 +1,41 @@
+"""What SDK tests share: a fake broker, and apps that are gone after the test."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from qbroker import App, _state
+from qbroker.serialization import Value
+from tests.sdk.fake_broker import FakeBroker, echo
+
+MakeApp = Callable[..., App]
+
+
+@pytest.fixture
+def broker() -> Iterator[FakeBroker]:
+    """A broker that ends each task with its first argument."""
+    started = FakeBroker(run=echo).start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def make_app() -> Iterator[MakeApp]:
+    """Makes apps, and closes them in the end."""
+    made: list[App] = []
+
+    def make(main: str = "proj", **options: Value) -> App:
+        app = App(main, **options)
+        made.append(app)
+        return app
+
+    yield make
+    for app in made:
+        app.close()
+    _state.set_current_app(None)
+
+
+@pytest.fixture
+def app(broker: FakeBroker, make_app: MakeApp) -> App:
+    """An app that keeps results in the fake broker."""
+    return make_app(broker=broker.url, backend="qbroker://")

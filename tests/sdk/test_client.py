@@ -1,0 +1,221 @@
+"""The connection: confirms, re-sends, deadlines, forks."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from qbroker.client import BATCH_BYTES_MAX, BATCH_COUNT_MAX, Client, batches
+from qbroker.exceptions import ImproperlyConfigured, OperationalError
+from qbroker.url import parse_url
+from qbroker_proto.v1.message_pb2 import Message
+from tests.sdk.fake_broker import FakeBroker
+
+FORKS = 200
+
+
+def message(name: str) -> bytes:
+    return Message(
+        id=name, task="t", queue="q", content_type="application/json", body=b"[[],{},{}]"
+    ).SerializeToString()
+
+
+def test_what_was_not_confirmed_is_sent_again_and_nothing_doubles() -> None:
+    broker = FakeBroker().start()
+    broker.confirms.clear()
+    client = Client(broker.url, timeout_s=20)
+    ticket = client.submit([message("a")])
+    assert broker.published.wait(5)
+
+    broker.stop()
+    broker.confirms.set()
+    broker.start(port=broker.port)
+
+    assert client.wait(ticket) == ()
+    assert broker.duplicates == 1
+    assert list(broker.messages) == ["a"]
+    client.close()
+    broker.stop()
+
+
+def test_a_confirm_that_does_not_come_is_an_error_within_the_deadline() -> None:
+    broker = FakeBroker().start()
+    broker.confirms.clear()
+    client = Client(broker.url, timeout_s=0.2)
+
+    with pytest.raises(OperationalError, match=f"no confirm within 0.2 s from {broker.url}"):
+        client.publish([message("a")])
+
+    broker.confirms.set()
+    client.close()
+    broker.stop()
+
+
+def test_what_piles_up_goes_as_one_request(broker: FakeBroker) -> None:
+    client = Client(broker.url, timeout_s=5)
+    broker.confirms.clear()
+    tickets = [client.submit([message(str(number))]) for number in range(500)]
+    broker.confirms.set()
+
+    for ticket in tickets:
+        client.wait(ticket)
+
+    assert len(broker.messages) == 500
+    assert len(broker.requests) < 500
+    assert [request.seq for request in broker.requests] == sorted(
+        request.seq for request in broker.requests
+    )
+    client.close()
+
+
+def test_threads_share_one_stream(broker: FakeBroker) -> None:
+    client = Client(broker.url, timeout_s=10)
+    threads = [
+        threading.Thread(
+            target=lambda: [
+                client.publish([message(f"{threading.get_ident()}-{n}")]) for n in range(50)
+            ]
+        )
+        for _ in range(8)
+    ]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(broker.messages) == 400
+    assert broker.streams_opened == 1
+    client.close()
+
+
+def test_batches_respect_count_and_bytes() -> None:
+    small, large = b"x", b"x" * BATCH_BYTES_MAX
+
+    assert [len(batch) for batch in batches([small] * (2 * BATCH_COUNT_MAX + 1))] == [
+        BATCH_COUNT_MAX,
+        BATCH_COUNT_MAX,
+        1,
+    ]
+    assert list(batches([small, large, small])) == [[small], [large], [small]]
+    assert list(batches([])) == []
+
+
+def test_a_closed_client_connects_anew(broker: FakeBroker) -> None:
+    client = Client(broker.url, timeout_s=5)
+    client.publish([message("a")])
+    client.close()
+
+    client.publish([message("b")])
+
+    assert list(broker.messages) == ["a", "b"]
+    client.close()
+
+
+def test_closing_tells_who_waits() -> None:
+    broker = FakeBroker().start()
+    broker.confirms.clear()
+    client = Client(broker.url, timeout_s=5)
+    ticket = client.submit([message("a")])
+
+    client.close()
+
+    with pytest.raises(OperationalError, match="closed"):
+        client.wait(ticket)
+    broker.confirms.set()
+    broker.stop()
+
+
+def test_the_status_is_asked_with_a_deadline(broker: FakeBroker) -> None:
+    client = Client(broker.url, timeout_s=5)
+
+    assert client.status().version == "fake"
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("qbroker://", ("127.0.0.1", 7450)),
+        ("qbroker://host", ("host", 7450)),
+        ("qbroker://host:1/vhost", ("host", 1)),
+        ("host:1", ("host", 1)),
+        ("qbroker://[::1]:2", ("::1", 2)),
+    ],
+)
+def test_urls_name_host_and_port(url: str, place: tuple[str, int]) -> None:
+    assert parse_url(url) == place
+
+
+def test_a_malformed_url_is_refused() -> None:
+    with pytest.raises(ImproperlyConfigured, match="malformed"):
+        parse_url("qbroker://host:many")
+
+
+FORKING = """
+import os, sys, threading
+from qbroker import App
+
+app = App("proj", broker=sys.argv[1], backend="qbroker://", broker_connection_timeout=10)
+is_over = threading.Event()
+troubles = []
+
+def publish():
+    while not is_over.is_set():
+        try:
+            app.send_task("echo", (1,))
+        except Exception as exc:
+            troubles.append(repr(exc))
+            return
+
+assert app.send_task("echo", (0,)).get(timeout=10) == 0
+threads = [threading.Thread(target=publish) for _ in range(4)]
+for thread in threads:
+    thread.start()
+bad = []
+for number in range(int(sys.argv[2])):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if app.send_task("echo", (number,)).get(timeout=10) == number else 3)
+    _, status = os.waitpid(pid, 0)
+    if status:
+        bad.append((number, status))
+is_over.set()
+for thread in threads:
+    thread.join()
+assert not bad and not troubles, (bad, troubles)
+assert app.send_task("echo", (7,)).get(timeout=10) == 7
+app.close()
+"""
+
+
+def test_parent_and_children_go_on_after_hundreds_of_forks_under_load() -> None:
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("fake_broker.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    with server, server.stdin:
+        url = f"qbroker://127.0.0.1:{server.stdout.readline().strip()}"
+
+        forking = subprocess.run(
+            [sys.executable, "-c", FORKING, url, str(FORKS)],
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+
+    assert (forking.returncode, forking.stderr) == (0, "")
+
+
+def test_the_environment_of_programs_started_from_here_is_left_as_it_was() -> None:
+    names = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout  # noqa: S607 - found on PATH everywhere
+
+    assert "GRPC_POLL_STRATEGY" not in names
+    assert "GRPC_VERBOSITY" not in names

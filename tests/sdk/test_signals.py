@@ -1,0 +1,81 @@
+"""Signals reach who listens, and nobody's failure reaches the sender."""
+
+import gc
+
+from qbroker.serialization import Value
+from qbroker.signals import Signal
+
+
+def test_a_receiver_hears_the_sender_it_asked_for_and_no_other() -> None:
+    signal = Signal("s")
+    here, there = object(), object()
+    heard: list[Value] = []
+
+    @signal.connect(sender=here)
+    def receive(sender: object, number: int, **_: Value) -> None:
+        heard.append((sender, number))
+
+    signal.send(there, number=1)
+    signal.send(here, number=2)
+
+    assert heard == [(here, 2)]
+
+
+def test_a_signal_is_false_until_somebody_connects() -> None:
+    signal = Signal("s")
+
+    def receive(**_: Value) -> None: ...
+
+    assert not signal
+    signal.connect(receive)
+    assert signal
+    assert signal.disconnect(receive)
+    assert not signal
+
+
+def test_a_receiver_that_is_gone_is_forgotten_unless_held() -> None:
+    weak, strong = Signal("weak"), Signal("strong")
+
+    def connect() -> None:
+        weak.connect(lambda **_: None)
+        strong.connect(lambda **_: None, weak=False)
+
+    connect()
+    gc.collect()
+
+    assert not weak
+    assert strong
+
+
+def test_what_a_receiver_raises_is_its_response() -> None:
+    signal = Signal("s")
+    trouble = ValueError("no")
+
+    def fail(**_: Value) -> None:
+        raise trouble
+
+    def succeed(**_: Value) -> int:
+        return 1
+
+    signal.connect(fail)
+    signal.connect(succeed)
+
+    assert signal.send(None) == [(fail, trouble), (succeed, 1)]
+
+
+def test_bound_methods_of_two_objects_are_two_receivers() -> None:
+    signal = Signal("s")
+
+    class Listener:
+        count = 0
+
+        def receive(self, **_: Value) -> None:
+            self.count += 1
+
+    first, second = Listener(), Listener()
+    signal.connect(first.receive)
+    signal.connect(first.receive)
+    signal.connect(second.receive)
+    signal.send(None)
+
+    assert (first.count, second.count) == (1, 1)

@@ -1,0 +1,289 @@
+"""Running a task: outcomes, what is kept, the order of handlers and signals."""
+
+import asyncio
+import json
+import logging
+
+import pytest
+
+from qbroker import App, Task, envelope, signals
+from qbroker.app.sending import prepare
+from qbroker.app.trace import Ran, Runner, build_runner, log_line
+from qbroker.exceptions import Ignore, Reject, TaskRevokedError
+from qbroker.serialization import Value
+from qbroker_proto.v1.message_pb2 import Message, Result
+from tests.sdk.conftest import MakeApp
+
+
+@pytest.fixture
+def app(make_app: MakeApp) -> App:
+    return make_app(backend="qbroker://")
+
+
+def runner(app: App, now_ms: int = 1_000) -> Runner:
+    times = iter(range(1_000_000))
+    return build_runner(
+        app, hostname="celery@here", wall_ms=lambda: now_ms, monotonic=lambda: float(next(times))
+    )
+
+
+def call(app: App, name: str, *args: Value, **options: Value) -> bytes:
+    return prepare(app.conf, name, args, {}, task_type=app.tasks.get(name), **options).message
+
+
+def run(app: App, name: str, *args: Value, **options: Value) -> Ran:
+    return runner(app)(call(app, name, *args, **options), 1, False)
+
+
+def test_a_task_that_returns_succeeds_and_its_result_is_kept(app: App) -> None:
+    app.task(name="add")(lambda x, y: x + y)
+
+    ran = run(app, "add", 1, 2, task_id="an-id", parent_id="up", root_id="top")
+
+    result = Result.FromString(ran.result)
+    assert (ran.outcome, ran.state, ran.retval_or_exc) == (envelope.OUTCOME_SUCCESS, "SUCCESS", 3)
+    assert (result.state, result.body, result.worker) == ("SUCCESS", b"3", "celery@here")
+    assert (result.parent_id, result.root_id, result.done_ms) == ("up", "top", 1_000)
+
+
+def test_a_task_that_raises_fails_with_its_exception_and_where(app: App) -> None:
+    @app.task(name="fail")
+    def fail() -> None:
+        raise LookupError("no", object)
+
+    ran = run(app, "fail")
+
+    result = Result.FromString(ran.result)
+    assert ran.outcome == envelope.OUTCOME_FAILURE
+    assert json.loads(result.body) == {
+        "exc_type": "LookupError",
+        "exc_module": "builtins",
+        "exc_message": ["no", "<class 'object'>"],
+    }
+    assert result.traceback == ran.traceback
+    assert ran.traceback.count('File "') == 1  # the task's line, none of ours
+
+
+def test_ignored_results_are_not_kept_but_failures_are_where_asked(app: App) -> None:
+    app.task(name="ok", ignore_result=True, store_errors_even_if_ignored=True)(lambda: 1)
+    app.task(name="bad", ignore_result=True, store_errors_even_if_ignored=True)(lambda: 1 / 0)
+    app.task(name="quiet", ignore_result=True)(lambda: 1 / 0)
+
+    assert run(app, "ok").result == b""
+    assert Result.FromString(run(app, "bad").result).state == "FAILURE"
+    assert run(app, "quiet").result == b""
+
+
+def test_ignore_and_reject_say_what_becomes_of_the_message(app: App) -> None:
+    def raise_(exc: Exception) -> None:
+        raise exc
+
+    app.task(name="ignore")(lambda: raise_(Ignore()))
+    app.task(name="requeue")(lambda: raise_(Reject("later", requeue=True)))
+    app.task(name="drop")(lambda: raise_(Reject("never")))
+
+    ignored, requeued, dropped = (run(app, name) for name in ("ignore", "requeue", "drop"))
+
+    assert (ignored.outcome, ignored.result) == (envelope.OUTCOME_IGNORED, b"")
+    assert (requeued.outcome, requeued.requeue) == (envelope.OUTCOME_REJECTED, True)
+    assert (dropped.outcome, dropped.requeue) == (envelope.OUTCOME_REJECTED, False)
+    assert Result.FromString(dropped.result).state == "FAILURE"
+
+
+@pytest.mark.parametrize(
+    ("message", "exc_type"),
+    [
+        (Message(id="i", task="nothing", content_type="application/json", body=b"[[],{},{}]"), "NotRegistered"),
+        (Message(id="i", task="add", content_type="application/pickle", body=b""), "ContentDisallowed"),
+        (Message(id="i", task="add", content_type="application/json", body=b"{}"), "InvalidTaskError"),
+        (Message(id="i", task="add", content_type="application/json", body=b"{"), "DecodeError"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_run_fails_with_the_reason(
+    app: App, message: Message, exc_type: str
+) -> None:
+    app.task(name="add")(lambda: 1)
+
+    ran = runner(app)(message.SerializeToString(), 1, False)
+
+    assert ran.outcome == envelope.OUTCOME_FAILURE
+    assert json.loads(Result.FromString(ran.result).body)["exc_type"] == exc_type
+
+
+def test_a_result_that_cannot_be_written_fails_the_task(app: App) -> None:
+    app.task(name="odd")(lambda: object())
+
+    ran = run(app, "odd")
+
+    assert ran.state == "FAILURE"
+    assert json.loads(Result.FromString(ran.result).body)["exc_type"] == "EncodeError"
+
+
+def test_an_expired_message_is_revoked_unrun(app: App) -> None:
+    calls: list[int] = []
+    app.task(name="late")(lambda: calls.append(1))
+    message = Message.FromString(call(app, "late"))
+    message.expires_ms = 999
+
+    ran = runner(app, now_ms=1_000)(message.SerializeToString(), 1, False)
+
+    assert (ran.outcome, ran.state, calls) == (envelope.OUTCOME_REVOKED, "REVOKED", [])
+    assert isinstance(ran.retval_or_exc, TaskRevokedError)
+
+
+def test_what_ends_the_process_is_passed_on(app: App) -> None:
+    def leave() -> None:
+        raise SystemExit(3)
+
+    app.task(name="leave")(leave)
+
+    with pytest.raises(SystemExit):
+        run(app, "leave")
+
+
+def test_handlers_and_signals_come_in_celerys_order(app: App) -> None:
+    order: list[str] = []
+
+    class Base(Task[..., Value]):
+        def before_start(self, task_id: str, args: Value, kwargs: Value) -> None:
+            order.append("before_start")
+
+        def on_success(self, retval: Value, task_id: str, args: Value, kwargs: Value) -> None:
+            order.append(f"on_success {retval}")
+
+        def on_failure(
+            self, exc: BaseException, task_id: str, args: Value, kwargs: Value, einfo: Value
+        ) -> None:
+            order.append(f"on_failure {exc!r} {'ZeroDivisionError' in str(einfo)}")
+
+        def after_return(
+            self, status: str, retval: Value, task_id: str, args: Value, kwargs: Value, einfo: Value
+        ) -> None:
+            order.append(f"after_return {status}")
+
+    app.task(name="ok", base=Base)(lambda: order.insert(len(order), "run"))
+    app.task(name="bad", base=Base)(lambda: 1 / 0)
+
+    def note(signal: signals.Signal, **_: Value) -> None:
+        order.append(signal.name)
+
+    told = [signals.task_prerun, signals.task_success, signals.task_failure, signals.task_postrun]
+    for signal in told:
+        signal.connect(note)
+    try:
+        run(app, "ok")
+        run(app, "bad")
+    finally:
+        for signal in told:
+            signal.disconnect(note)
+
+    assert order == [
+        "task_prerun", "before_start", "run", "task_success", "on_success None",
+        "after_return SUCCESS", "task_postrun",
+        "task_prerun", "before_start", "on_failure ZeroDivisionError('division by zero') True",
+        "task_failure", "after_return FAILURE", "task_postrun",
+    ]  # fmt: skip
+
+
+def test_a_handler_that_raises_does_not_change_the_outcome(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Base(Task[..., Value]):
+        def on_success(self, retval: Value, task_id: str, args: Value, kwargs: Value) -> None:
+            raise ValueError("in the handler")
+
+    app.task(name="ok", base=Base)(lambda: 1)
+
+    with caplog.at_level(logging.ERROR):
+        ran = run(app, "ok")
+
+    assert ran.state == "SUCCESS"
+    assert "in the handler" in caplog.text
+
+
+def test_a_bound_task_sees_its_request(app: App) -> None:
+    @app.task(name="look", bind=True)
+    def look(self: Task[..., Value]) -> list[Value]:
+        request = self.request
+        return [
+            request.id, request.retries, request.hostname, request.called_directly, request.root_id,
+            request.headers, request.trace, request.delivery_info["redelivered"],
+            request.delivery_info["routing_key"], request.get("nothing", "default"),
+        ]  # fmt: skip
+
+    message = call(app, "look", task_id="an-id", headers={"trace": "t"})
+    ran = runner(app)(message, 2, True)
+
+    assert ran.retval_or_exc == [
+        "an-id", 0, "celery@here", False, "an-id", {"trace": "t"}, "t", True, "celery", "default",
+    ]  # fmt: skip
+
+
+def test_a_task_called_like_a_function_has_a_request_of_its_own(app: App) -> None:
+    @app.task(name="inner", bind=True)
+    def inner(self: Task[..., Value]) -> list[Value]:
+        return [self.request.id, self.request.called_directly]
+
+    app.task(name="outer", bind=True)(lambda self: [*inner(), self.request.id])
+
+    assert run(app, "outer", task_id="an-id").retval_or_exc == [None, True, "an-id"]
+
+
+def test_an_overridden_call_runs_with_the_workers_request(app: App) -> None:
+    class Base(Task[..., Value]):
+        def __call__(self, *args: Value, **kwargs: Value) -> Value:
+            return ["around", super().__call__(*args, **kwargs)]
+
+    app.task(name="look", base=Base, bind=True)(lambda self: self.request.id)
+
+    assert run(app, "look", task_id="an-id").retval_or_exc == ["around", "an-id"]
+
+
+def test_an_async_task_runs_to_its_end_and_knows_its_request(app: App) -> None:
+    @app.task(name="wait", bind=True)
+    async def wait(self: Task[..., Value], x: int) -> list[Value]:
+        await asyncio.sleep(0)
+        return [x, self.request.id]
+
+    assert run(app, "wait", 1, task_id="an-id").retval_or_exc == [1, "an-id"]
+
+
+async def test_an_async_task_may_be_applied_inside_a_running_loop(app: App) -> None:
+    @app.task(name="wait")
+    async def wait(x: int) -> int:
+        await asyncio.sleep(0)
+        return x
+
+    assert wait.apply((7,)).get() == 7
+
+
+def test_the_lines_that_tell_how_it_went_are_celerys(app: App) -> None:
+    app.task(name="add")(lambda: 4)
+    app.task(name="bad", throws=(KeyError,))(lambda: dict[str, int]()["x"])
+    app.task(name="worse")(lambda: 1 / 0)
+
+    assert log_line(run(app, "add"), "i") == (
+        logging.INFO,
+        "Task add[i] succeeded in 1.000000s: 4",
+    )
+    assert log_line(run(app, "bad"), "i") == (
+        logging.INFO,
+        "Task bad[i] raised expected: KeyError('x')",
+    )
+    level, line = log_line(run(app, "worse"), "i")
+    assert level == logging.ERROR
+    assert line.startswith("Task worse[i] raised unexpected: ZeroDivisionError(")
+    assert "Traceback (most recent call last)" in line
+
+
+def test_apply_runs_here_and_keeps_the_exception(app: App) -> None:
+    fail = app.task(name="fail")(lambda: 1 / 0)
+
+    result = fail.apply()
+
+    assert result.failed()
+    assert "ZeroDivisionError" in (result.traceback or "")
+    with pytest.raises(ZeroDivisionError):
+        result.get()
+    with pytest.raises(ZeroDivisionError):
+        _ = fail.apply(throw=True)
