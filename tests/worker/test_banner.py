@@ -1,0 +1,44 @@
+"""What the worker shows when it starts."""
+
+import pytest
+
+from qbroker_worker import banner
+
+
+def _render(tasks: tuple[str, ...] = ()) -> str:
+    return banner.render(
+        name="celery@here",
+        version="0.1.0",
+        app="proj",
+        broker="qbroker://me:secret@there:7450",
+        results="",
+        concurrency=4,
+        pool="prefork",
+        queues=("mail", "images"),
+        tasks=tasks,
+    )
+
+
+def test_the_banner_names_app_broker_concurrency_and_queues() -> None:
+    text = _render()
+
+    for part in ("celery@here", "v0.1.0", "proj", "there:7450", "4 (prefork)", "mail", "images"):
+        assert part in text
+    assert "disabled://" in text
+
+
+def test_tasks_are_listed_where_they_are_given() -> None:
+    assert "[tasks]" not in _render()
+    assert "[tasks]\n  . proj.add\n" in _render(("proj.add",))
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("qbroker://me:secret@there", "qbroker://me:**@there"),
+        ("qbroker://there:7450", "qbroker://there:7450"),
+        ("", ""),
+    ],
+)
+def test_passwords_are_not_shown(url: str, shown: str) -> None:
+    assert banner.without_password(url) == shown

@@ -1,0 +1,176 @@
+"""The program itself, as a process: what it prints, its signals, its exit codes."""
+
+import asyncio
+import contextlib
+import os
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from qbroker_proto.v1.message_pb2 import Message
+from qbroker_proto.v1.worker_pb2 import OUTCOME_SUCCESS, OUTCOME_WORKER_LOST
+from qbroker_worker.cli import node_name
+from tests.worker.fake_broker import FakeBroker, serving
+from tests.worker.toys import PATIENCE_S, gate, has_begun, release
+
+PROJECT = """
+import os
+from pathlib import Path
+from qbroker import App
+
+app = App("proj")
+
+@app.task
+def add(x, y):
+    return x + y
+
+@app.task
+def wait(door):
+    began = os.open(f"{door}.began", os.O_RDWR)
+    os.write(began, b"!")
+    Path(door).read_bytes()
+    os.close(began)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "proj.py").write_text(PROJECT)
+    return tmp_path
+
+
+@contextlib.contextmanager
+def started(project: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """`qbroker worker` in the project's folder."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "qbroker", "worker", *options],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit code and all that was printed."""
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    return process.returncode, output
+
+
+def publish(broker: FakeBroker, id_: str, task: str, body: str) -> None:
+    message = Message(id=id_, task=task, content_type="application/json", body=body.encode())
+    broker.publish(id_, message.SerializeToString(), task)
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+async def test_term_finishes_what_runs_returns_the_rest_and_exits_with_zero(
+    project: Path, pool: str
+) -> None:
+    broker = FakeBroker()
+    door = gate(project / "door")
+    publish(broker, "sum", "proj.add", "[[2, 2], {}, {}]")
+    publish(broker, "long", "proj.wait", f'[["{door}"], {{}}, {{}}]')
+    async with serving(broker) as port:
+        options = ("-A", "proj", "-c", "1", "-P", pool, "-l", "INFO")
+        with started(project, *options, "-b", f"qbroker://127.0.0.1:{port}") as process:
+            await has_begun(door)
+            publish(broker, "rest", "proj.add", "[[1, 1], {}, {}]")
+
+            process.send_signal(signal.SIGTERM)
+            await broker.until(lambda b: b.has_drained)
+            await release(door)
+            await broker.until(lambda b: b.has_left)
+            code, output = await asyncio.to_thread(ended, process)
+
+    assert code == 0
+    assert {broker.settled[id_][0] for id_ in ("sum", "long")} == {OUTCOME_SUCCESS}
+    assert [delivery.id for delivery in broker.queued] == ["rest"]
+    assert "  . proj.add\n" in output
+    assert "Task proj.add[sum] received" in output
+    assert ": 4\n" in output
+    assert "worker: Warm shutdown (MainProcess)" in output
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+async def test_quit_ends_what_runs_and_tells_the_broker(project: Path, pool: str) -> None:
+    broker = FakeBroker()
+    door = gate(project / "door")
+    publish(broker, "long", "proj.wait", f'[["{door}"], {{}}, {{}}]')
+    async with serving(broker) as port:
+        url = f"qbroker://127.0.0.1:{port}"
+        with started(project, "-A", "proj", "-c", "1", "-P", pool, "-b", url) as process:
+            await has_begun(door)
+
+            process.send_signal(signal.SIGQUIT)
+            await broker.until(lambda b: b.has_left)
+            code, output = await asyncio.to_thread(ended, process)
+
+    assert code == 1
+    assert broker.settled["long"][0] == OUTCOME_WORKER_LOST
+    assert "worker: Cold shutdown (MainProcess)" in output
+
+
+async def test_a_signal_to_the_whole_process_group_is_a_warm_shutdown_too(project: Path) -> None:
+    broker = FakeBroker()
+    door = gate(project / "door")
+    publish(broker, "long", "proj.wait", f'[["{door}"], {{}}, {{}}]')
+    async with serving(broker) as port:
+        url = f"qbroker://127.0.0.1:{port}"
+        with started(project, "-A", "proj", "-c", "1", "-b", url) as process:
+            await has_begun(door)
+
+            for member in psutil.Process(process.pid).children(recursive=True):
+                os.kill(member.pid, signal.SIGINT)
+            process.send_signal(signal.SIGINT)
+            await broker.until(lambda b: b.has_drained)
+            await release(door)
+            await broker.until(lambda b: b.has_left)
+            code, _ = await asyncio.to_thread(ended, process)
+
+    assert code == 0
+    assert broker.settled["long"][0] == OUTCOME_SUCCESS
+
+
+def test_an_app_that_is_not_there_is_one_sentence_and_a_failure(project: Path) -> None:
+    with started(project, "-A", "nosuch") as process:
+        code, output = ended(process)
+
+    assert code == 1
+    assert output.startswith("Error: -A 'nosuch': there is no module 'nosuch'")
+
+
+def test_an_app_that_fails_to_import_shows_its_traceback(project: Path) -> None:
+    (project / "broken.py").write_text("1 / 0\n")
+
+    with started(project, "-A", "broken") as process:
+        code, output = ended(process)
+
+    assert code == 1
+    assert "Traceback" in output
+    assert "ZeroDivisionError: division by zero" in output.splitlines()[-1]
+
+
+def test_a_worker_without_an_app_says_how_to_name_one(project: Path) -> None:
+    with started(project) as process:
+        code, output = ended(process)
+
+    assert code == 2
+    assert "qbroker worker -A proj" in output
+
+
+def test_the_node_name_is_made_of_the_hosts_names() -> None:
+    host = platform.node()
+
+    assert node_name("celery@%h") == f"celery@{host}"
+    assert node_name("mail") == f"mail@{host}"
+    assert node_name("a@%n") == f"a@{host.partition('.')[0]}"

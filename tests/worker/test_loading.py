@@ -1,0 +1,77 @@
+"""What loading an app gives, and how it fails."""
+
+import json
+import logging
+
+import pytest
+
+from qbroker import App
+from qbroker_proto.v1.message_pb2 import Message
+from qbroker_worker.loading import Facts, Project, build_run
+from qbroker_worker.pools.forkserver import Refusal
+from qbroker_worker.values import FAILURE, SUCCESS
+
+FACTS = Facts(
+    app="proj",
+    tasks=("proj.add", "proj.mul"),
+    broker="qbroker://here",
+    backend="",
+    queue="celery",
+    concurrency=None,
+    pool="prefork",
+)
+
+
+def _app() -> App:
+    app = App("proj", set_as_current=False)
+
+    @app.task(name="proj.add")
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    return app
+
+
+def _message(*args: object) -> bytes:
+    body = json.dumps((args, {}, {})).encode()
+    message = Message(id="id", task="proj.add", content_type="application/json", body=body)
+    return message.SerializeToString()
+
+
+def test_facts_are_the_same_in_another_process() -> None:
+    assert Facts.decode(FACTS.encode()) == FACTS
+
+
+def test_an_app_that_is_not_there_is_refused_with_a_sentence() -> None:
+    project = Project(
+        app="no.such.app", modules=(), broker=None, hostname="celery@here", loglevel=30
+    )
+
+    with pytest.raises(Refusal, match="there is no module 'no'"):
+        project.load()
+
+
+def test_a_run_has_no_log_line_where_nobody_would_read_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    run = build_run(_app(), hostname="celery@here")
+
+    good, bad = run(_message(2, 2), 1, False), run(_message("two"), 1, False)
+
+    assert (good.outcome, good.level, good.line) == (SUCCESS, 0, "")
+    assert (bad.outcome, bad.level, bad.line) == (FAILURE, 0, "")
+
+
+def test_a_run_tells_how_it_went_in_celerys_words(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    run = build_run(_app(), hostname="celery@here")
+
+    good, bad = run(_message(2, 2), 1, False), run(_message("two"), 1, False)
+
+    assert good.level == logging.INFO
+    assert good.line.startswith("Task proj.add[id] succeeded in ")
+    assert good.line.endswith("s: 4")
+    assert bad.level == logging.ERROR
+    assert "Task proj.add[id] raised unexpected: TypeError(" in bad.line
+    assert "Traceback" in bad.line

@@ -1,0 +1,162 @@
+"""The stream over real sockets: what it carries, and that it comes back."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+
+from qbroker_worker.session import News, Session
+from qbroker_worker.stream import BACKOFF_MAX_S, Identity, Refused, Stream, backoff_s
+from qbroker_worker.values import SUCCESS, Delivery
+from tests.worker.fake_broker import FakeBroker, serving
+
+IDENTITY = Identity(
+    session_id="session",
+    name="celery@here",
+    queues=("celery",),
+    tasks=("echo",),
+    version="0",
+    hostname="here",
+    pid=1,
+    pool="solo",
+    concurrency=2,
+)
+
+
+class Worker:
+    """Settles what it hears, at once."""
+
+    def __init__(self, port: int) -> None:
+        self.session = Session(2)
+        self.heard: list[Delivery] = []
+        self.links: list[bool] = []
+        self.is_settling = True
+        self.stream = Stream(
+            self.session,
+            IDENTITY,
+            address=f"127.0.0.1:{port}",
+            on_news=self._hear,
+            on_link=self.links.append,
+            chance=random.Random(7),
+        )
+
+    def _hear(self, news: News) -> None:
+        self.heard += news.fresh
+        if self.is_settling:
+            self.settle()
+
+    def settle(self) -> None:
+        """Settle all that was heard."""
+        for delivery in self.heard:
+            self.session.settle(delivery, SUCCESS, delivery.message, requeue=False)
+        self.heard.clear()
+        self.stream.wake()
+
+    def leave(self) -> None:
+        """Say farewell."""
+        self.session.leave()
+        self.stream.wake()
+
+
+@contextlib.asynccontextmanager
+async def running(worker: Worker) -> AsyncIterator[asyncio.Task[None]]:
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(worker.stream.run())
+        yield task
+        task.cancel()
+
+
+async def test_deliveries_come_in_and_settles_go_out() -> None:
+    broker = FakeBroker()
+    async with serving(broker) as port:
+        worker = Worker(port)
+        async with running(worker):
+            for n in range(10):
+                broker.publish(f"id-{n}", b"%d" % n)
+            await broker.until(lambda b: len(b.settled) == 10)
+
+    assert broker.settled == {f"id-{n}": (SUCCESS, b"%d" % n) for n in range(10)}
+    assert broker.registers[0].name == "celery@here"
+    assert list(broker.registers[0].tasks) == ["echo"]
+
+
+async def test_a_link_that_breaks_is_replaced_and_nothing_settles_twice_or_never() -> None:
+    broker = FakeBroker()
+    async with serving(broker) as port:
+        worker = Worker(port)
+        async with running(worker):
+            for n in range(5):
+                broker.publish(f"a-{n}")
+                await broker.until(lambda b, n=n: f"a-{n}" in b.settled)  # type: ignore[misc] # a lambda's default
+                broker.break_links()
+            broker.publish("last")
+            await broker.until(lambda b: "last" in b.settled)
+
+    assert len(broker.settled) == 6
+    assert {register.session_id for register in broker.registers} == {"session"}
+    assert worker.links[:3] == [True, False, True]
+
+
+async def test_what_the_broker_did_not_apply_is_said_again_on_the_next_link() -> None:
+    broker = FakeBroker()
+    async with serving(broker) as port:
+        worker = Worker(port)
+        async with running(worker):
+            broker.applies = False
+            broker.publish("id")
+            await broker.until(lambda b: "id" in b.leased)
+            broker.break_links()
+            broker.applies = True
+            await broker.until(lambda b: "id" in b.settled)
+
+    assert [lease.id for lease in broker.registers[-1].held] == ["id"]
+
+
+async def test_the_stream_waits_for_a_broker_that_is_not_there_yet() -> None:
+    broker = FakeBroker()
+    async with serving(FakeBroker()) as port:
+        pass
+    worker = Worker(port)
+    async with running(worker):
+        broker.publish("id")
+
+        async with serving(broker, port):
+            await broker.until(lambda b: "id" in b.settled)
+
+
+async def test_the_stream_ends_after_the_farewell() -> None:
+    broker = FakeBroker()
+    async with serving(broker) as port:
+        worker = Worker(port)
+        async with running(worker) as task:
+            broker.publish("id")
+            await broker.until(lambda b: "id" in b.settled)
+
+            worker.leave()
+            await task
+
+    assert broker.has_left
+    assert worker.session.has_left
+
+
+async def test_a_refusal_for_good_is_raised_with_the_brokers_words() -> None:
+    broker = FakeBroker()
+    broker.refusal = (grpc.StatusCode.INVALID_ARGUMENT, "no such thing as queue ''")
+    async with serving(broker) as port:
+        with pytest.raises(Refused, match="no such thing as queue"):
+            await Worker(port).stream.run()
+
+
+def test_the_backoff_doubles_up_to_its_limit_and_leaves_half_to_chance() -> None:
+    chance = random.Random(7)
+
+    waits = [[backoff_s(failures, chance) for _ in range(50)] for failures in (1, 2, 3, 100)]
+
+    assert all(0.025 <= wait <= 0.05 for wait in waits[0])
+    assert all(0.05 <= wait <= 0.1 for wait in waits[1])
+    assert all(0.1 <= wait <= 0.2 for wait in waits[2])
+    assert all(BACKOFF_MAX_S / 2 <= wait <= BACKOFF_MAX_S for wait in waits[3])
+    assert len(set(waits[0])) > 40

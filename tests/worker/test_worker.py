@@ -1,0 +1,154 @@
+"""The parts joined: a worker from registration to farewell, against a small broker."""
+
+import asyncio
+import json
+import random
+import signal
+from pathlib import Path
+
+import grpc
+import pytest
+
+from qbroker_worker.pools.pool import Pool
+from qbroker_worker.pools.prefork import PreforkPool
+from qbroker_worker.pools.threads import ThreadsPool
+from qbroker_worker.session import Session
+from qbroker_worker.stream import Stream
+from qbroker_worker.values import SUCCESS, WORKER_LOST
+from qbroker_worker.worker import Worker
+from tests.worker.fake_broker import FakeBroker, serving
+from tests.worker.test_stream import IDENTITY
+from tests.worker.toys import fork_server, gate, has_begun, lost_result, release, run
+
+
+@pytest.fixture(params=["prefork", "threads"])
+def pool(request: pytest.FixtureRequest) -> Pool:
+    if request.param == "threads":
+        return ThreadsPool(run, slots=2, lost_result=lost_result)
+    server = fork_server()
+    server.facts()
+    return PreforkPool(server, slots=2, lost_result=lost_result)
+
+
+def worker_of(pool: Pool, port: int) -> Worker:
+    session = Session(pool.slots)
+
+    def connect(worker: Worker) -> Stream:
+        return Stream(
+            session,
+            IDENTITY,
+            address=f"127.0.0.1:{port}",
+            on_news=worker.heard,
+            on_link=worker.linked,
+            chance=random.Random(7),
+        )
+
+    return Worker(session, pool, connect, name="celery@here", address=f"127.0.0.1:{port}")
+
+
+def publish(broker: FakeBroker, id_: str, verb: str, argument: str = "") -> None:
+    broker.publish(id_, json.dumps((verb, argument)).encode(), verb)
+
+
+async def test_a_worker_runs_what_the_broker_has_and_leaves_when_told(pool: Pool) -> None:
+    broker = FakeBroker()
+    for n in range(1_000):
+        publish(broker, f"id-{n}", "echo", str(n))
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        worker = worker_of(pool, port)
+        running = group.create_task(worker.run())
+        await broker.until(lambda b: len(b.settled) == 1_000)
+
+        worker.signalled(signal.SIGTERM)
+        code = await running
+
+    assert code == 0
+    assert broker.settled == {f"id-{n}": (SUCCESS, b"%d" % n) for n in range(1_000)}
+    assert broker.has_drained
+    assert broker.has_left
+    assert not broker.leased
+
+
+async def test_a_warm_shutdown_finishes_what_runs_and_returns_the_rest(
+    pool: Pool, tmp_path: Path
+) -> None:
+    broker = FakeBroker()
+    doors = [gate(tmp_path / f"door-{n}") for n in range(2)]
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        worker = worker_of(pool, port)
+        running = group.create_task(worker.run())
+        for n in range(300):
+            publish(broker, f"warm-{n}", "echo")
+        await broker.until(lambda b: len(b.settled) == 300)
+        for n, door in enumerate(doors):
+            publish(broker, f"long-{n}", "wait", str(door))
+        for door in doors:
+            await has_begun(door)
+        for n in range(20):
+            publish(broker, f"rest-{n}", "echo")
+
+        worker.signalled(signal.SIGTERM)
+        await broker.until(lambda b: b.has_drained and len(b.leased) == 2)
+        for door in doors:
+            await release(door)
+        code = await running
+
+    assert code == 0
+    assert {broker.settled[f"long-{n}"] for n in range(2)} == {(SUCCESS, b"waited")}
+    assert len(broker.queued) == 20
+    assert not broker.leased
+
+
+async def test_a_cold_shutdown_reports_what_ran_as_lost(pool: Pool, tmp_path: Path) -> None:
+    broker = FakeBroker()
+    door = gate(tmp_path / "door")
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        worker = worker_of(pool, port)
+        running = group.create_task(worker.run())
+        publish(broker, "long", "wait", str(door))
+        await has_begun(door)
+
+        worker.signalled(signal.SIGINT)
+        worker.signalled(signal.SIGINT)
+        code = await running
+
+    assert code == 1
+    assert broker.settled["long"][0] == WORKER_LOST
+    assert broker.has_left
+    if pool.name == "threads":
+        await release(door)
+
+
+async def test_a_worker_goes_on_after_its_link_broke_and_settles_what_it_ran_meanwhile(
+    pool: Pool, tmp_path: Path
+) -> None:
+    broker = FakeBroker()
+    door = gate(tmp_path / "door")
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        worker = worker_of(pool, port)
+        running = group.create_task(worker.run())
+        publish(broker, "long", "wait", str(door))
+        await has_begun(door)
+
+        broker.break_links()
+        await release(door)
+        publish(broker, "after", "echo", "after")
+        await broker.until(lambda b: len(b.settled) == 2)
+        worker.signalled(signal.SIGTERM)
+        code = await running
+
+    assert code == 0
+    assert broker.settled == {"long": (SUCCESS, b"waited"), "after": (SUCCESS, b"after")}
+    assert len(broker.registers) == 2
+
+
+async def test_a_worker_the_broker_refuses_says_why_and_fails(
+    pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = FakeBroker()
+    broker.refusal = (grpc.StatusCode.INVALID_ARGUMENT, "a queue has no name")
+    async with serving(broker) as port:
+        code = await worker_of(pool, port).run()
+
+    assert code == 1
+    assert "a queue has no name" in caplog.text

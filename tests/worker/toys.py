@@ -1,0 +1,194 @@
+"""Small tasks for pools, and somebody for pools to report to."""
+
+import asyncio
+import itertools
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from logging import ERROR, INFO
+from pathlib import Path
+
+from qbroker_worker.pools.forkserver import ForkServer, Loaded, Refusal
+from qbroker_worker.values import FAILURE, SUCCESS, Delivery, Finished, Ran, Run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PATIENCE_S = 20.0
+"""How long a test waits for what must come."""
+
+_numbers = itertools.count(1)
+
+
+def delivery(verb: str, argument: str | int = "", *, is_late: bool = False) -> Delivery:
+    """A delivery that makes a toy do something."""
+    message = json.dumps((verb, argument)).encode()
+    return Delivery(f"id-{next(_numbers)}", 1, False, verb, "celery", is_late, message)
+
+
+def run(message: bytes, attempt: int, redelivered: bool) -> Ran:
+    """Do as the message says."""
+    verb, argument = json.loads(message)
+    match verb:
+        case "echo":
+            return Ran(SUCCESS, str(argument).encode(), False, 10e-6, INFO, f"echo {argument}")
+        case "facts":
+            return Ran(SUCCESS, f"{attempt} {redelivered} {os.getpid()}".encode(), False, 10e-6)
+        case "large":
+            return Ran(SUCCESS, b"x" * argument, False, 10e-6)
+        case "fail":
+            return Ran(FAILURE, b"failed", False, 10e-6, ERROR, "it failed \udc80")
+        case "wait":
+            # Until somebody opens the other end of the named pipe.
+            began = os.open(f"{argument}.began", os.O_RDWR)
+            os.write(began, b"!")
+            Path(argument).read_bytes()
+            os.close(began)
+            return Ran(SUCCESS, b"waited", False, 1.0)
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "exit":
+            raise SystemExit(argument)
+        case _:
+            pass
+    raise AssertionError(f"no toy does {verb!r}")
+
+
+def begin(_number: int) -> Run:
+    """What a child runs."""
+    return run
+
+
+def load() -> Loaded:
+    """What the fork server loads."""
+    return Loaded(b"facts", begin)
+
+
+def refuse() -> Loaded:
+    """An app that cannot be loaded."""
+    raise Refusal("There is no app.", "details")
+
+
+def collapse() -> Loaded:
+    """An app that ends its process while it is loaded."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
+def fork_server(loader: str = "load") -> ForkServer:
+    """A fork server with toys. Not forked from here: this process may have used grpc."""
+    ours, theirs = socket.socketpair()
+    program = (
+        "import os, socket; from qbroker_worker.pools import forkserver; from tests.worker import toys;"
+        f"forkserver.serve(socket.socket(fileno=3), os.getppid(), toys.{loader})"
+    )
+    with theirs:
+        pid = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-c", program],
+            {"PYTHONPATH": os.pathsep.join((str(ROOT), *sys.path))},
+            file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)],
+        )
+    return ForkServer(pid, ours)
+
+
+def lost_result(lost: Delivery, sentence: str) -> bytes:
+    """The result of a task that was lost."""
+    return f"{lost.id}: {sentence}".encode()
+
+
+def gate(path: Path) -> Path:
+    """A named pipe for `wait`."""
+    os.mkfifo(path)
+    os.mkfifo(f"{path}.began")
+    return path
+
+
+def _read_one(path: Path) -> bytes:
+    with path.open("rb", buffering=0) as pipe:
+        return pipe.read(1)
+
+
+async def has_begun(path: Path) -> None:
+    """Wait until the toy waits at this gate."""
+    began = asyncio.create_task(asyncio.to_thread(_read_one, path.with_name(f"{path.name}.began")))  # noqa: TID251 - owned: awaited below
+    done, _ = await asyncio.wait((began,), timeout=PATIENCE_S)
+    if not done:
+        # So that the thread that reads is not left behind.
+        path.with_name(f"{path.name}.began").write_bytes(b"!")
+        raise TimeoutError(f"no toy came to {path.name}")
+
+
+async def release(path: Path) -> None:
+    """Let the toy that waits at this gate go on."""
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(None, path.write_bytes, b"go")
+
+
+class Recorder:
+    """Keeps what a pool reports, and waits for it."""
+
+    def __init__(self) -> None:
+        self.starts: list[tuple[Delivery, int]] = []
+        self.done: list[Finished] = []
+        self.back: list[Delivery] = []
+        self.failures: list[str] = []
+        self.changes = 0
+        self._news = asyncio.Event()
+
+    def started(self, delivery: Delivery, pid: int) -> None:
+        self.starts.append((delivery, pid))
+        self._news.set()
+
+    def finished(self, finished: Sequence[Finished]) -> None:
+        self.done.extend(finished)
+        self._news.set()
+
+    def returned(self, deliveries: Sequence[Delivery]) -> None:
+        self.back.extend(deliveries)
+        self._news.set()
+
+    def changed(self) -> None:
+        self.changes += 1
+        self._news.set()
+
+    def failed(self, sentence: str) -> None:
+        self.failures.append(sentence)
+        self._news.set()
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        """Wait until reports have made it so."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not is_so():
+                self._news.clear()
+                await self._news.wait()
+
+    async def until_done(self, count: int) -> None:
+        """Wait for so many to have finished."""
+        await self.until(lambda: len(self.done) >= count)
+
+    async def until_started(self, *wanted: Delivery) -> None:
+        """Wait for these to be reported as started."""
+        await self.until(lambda: {d.id for d in wanted} <= {d.id for d, _ in self.starts})
+
+    def result(self, wanted: Delivery) -> bytes:
+        """The result of this delivery, which has finished once."""
+        (result,) = (done.result for done in self.done if done.delivery is wanted)
+        return result
+
+    def outcome(self, wanted: Delivery) -> int:
+        """The outcome of this delivery, which has finished once."""
+        (outcome,) = (done.outcome for done in self.done if done.delivery is wanted)
+        return outcome
+
+
+def echoes(count: int) -> list[Delivery]:
+    """So many deliveries, each with an answer of its own."""
+    return [delivery("echo", number) for number in range(count)]
+
+
+def ids(deliveries: Iterable[Delivery]) -> list[str]:
+    """Their ids, in order."""
+    return [found.id for found in deliveries]

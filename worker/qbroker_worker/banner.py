@@ -1,0 +1,51 @@
+"""What the worker shows when it starts."""
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+TEMPLATE = """
+ {name} v{version} (qbroker)
+
+ [config]
+ .> app:         {app}
+ .> broker:      {broker}
+ .> results:     {results}
+ .> concurrency: {concurrency} ({pool})
+
+ [queues]
+{queues}
+"""
+
+
+def render(
+    *,
+    name: str,
+    version: str,
+    app: str,
+    broker: str,
+    results: str,
+    concurrency: int,
+    pool: str,
+    queues: Sequence[str],
+    tasks: Sequence[str],
+) -> str:
+    """The banner; with a list of `tasks` where any are given."""
+    text = TEMPLATE.format(
+        name=name,
+        version=version,
+        app=app,
+        broker=without_password(broker),
+        results=without_password(results) or "disabled://",
+        concurrency=concurrency,
+        pool=pool,
+        queues="\n".join(f" .> {queue}" for queue in queues),
+    )
+    if tasks:
+        text += "\n [tasks]\n" + "\n".join(f"  . {task}" for task in tasks) + "\n"
+    return text
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown."""
+    password = urlsplit(url).password
+    return url.replace(f":{password}@", ":**@", 1) if password else url

@@ -1,0 +1,134 @@
+"""From settings to a running worker. Imports grpc: in the prefork pool, only after the fork."""
+
+import asyncio
+import logging
+import os
+import platform
+import random
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from qbroker.app.log import setup_logging
+from qbroker.exceptions import ImproperlyConfigured
+from qbroker.url import parse_url
+from qbroker_worker import banner, worker
+from qbroker_worker.loading import Facts, Project
+from qbroker_worker.pools.forkserver import ForkServer, Refusal
+from qbroker_worker.pools.pool import Pool
+from qbroker_worker.pools.prefork import PreforkPool
+from qbroker_worker.pools.solo import SoloPool
+from qbroker_worker.pools.threads import ThreadsPool
+from qbroker_worker.results import lost_result
+from qbroker_worker.session import Session
+from qbroker_worker.stream import Identity, Stream
+
+Show = Callable[[str], None]
+NewLoop = Callable[[], asyncio.AbstractEventLoop]
+
+try:
+    import uvloop
+except ImportError:  # it is there on the platforms it is made for
+    new_loop: NewLoop = asyncio.new_event_loop
+else:
+    new_loop = uvloop.new_event_loop
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings of one worker process."""
+
+    name: str
+    """The worker's node name. Default: celery@<host>."""
+
+    queues: tuple[str, ...]
+    """The queues it takes from; none: the app's default queue. Default: none."""
+
+    concurrency: int | None
+    """How many tasks run at once; None: as the app says, else one per core. Default: None."""
+
+    pool: str | None
+    """Where tasks run: prefork, threads or solo; None: as the app says. Default: None."""
+
+    cores: int
+    """How many cores this process may use."""
+
+    version: str
+    """The version of qbroker."""
+
+    loglevel: int
+    """The least level that is logged. Default: WARNING."""
+
+
+def launch(config: Config, project: Project, server: ForkServer | None, *, show: Show) -> int:
+    """Run a worker until it is told to stop; the exit code. Raises Refusal when it cannot begin."""
+    pool, facts = _pool(config, project, server)
+    queues = config.queues or (facts.queue,)
+    try:
+        host, port = parse_url(facts.broker)
+    except ImproperlyConfigured as exc:
+        raise Refusal(str(exc)) from exc
+    show(
+        banner.render(
+            name=config.name,
+            version=config.version,
+            app=facts.app,
+            broker=facts.broker,
+            results=facts.backend,
+            concurrency=pool.slots,
+            pool=pool.name,
+            queues=queues,
+            tasks=facts.tasks if config.loglevel <= logging.INFO else (),
+        )
+    )
+    identity = Identity(
+        session_id=str(uuid.UUID(bytes=os.urandom(16), version=4)),
+        name=config.name,
+        queues=queues,
+        tasks=facts.tasks,
+        version=config.version,
+        hostname=platform.node(),
+        pid=os.getpid(),
+        pool=pool.name,
+        concurrency=pool.slots,
+    )
+    return worker.run(lambda: _build(pool, identity, f"{host}:{port}"), pool.serve, new_loop)
+
+
+def _pool(config: Config, project: Project, server: ForkServer | None) -> tuple[Pool, Facts]:
+    lost = lost_result(config.name)
+    if server is not None:
+        facts = Facts.decode(server.facts())
+        if (config.pool or facts.pool) == "prefork":
+            setup_logging(config.loglevel)
+            slots = config.concurrency or facts.concurrency or config.cores
+            return PreforkPool(server, slots=slots, lost_result=lost), facts
+        # The app asks for another pool, and that one wants the app in this process.
+        server.close()
+    loaded = project.load()
+    facts = Facts.decode(loaded.facts)
+    run = loaded.begin(0)
+    match config.pool or facts.pool:
+        case "solo":
+            return SoloPool(run, lost_result=lost), facts
+        case "threads":
+            slots = config.concurrency or facts.concurrency or config.cores
+            return ThreadsPool(run, slots=slots, lost_result=lost), facts
+        case other:
+            raise Refusal(f"worker_pool is {other!r}; it may be prefork, threads or solo.")
+
+
+def _build(pool: Pool, identity: Identity, address: str) -> worker.Worker:
+    session = Session(pool.slots)
+
+    def connect(joined: worker.Worker) -> Stream:
+        return Stream(
+            session,
+            identity,
+            address=address,
+            on_news=joined.heard,
+            on_link=joined.linked,
+            chance=random.Random(),  # noqa: S311 - spreads reconnects; no secret
+        )
+
+    return worker.Worker(session, pool, connect, name=identity.name, address=address)

@@ -1,0 +1,112 @@
+"""Find and import the user's app, in whichever process is to run its tasks."""
+
+import json
+import logging
+import multiprocessing
+import traceback
+from dataclasses import asdict, dataclass
+
+from qbroker.app import App, trace
+from qbroker.app.loading import LoadError, find_app
+from qbroker.app.log import setup_logging
+from qbroker.envelope import OUTCOME_SUCCESS
+from qbroker_proto.v1.message_pb2 import Message
+from qbroker_worker.pools.forkserver import Loaded, Refusal
+from qbroker_worker.values import Ran, Run
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """Which app to load, and how its processes log."""
+
+    app: str
+    modules: tuple[str, ...]
+    broker: str | None
+    hostname: str
+    loglevel: int
+
+    def load(self) -> Loaded:
+        """Import everything. Raises Refusal with a sentence when that fails."""
+        try:
+            app = self._import()
+        except LoadError as exc:
+            raise Refusal(exc.message) from exc
+        except Exception as exc:
+            raise Refusal(
+                f"-A {self.app!r} cannot be imported: {type(exc).__name__}: {exc}",
+                traceback.format_exc(),
+            ) from exc
+        setup_logging(self.loglevel)
+
+        def begin(number: int) -> Run:
+            if number:
+                multiprocessing.current_process().name = f"ForkPoolWorker-{number}"
+            return build_run(app, hostname=self.hostname)
+
+        return Loaded(_facts_of(app).encode(), begin)
+
+    def _import(self) -> App:
+        app = find_app(self.app)
+        if self.broker:
+            app.conf.broker_url = self.broker
+        if self.modules:
+            app.conf.include = (*app.conf.include, *self.modules)
+        app.import_modules()
+        app.finalize()
+        app.set_current()
+        return app
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the worker's parent needs to know of the app, which it does not import."""
+
+    app: str
+    tasks: tuple[str, ...]
+    broker: str
+    backend: str
+    queue: str
+    concurrency: int | None
+    pool: str
+
+    def encode(self) -> bytes:
+        """As bytes, for another process."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Facts":
+        """The facts that were encoded."""
+        found = json.loads(data)
+        return cls(**found | {"tasks": tuple(found["tasks"])})
+
+
+def _facts_of(app: App) -> Facts:
+    conf = app.conf
+    return Facts(
+        app=app.main or "",
+        tasks=tuple(sorted(app.tasks)),
+        broker=conf.broker_url,
+        backend=conf.result_backend or "",
+        queue=conf.task_default_queue,
+        concurrency=conf.worker_concurrency,
+        pool=conf.worker_pool,
+    )
+
+
+def build_run(app: App, *, hostname: str) -> Run:
+    """The SDK's runner, with the log line of each run where somebody would read it."""
+    run = trace.build_runner(app, hostname=hostname)
+    logger = logging.getLogger(trace.__name__)
+    quiet_success = not logger.isEnabledFor(logging.INFO)
+
+    def run_and_tell(message: bytes, attempt: int, redelivered: bool) -> Ran:  # noqa: FBT001 - called once per task, and keywords cost
+        ran = run(message, attempt, redelivered)
+        outcome = ran.outcome
+        if quiet_success and outcome == OUTCOME_SUCCESS:
+            return Ran(outcome, ran.result, False, ran.runtime_s)  # noqa: FBT003 - requeue; a positional build is half the cost
+        level, line = trace.log_line(ran, Message.FromString(message).id)
+        if not logger.isEnabledFor(level):
+            level, line = 0, ""
+        return Ran(outcome, ran.result, ran.requeue, ran.runtime_s, level, line)
+
+    return run_and_tell

@@ -1,0 +1,103 @@
+"""The child of the prefork pool: takes batches, runs them, leaves results where a kill spares them."""
+
+import os
+from mmap import mmap
+from socket import socket
+
+from qbroker_worker.pools import frames
+from qbroker_worker.values import Run
+
+RING_S = 0.002
+"""How much run time passes before results of an unfinished batch are announced."""
+
+READ_BYTES = 64 * 1024
+
+
+class _Batches:
+    """Whole batches out of a stream of bytes."""
+
+    def __init__(self, source: socket) -> None:
+        self._source = source
+        self._data = b""
+
+    def next(self) -> tuple[int, int, bytes] | None:
+        """Number, count and body of the next batch; None when the parent is gone."""
+        head = frames.BATCH.size
+        if not self._fill(head):
+            return None
+        size, number, count = frames.BATCH.unpack_from(self._data)
+        if not self._fill(head + size):
+            return None
+        body = self._data[head : head + size]
+        self._data = self._data[head + size :]
+        return number, count, body
+
+    def _fill(self, size: int) -> bool:
+        missing = size - len(self._data)
+        if missing <= 0:
+            return True
+        parts = [self._data]
+        while missing > 0:
+            more = self._source.recv(max(missing, READ_BYTES))
+            if not more:
+                return False
+            parts.append(more)
+            missing -= len(more)
+        self._data = b"".join(parts)
+        return True
+
+
+def serve(source: socket, claims: int, shared: mmap, run: Run) -> None:
+    """Run batches until the parent closes its end. `claims` is read without blocking."""
+    batches = _Batches(source)
+    read, unpack, pack, bell = (
+        os.read,
+        frames.TASK.unpack_from,
+        frames.RECORD.pack_into,
+        frames.BELL,
+    )
+    task_size, record_size = frames.TASK.size, frames.RECORD.size
+    words = memoryview(shared)[: frames.REGIONS[0]].cast("Q")
+    while (batch := batches.next()) is not None:
+        number, count, body = batch
+        word = frames.WORDS[number & 1]
+        base = end = frames.REGIONS[number & 1]
+        covered = number << 32
+        words[word] = covered
+        at = begun = 0
+        unannounced_s = 0.0
+        for index in range(count):
+            attempt, redelivered, size = unpack(body, at)
+            at += task_size
+            try:
+                token = read(claims, 1)
+            except BlockingIOError:
+                break  # the parent has taken back this task and all behind it
+            if not token:
+                return
+            begun += 1
+            message = body[at : at + size]
+            at += size
+            outcome, result, requeue, runtime_s, level, line = run(
+                message, attempt, redelivered != 0
+            )
+            text = line.encode("utf-8", "backslashreplace") if line else b""
+            head = (index, outcome, requeue, runtime_s, level, len(result), len(text))
+            size = record_size + len(result) + len(text)
+            if end + size <= base + frames.REGION_BYTES:
+                pack(shared, end, *head)
+                end += record_size
+                shared[end : end + len(result)] = result
+                end += len(result)
+                if text:
+                    shared[end : end + len(text)] = text
+                    end += len(text)
+                words[word] = covered | (end - base)
+            else:
+                record = frames.RECORD.pack(*head) + result + text
+                source.sendall(bell.pack(frames.SPILL, number, begun, size) + record)
+            unannounced_s += runtime_s
+            if unannounced_s >= RING_S and begun < count:
+                source.sendall(bell.pack(frames.PROGRESS, number, begun, end - base))
+                unannounced_s = 0.0
+        source.sendall(bell.pack(frames.DONE, number, begun, end - base))

@@ -1,0 +1,274 @@
+"""The process the children of the prefork pool are forked from: it has the app, and never had grpc.
+
+It is forked first thing, while the worker has one thread and few modules. It loads the app, tells
+what it found, and from then on only forks, reaps and kills for the parent. When the parent goes,
+however it goes, it goes too, and so do the children.
+"""
+
+import contextlib
+import ctypes
+import gc
+import json
+import mmap
+import os
+import selectors
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import NamedTuple, NoReturn
+
+from qbroker_worker.pools import child, frames
+from qbroker_worker.values import Run
+
+PR_SET_PDEATHSIG = 1
+
+
+class Refusal(Exception):
+    """The app cannot be loaded: a sentence for the terminal, and details for the curious."""
+
+    def __init__(self, sentence: str, details: str = "") -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.details = details
+
+
+class Loaded(NamedTuple):
+    """What loading gives: facts for the parent, and how a child gets what it runs tasks with."""
+
+    facts: bytes
+    begin: Callable[[int], Run]
+    """Called in each child with its number, from 1."""
+
+
+Load = Callable[[], Loaded]
+
+
+class ForkServer(NamedTuple):
+    """The parent's end."""
+
+    pid: int
+    control: socket.socket
+
+    def facts(self) -> bytes:
+        """Wait for the app to be loaded. Raises Refusal when it cannot be."""
+        try:
+            kind, _, size = frames.CONTROL.unpack(_read(self.control, frames.CONTROL.size))
+            data = _read(self.control, size)
+        except EOFError:
+            _, status = os.waitpid(self.pid, 0)
+            raise Refusal(
+                f"The process that loads the app ended: {how_it_ended(status)}."
+            ) from None
+        if kind == frames.REFUSED:
+            os.waitpid(self.pid, 0)
+            raise Refusal(*json.loads(data))
+        return data
+
+    def close(self) -> None:
+        """Let it go, and wait until it is gone."""
+        self.control.close()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
+def fork(load: Load) -> ForkServer:
+    """Fork the server. To be called before there are threads."""
+    ours, theirs = socket.socketpair()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return ForkServer(pid, ours)
+    ours.close()
+    return _run(lambda: serve(theirs, parent, load))
+
+
+def how_it_ended(status: int) -> str:
+    """A wait status in words, as Celery says it: "signal 9 (SIGKILL)", "exitcode 1"."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return f"signal {number} ({signal.Signals(number).name})"
+    return f"exitcode {os.WEXITSTATUS(status)}"
+
+
+def _run(main: Callable[[], None]) -> NoReturn:
+    """Be a process of its own: nothing of the caller's stack, its `finally` or atexit runs here."""
+    code = 1
+    try:
+        main()
+        code = 0
+    except SystemExit as exc:
+        code = exc.code if isinstance(exc.code, int) else 1
+    except BaseException:  # noqa: BLE001 - the last frame of a process: whatever it was is shown
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _read(source: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = source.recv(size - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return data
+
+
+def _die_with(parent: int) -> None:
+    """Be killed when the process `parent` dies, where the system can do that."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _ignore(signum: int, frame: FrameType | None) -> None:
+    """Do nothing. Unlike SIG_IGN, this is not inherited by programs that tasks start."""
+
+
+def _leave_signals_to_parent() -> None:
+    # A terminal's Ctrl-C and systemd's stop go to the whole group. What is to end, and when, is
+    # for the parent to say; these processes end when it closes their sockets.
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(signum, _ignore)
+
+
+def _take_signals_back() -> None:
+    """For what a task forks: its parent is the task, which may want to terminate it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for signum in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_DFL)
+
+
+def _say(control: socket.socket, kind: int, data: bytes) -> None:
+    control.sendall(frames.CONTROL.pack(kind, 0, len(data)) + data)
+
+
+def serve(control: socket.socket, parent: int, load: Load) -> None:
+    """Be the fork server of the process `parent`, in a process that is nothing else."""
+    _die_with(parent)
+    _leave_signals_to_parent()
+    try:
+        loaded = load()
+    except Refusal as exc:
+        _say(control, frames.REFUSED, json.dumps((exc.sentence, exc.details)).encode())
+        raise SystemExit(1) from None
+    _say(control, frames.FACTS, loaded.facts)
+    # What is loaded stays: the collector need not touch it, and its pages stay shared.
+    gc.collect()
+    gc.freeze()
+    _Nursery(control, loaded).run()
+
+
+class _Nursery:
+    """Forks, reaps and kills children as the parent asks."""
+
+    def __init__(self, control: socket.socket, loaded: Loaded) -> None:
+        self._control = control
+        self._loaded = loaded
+        self._numbers: dict[int, int] = {}
+
+    def run(self) -> None:
+        # A signal that arrives between two calls is not missed: it leaves a byte in this pipe.
+        bell, rope = os.pipe()
+        os.set_blocking(bell, False)
+        os.set_blocking(rope, False)
+        signal.signal(signal.SIGCHLD, _ignore)
+        signal.set_wakeup_fd(rope, warn_on_full_buffer=False)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._control, selectors.EVENT_READ)
+            selector.register(bell, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    if key.fd == bell:
+                        with contextlib.suppress(BlockingIOError):
+                            os.read(bell, 4096)
+                        self._reap()
+                    elif not self._obey((selector, bell, rope)):
+                        self._end()
+                        return
+
+    def _obey(self, ours: tuple[selectors.BaseSelector, int, int]) -> bool:
+        fds: list[int] = []
+        try:
+            data, fds, _, _ = socket.recv_fds(self._control, frames.CONTROL.size, 3)
+            if data and len(data) < frames.CONTROL.size:
+                data += _read(self._control, frames.CONTROL.size - len(data))
+        except (EOFError, ConnectionError):
+            data = b""
+        if not data:
+            return False
+        kind, number, _ = frames.CONTROL.unpack(data)
+        if kind == frames.FORK:
+            self._fork(number, fds, ours)
+        elif kind == frames.KILL:
+            # Not reaped yet if it is listed, so the process id is still the child's.
+            for pid, known in self._numbers.items():
+                if known == number:
+                    os.kill(pid, signal.SIGKILL)
+        return True
+
+    def _fork(
+        self, number: int, fds: list[int], ours: tuple[selectors.BaseSelector, int, int]
+    ) -> None:
+        server = os.getpid()
+        pid = os.fork()
+        if pid:
+            self._numbers[pid] = number
+            for fd in fds:
+                os.close(fd)
+            self._tell(frames.FORKED, number, pid)
+            return
+        _run(lambda: self._live(number, fds, ours, server))
+
+    def _live(
+        self,
+        number: int,
+        fds: list[int],
+        ours: tuple[selectors.BaseSelector, int, int],
+        server: int,
+    ) -> None:
+        _die_with(server)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.register_at_fork(after_in_child=_take_signals_back)
+        self._control.close()
+        selector, bell, rope = ours
+        selector.close()
+        os.close(bell)
+        os.close(rope)
+        for fd in fds:
+            os.set_inheritable(fd, False)  # noqa: FBT003 - the standard library's signature
+        source, claims, memory = fds
+        shared = mmap.mmap(memory, frames.SHARED_BYTES)
+        os.close(memory)
+        run = self._loaded.begin(number)
+        # A parent that is gone is how a child learns that it is over.
+        with socket.socket(fileno=source) as parent, contextlib.suppress(ConnectionError):
+            child.serve(parent, claims, shared, run)
+
+    def _reap(self) -> None:
+        # Each by its id: a process that the app itself started is for the app to wait for.
+        for pid in list(self._numbers):
+            reaped, status = os.waitpid(pid, os.WNOHANG)
+            if reaped:
+                self._tell(frames.EXITED, self._numbers.pop(pid), status)
+
+    def _tell(self, kind: int, number: int, value: int) -> None:
+        # The parent may be gone already; the next read of the socket finds out.
+        with contextlib.suppress(ConnectionError):
+            self._control.sendall(frames.CONTROL.pack(kind, number, value))
+
+    def _end(self) -> None:
+        for pid in self._numbers:
+            os.kill(pid, signal.SIGKILL)
+        for pid in self._numbers:
+            os.waitpid(pid, 0)

@@ -1,0 +1,49 @@
+"""How the halves of the prefork pool write to each other: three sockets' worth of structs.
+
+    parent → child   BATCH, then per task TASK and the message
+    child → parent   BELL: PROGRESS and DONE point into the shared memory; SPILL carries a record
+    shared memory    per child two regions, for the even and the odd batches. A word per region
+                     says how far records go: batch number << 32 | bytes. It is written after the
+                     record it covers, so what it covers is whole even when the child is killed.
+    claim pipe       one byte per task handed over and not begun. The child takes one before it
+                     begins a task, the parent takes some to withdraw tasks from the tail; the
+                     kernel gives each byte to one of them.
+
+Byte order and sizes are the machine's: both ends are the same program.
+"""
+
+from struct import Struct
+
+BATCH = Struct("=III")
+"""Bytes that follow, number of the batch, number of tasks."""
+
+TASK = Struct("=IBI")
+"""Attempt, whether redelivered, bytes of the message."""
+
+BELL = Struct("=BIHI")
+"""Kind, number of the batch, how many of its tasks were begun, bytes in the region (SPILL: bytes that follow)."""
+
+PROGRESS = 1
+DONE = 2
+SPILL = 3
+
+RECORD = Struct("=HBBdBII")
+"""Index in the batch, outcome, requeue, run time in seconds, log level, bytes of the result, of the line."""
+
+REGION_BYTES = 256 * 1024
+WORDS = (0, 8)
+"""Where the regions' words are, as indexes of 64-bit numbers: a cache line apart."""
+REGIONS = (4096, 4096 + REGION_BYTES)
+SHARED_BYTES = 4096 + 2 * REGION_BYTES
+
+CONTROL = Struct("=BII")
+"""Between the parent and the fork server: kind, number of the child, value."""
+
+# Parent → fork server.
+FORK = 1  # with the child's socket, claim pipe and shared memory
+KILL = 2
+# Fork server → parent.
+FACTS = 3  # value: bytes of JSON that follow
+REFUSED = 4  # the same: why the app cannot be loaded
+FORKED = 5  # value: process id
+EXITED = 6  # value: wait status

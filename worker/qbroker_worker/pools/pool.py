@@ -1,0 +1,83 @@
+"""What the worker asks of a place where tasks run, and what it is told.
+
+All of a pool's methods and all of its reports happen on the event loop's thread.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from logging import ERROR
+from typing import Protocol
+
+from qbroker_worker.values import WORKER_LOST, Delivery, Finished
+
+LostResult = Callable[[Delivery, str], bytes]
+"""Makes the result of a task whose process died, from a sentence that says how."""
+
+
+def lost(delivery: Delivery, sentence: str, make_result: LostResult) -> Finished:
+    """What became of a delivery whose process died while it ran."""
+    line = f"Task {delivery.task}[{delivery.id}] raised unexpected: WorkerLostError({sentence!r})"
+    result = make_result(delivery, sentence)
+    return Finished(
+        delivery, WORKER_LOST, result, requeue=False, runtime_s=0.0, level=ERROR, line=line
+    )
+
+
+class Reports(Protocol):
+    """Who a pool tells what happens in it."""
+
+    def started(self, delivery: Delivery, pid: int) -> None:
+        """The task runs, and will go on for a while."""
+
+    def finished(self, finished: Sequence[Finished]) -> None:
+        """These have ended."""
+
+    def returned(self, deliveries: Sequence[Delivery]) -> None:
+        """These were not started and are more than the pool wants at hand."""
+
+    def changed(self) -> None:
+        """`wanted_count` may be another, without anything having finished."""
+
+    def failed(self, sentence: str) -> None:
+        """The pool cannot go on."""
+
+
+class Pool(Protocol):
+    """A number of slots, each running one task at a time, and what waits for them."""
+
+    name: str
+    slots: int
+
+    async def start(self, reports: Reports) -> None:
+        """Get ready to run tasks."""
+
+    def serve(self) -> None:
+        """Lend the pool the main thread, until it is stopped. Not on the event loop's thread."""
+
+    @property
+    def wanted_count(self) -> int:
+        """How many deliveries the pool wants at hand, those that run included."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs and nothing waits."""
+
+    def submit(self, deliveries: Iterable[Delivery]) -> None:
+        """Run these, in this order as far as slots allow."""
+
+    def pause(self) -> None:
+        """Start nothing that has not reached its slot yet."""
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+
+    def withdraw(self) -> list[Delivery]:
+        """Take back all that has not started; it will not start."""
+
+    def forget(self, deliveries: Iterable[Delivery]) -> None:
+        """Do not start these if they have not started yet."""
+
+    def kill(self) -> None:
+        """End at once: what runs is reported as lost, what waits as returned."""
+
+    async def stop(self) -> None:
+        """Put everything away. Nothing runs any more, or `kill` was called."""

@@ -1,0 +1,425 @@
+"""Tasks run in child processes, forked from a process that has the app and never had grpc.
+
+A delivery's way through this module:
+
+    submit → waiting ──dispatch──▶ batch of a child ──claimed──▶ running ──record──▶ finished
+                ▲                        │                          │
+                └──── withdrawn ─────────┘                          └─ child died ──▶ lost
+
+A child has at most two batches, so that it never waits for the parent. What was handed over is
+claimed task by task from a pipe (frames.py), so the parent can take back what has not begun, and
+knows after a child's death what had.
+"""
+
+import asyncio
+import os
+import socket
+from collections import deque
+from collections.abc import Iterable
+
+from qbroker_worker.pools import frames, ledger
+from qbroker_worker.pools.forkserver import ForkServer, how_it_ended
+from qbroker_worker.pools.ledger import Batch, Child
+from qbroker_worker.pools.pace import Pace, Portion
+from qbroker_worker.pools.pool import LostResult, Reports, lost
+from qbroker_worker.values import Delivery, Finished
+
+LOOK_S = 0.005
+"""How often the parent looks at children that have not said anything. Only while there are some."""
+
+REFILL_S = 1.0
+"""How long the pool waits before it replaces a child that died before it began a task."""
+
+STOP_S = 5.0
+"""How long idle children may take to go when their sockets close."""
+
+
+class PreforkPool:
+    """A supervisor of children. It refills itself when one dies."""
+
+    name = "prefork"
+
+    def __init__(self, server: ForkServer, *, slots: int, lost_result: LostResult) -> None:
+        self.slots = slots
+        self._server = server
+        self._lost_result = lost_result
+        self._pace = Pace()
+        self._waiting: deque[Delivery] = deque()
+        self._children: dict[int, Child] = {}
+        self._born = 0
+        self._is_paused = False
+        self._is_closing = False
+        self._control_unread = b""
+        self._timer: asyncio.TimerHandle | None = None
+        self._refills: set[asyncio.TimerHandle] = set()
+        self._all_gone = asyncio.Event()
+        self._reports: Reports
+        self._loop: asyncio.AbstractEventLoop
+
+    # -- the pool's contract -------------------------------------------------------------------
+
+    async def start(self, reports: Reports) -> None:
+        self._reports = reports
+        self._loop = asyncio.get_running_loop()
+        self._server.control.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        self._loop.add_reader(self._server.control.fileno(), self._hear_server)
+        for _ in range(self.slots):
+            self._fork()
+
+    def serve(self) -> None:
+        """The main thread has nothing to do here."""
+
+    @property
+    def wanted_count(self) -> int:
+        short = sum(not child.is_long for child in self._children.values())
+        return self.slots + short * self._pace.at_hand_count
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._waiting and all(child.is_idle for child in self._children.values())
+
+    def submit(self, deliveries: Iterable[Delivery]) -> None:
+        self._waiting.extend(deliveries)
+        self._dispatch()
+        if self._waiting:
+            self._look_soon()
+
+    def pause(self) -> None:
+        self._is_paused = True
+
+    def resume(self) -> None:
+        self._is_paused = False
+        self._dispatch()
+
+    def withdraw(self) -> list[Delivery]:
+        for child in self._children.values():
+            self._waiting.extendleft(reversed(child.steal()))
+        taken = list(self._waiting)
+        self._waiting.clear()
+        return taken
+
+    def forget(self, deliveries: Iterable[Delivery]) -> None:
+        unwanted = {id(delivery) for delivery in deliveries}
+        for child in self._children.values():
+            if any(id(found) in unwanted for batch in child.batches for found in batch.deliveries):
+                self._waiting.extendleft(reversed(child.steal()))
+        kept = [delivery for delivery in self._waiting if id(delivery) not in unwanted]
+        self._waiting = deque(kept)
+        self._dispatch()
+
+    def kill(self) -> None:
+        self._is_closing = True
+        for number in self._children:
+            self._tell_server(frames.KILL, number)
+        if self._waiting:
+            self._reports.returned(self._drop_waiting())
+
+    async def stop(self) -> None:
+        self._is_closing = True
+        for timer in (self._timer, *self._refills):
+            if timer is not None:
+                timer.cancel()
+        for child in self._children.values():
+            child.link.shutdown(socket.SHUT_WR)
+        if self._children:
+            try:
+                async with asyncio.timeout(STOP_S):
+                    await self._all_gone.wait()
+            except TimeoutError:
+                pass  # the fork server kills what is left
+        self._loop.remove_reader(self._server.control.fileno())
+        for child in list(self._children.values()):
+            self._bury(child)
+        self._server.close()
+
+    # -- children ------------------------------------------------------------------------------
+
+    def _fork(self) -> None:
+        self._born += 1
+        number = self._born
+        link, theirs = socket.socketpair()
+        link.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        claims = os.pipe()
+        for fd in claims:
+            os.set_blocking(fd, False)
+        with ledger.memory() as memory, theirs:
+            memory.truncate(frames.SHARED_BYTES)
+            child = Child(number, link=link, claims=claims, memory=memory.fileno())
+            self._children[number] = child
+            fds = (theirs.fileno(), claims[0], memory.fileno())
+            self._tell_server(frames.FORK, number, *fds)
+        self._loop.add_reader(link.fileno(), self._hear, child)
+
+    def _tell_server(self, kind: int, number: int, *fds: int) -> None:
+        frame = frames.CONTROL.pack(kind, number, 0)
+        control = self._server.control
+        # The frames are few and small: they fit the socket's buffer, or the server is gone.
+        try:
+            if fds:
+                socket.send_fds(control, [frame], list(fds))
+            else:
+                control.send(frame)
+        except OSError as exc:
+            self._reports.failed(f"The fork server does not answer: {exc}.")
+
+    def _hear_server(self) -> None:
+        try:
+            data = self._server.control.recv(ledger.READ_BYTES)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            data = b""
+        if not data:
+            self._loop.remove_reader(self._server.control.fileno())
+            self._all_gone.set()  # nobody is left to tell of each child's end
+            self._reports.failed("The fork server died, and its children with it.")
+            return
+        data = self._control_unread + data
+        whole = len(data) - len(data) % frames.CONTROL.size
+        self._control_unread = data[whole:]
+        for kind, number, value in frames.CONTROL.iter_unpack(data[:whole]):
+            child = self._children[number]
+            if kind == frames.FORKED:
+                child.pid = value
+                self._dispatch()
+            else:
+                self._mourn(child, how_it_ended(value))
+
+    def _mourn(self, child: Child, how: str) -> None:
+        """A child has died: save what it finished, report what it was at, keep what it had not begun."""
+        child.pid = 0
+        self._hear(child)
+        finished: list[Finished] = []
+        for batch in child.batches:
+            finished += child.records(batch, None, child.handed)
+        claimed = child.claimed()
+        unstarted: list[Delivery] = []
+        for batch in child.batches:
+            for number, delivery in enumerate(batch.deliveries, batch.first):
+                if delivery is None:
+                    continue
+                if number < claimed:
+                    sentence = f"Worker exited prematurely: {how} Job: {delivery.id}."
+                    finished.append(lost(delivery, sentence, self._lost_result))
+                else:
+                    unstarted.append(delivery)
+        has_worked = claimed > 0
+        self._bury(child)
+        if not self._is_closing:
+            if has_worked:
+                self._fork()
+            else:
+                self._refill_later()
+            self._waiting.extendleft(reversed(unstarted))
+        elif unstarted:
+            self._reports.returned(unstarted)
+        if finished:
+            self._reports.finished(finished)
+        self._dispatch()
+
+    def _bury(self, child: Child) -> None:
+        del self._children[child.number]
+        self._loop.remove_reader(child.link.fileno())
+        self._loop.remove_writer(child.link.fileno())
+        child.close()
+        if not self._children:
+            self._all_gone.set()
+
+    def _refill_later(self) -> None:
+        def refill() -> None:
+            self._refills.discard(timer)
+            self._fork()
+
+        timer = self._loop.call_later(REFILL_S, refill)
+        self._refills.add(timer)
+
+    # -- handing over --------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        if not self._waiting or self._is_paused or self._is_closing:
+            return
+        children = [child for child in self._children.values() if child.pid]
+        idle = [child for child in children if not child.batches]
+        for position, child in enumerate(idle):
+            # Those that are idle share what there is.
+            share = -(-len(self._waiting) // (len(idle) - position))
+            self._hand_over(child, self._pace.cut(self._waiting, share))
+            if not self._waiting:
+                return
+        for child in children:
+            if child.takes_more:
+                if not self._waiting or not self._pace.is_short(self._waiting[0].task):
+                    return  # what may take long waits here, for whoever is idle first
+                self._hand_over(child, self._pace.cut(self._waiting, len(self._waiting)))
+
+    def _hand_over(self, child: Child, portion: Portion) -> None:
+        deliveries, child.is_short = portion
+        if not child.batches:
+            child.silent_looks = 0
+            if not self._pace.is_short(deliveries[0].task):
+                self._report_start(child, deliveries[0], child.handed + 1)
+        self._send(child, child.encode(deliveries))
+        self._look_soon()
+
+    def _send(self, child: Child, data: bytes) -> None:
+        if not child.unsent:
+            try:
+                sent = child.link.send(data)
+            except BlockingIOError:
+                sent = 0
+            except ConnectionError:
+                return  # it is dead; the fork server will say so
+            if sent == len(data):
+                return
+            data = data[sent:]
+            self._loop.add_writer(child.link.fileno(), self._send_rest, child)
+        child.unsent += data
+
+    def _send_rest(self, child: Child) -> None:
+        try:
+            sent = child.link.send(child.unsent)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            sent = len(child.unsent)
+        del child.unsent[:sent]
+        if not child.unsent:
+            self._loop.remove_writer(child.link.fileno())
+
+    def _report_start(self, child: Child, delivery: Delivery, claimed: int) -> None:
+        child.reported = claimed
+        if not delivery.is_late:
+            self._reports.started(delivery, child.pid)
+
+    # -- hearing back --------------------------------------------------------------------------
+
+    def _hear(self, child: Child) -> None:
+        """Take what the child has said, and what it points at."""
+        finished: list[Finished] = []
+        while True:
+            try:
+                data = child.link.recv(ledger.READ_BYTES)
+            except (BlockingIOError, ConnectionError):
+                break
+            if not data:
+                self._loop.remove_reader(child.link.fileno())
+                break
+            child.unread = self._heed(child, child.unread + data, finished)
+            if len(data) < ledger.READ_BYTES:
+                break
+        if finished:
+            self._finish(finished)
+        self._dispatch()
+        if child.batches:
+            self._look_soon()
+
+    def _heed(self, child: Child, data: bytes, finished: list[Finished]) -> bytes:
+        at, head = 0, frames.BELL.size
+        while len(data) - at >= head:
+            kind, number, begun, end = frames.BELL.unpack_from(data, at)
+            batch = next(found for found in child.batches if found.number == number)
+            if kind == frames.SPILL:
+                if len(data) - at < head + end:
+                    break
+                finished += child.spilled(batch, data[at + head : at + head + end])
+                at += end
+            else:
+                finished += child.records(batch, end, batch.first + begun)
+            at += head
+            child.silent_looks = 0
+            if kind == frames.DONE:
+                assert batch is child.batches.popleft(), "batches are run in order"
+                assert begun == batch.finished_count == len(batch.deliveries), "a batch ends whole"
+                if not child.batches:
+                    child.is_withdrawn = False
+                elif not self._pace.is_short(_first(child.batches[0])):
+                    self._report_next(child)
+        return data[at:]
+
+    def _report_next(self, child: Child) -> None:
+        first = child.batches[0].deliveries[:1]
+        if first and first[0] is not None:
+            self._report_start(child, first[0], child.batches[0].first + 1)
+
+    def _finish(self, finished: list[Finished]) -> None:
+        observe = self._pace.observe
+        task, total_s, count = finished[0].delivery.task, 0.0, 0
+        for delivery, _, _, _, runtime_s, _, _ in finished:
+            if delivery.task != task:
+                observe(task, total_s, count)
+                task, total_s, count = delivery.task, 0.0, 0
+            total_s += runtime_s
+            count += 1
+        observe(task, total_s, count)
+        self._reports.finished(finished)
+
+    # -- looking after the silent --------------------------------------------------------------
+
+    def _look_soon(self) -> None:
+        if self._timer is None and not self._is_closing:
+            self._timer = self._loop.call_later(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        """See how far children have come that have said nothing, and take back what waits too long.
+
+        Goes on only while it can learn something: not for a child whose only task is known to run.
+        """
+        self._timer = None
+        finished: list[Finished] = []
+        wanted = self.wanted_count
+        for child in self._children.values():
+            if child.batches and not child.is_long:
+                finished += self._look_at(child)
+                self._look_soon()
+        if finished:
+            self._finish(finished)
+        self._dispatch()
+        if self.wanted_count < wanted:
+            self._reports.changed()
+        self._return_excess()
+
+    def _return_excess(self) -> None:
+        """Give back what waits behind long tasks and is materially more than wanted at hand."""
+        if not self._waiting or not any(child.is_long for child in self._children.values()):
+            return
+        wanted = self.wanted_count
+        running = sum(child.handed - child.finished for child in self._children.values())
+        excess = running + len(self._waiting) - wanted
+        if excess * 4 > wanted:
+            count = min(excess, len(self._waiting))
+            beyond = [self._waiting.pop() for _ in range(count)]
+            self._reports.returned(beyond[::-1])
+
+    def _look_at(self, child: Child) -> list[Finished]:
+        claimed = child.claimed()
+        is_same = claimed == child.looked_at and claimed > child.finished
+        child.looked_at = claimed
+        child.silent_looks = child.silent_looks + 1 if is_same else 0
+        # Records of tasks before the one that was claimed last are complete and visible: the
+        # child has been in the kernel since. So a look never sees half a record.
+        finished: list[Finished] = []
+        for batch in child.batches:
+            finished += child.records(batch, None, claimed - 1)
+        if claimed > child.reported:
+            self._report_running(child, claimed)
+        if child.is_long and not child.is_withdrawn:
+            self._waiting.extendleft(reversed(child.steal()))
+        return finished
+
+    def _report_running(self, child: Child, claimed: int) -> None:
+        for batch in child.batches:
+            index = claimed - 1 - batch.first
+            if 0 <= index < len(batch.deliveries):
+                delivery = batch.deliveries[index]
+                if delivery is not None:
+                    self._report_start(child, delivery, claimed)
+
+    def _drop_waiting(self) -> list[Delivery]:
+        dropped = list(self._waiting)
+        self._waiting.clear()
+        return dropped
+
+
+def _first(batch: Batch) -> str:
+    first = batch.deliveries[0] if batch.deliveries else None
+    return first.task if first is not None else ""

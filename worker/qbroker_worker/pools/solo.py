@@ -1,0 +1,20 @@
+"""Tasks run one at a time on the main thread; the event loop lives on another, so acks go on."""
+
+from qbroker_worker.pools.pool import LostResult
+from qbroker_worker.pools.threads import ThreadsPool
+from qbroker_worker.values import Run
+
+
+class SoloPool(ThreadsPool):
+    """The threads pool with a single thread: the one that the process was born with."""
+
+    name = "solo"
+
+    def __init__(self, run: Run, *, lost_result: LostResult) -> None:
+        super().__init__(run, slots=1, lost_result=lost_result)
+
+    def _start_threads(self) -> None:
+        """None is needed: see `serve`."""
+
+    def serve(self) -> None:
+        self._work(0)

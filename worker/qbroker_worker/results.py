@@ -1,0 +1,34 @@
+"""The result of a task whose own process can write none any more."""
+
+from qbroker import envelope, serialization, states
+from qbroker.exceptions import WorkerLostError
+from qbroker_proto.v1.message_pb2 import Message, Result
+from qbroker_worker.clock import now_ms
+from qbroker_worker.pools.pool import LostResult
+from qbroker_worker.values import Delivery
+
+
+def lost_result(hostname: str) -> LostResult:
+    """Makes a WorkerLostError of a sentence; nothing where the message wants no failure kept."""
+
+    def make(delivery: Delivery, sentence: str) -> bytes:
+        call = Message.FromString(delivery.message)
+        if call.ignore_result and not call.store_errors_even_if_ignored:
+            return b""
+        found = envelope.encode_exception(WorkerLostError(sentence))
+        result = Result(
+            state=states.FAILURE,
+            content_type="application/json",
+            content_encoding="utf-8",
+            body=serialization.json_encode(found),
+            done_ms=now_ms(),
+            worker=hostname,
+            retries=call.retries,
+            task=call.task,
+            queue=call.queue,
+            parent_id=call.parent_id,
+            root_id=call.root_id,
+        )
+        return result.SerializeToString()
+
+    return make

@@ -1,0 +1,238 @@
+"""Carries the session's words to the broker and back, over link after link; alone in speaking gRPC."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import grpc
+
+from qbroker_proto.v1.message_pb2 import ACK_POLICY_LATE
+from qbroker_proto.v1.worker_pb2 import (
+    Lease as WireLease,
+    Register,
+    Start as WireStart,
+    WorkReply,
+    WorkRequest,
+)
+from qbroker_proto.v1.worker_pb2_grpc import WorkerStub
+from qbroker_worker.session import Heard, Hello, News, Request, Session
+from qbroker_worker.values import Delivery, Lease
+
+logger = logging.getLogger(__name__)
+
+Call: TypeAlias = "grpc.aio.StreamStreamCall[WorkRequest, WorkReply]"
+
+BACKOFF_MIN_S = 0.05
+BACKOFF_MAX_S = 2.0
+
+MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+
+CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    # A link whose other end vanished without a word is found out after at most 5 + 5 s.
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Each attempt is a channel of its own, and does not wait out the backoff of an earlier one.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+PERMANENT = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.FAILED_PRECONDITION,
+    }
+)
+"""What the broker would say again however often it is asked."""
+
+
+class Refused(Exception):
+    """The broker will not have this worker, and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this worker is; the same on every link."""
+
+    session_id: str
+    name: str
+    queues: tuple[str, ...]
+    tasks: tuple[str, ...]
+    version: str
+    hostname: str
+    pid: int
+    pool: str
+    concurrency: int
+
+
+class Stream:
+    """One link to the broker at a time, for as long as the session has something to say."""
+
+    def __init__(
+        self,
+        session: Session,
+        identity: Identity,
+        *,
+        address: str,
+        on_news: Callable[[News], None],
+        on_link: Callable[[bool], None],
+        chance: random.Random,
+    ) -> None:
+        self._session = session
+        self._identity = identity
+        self._address = address
+        self._on_news = on_news
+        self._on_link = on_link
+        self._chance = chance
+        self._wake = asyncio.Event()
+        self._failures = 0
+
+    def wake(self) -> None:
+        """The session may have something to say."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Keep a link until the session has left. Raises Refused when the broker says so for good."""
+        session = self._session
+        while True:
+            code, details = await self._link()
+            if session.has_left:
+                return
+            if code in PERMANENT:
+                raise Refused(f"The broker at {self._address} refuses this worker: {details}")
+            if self._failures == 0:
+                logger.warning(
+                    "The link to the broker at %s broke (%s: %s). Reconnecting…",
+                    self._address,
+                    code.name,
+                    details,
+                )
+            self._failures += 1
+            await asyncio.sleep(backoff_s(self._failures, self._chance))
+
+    async def _link(self) -> tuple[grpc.StatusCode, str]:
+        """Live through one link, and say how it ended."""
+        session = self._session
+        async with grpc.aio.insecure_channel(self._address, options=CHANNEL_OPTIONS) as channel:
+            call = WorkerStub(channel).Work()
+            hello = session.greet()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    speaking = group.create_task(self._speak(call, hello))
+                    goodbye = await self._listen(call)
+                    speaking.cancel()
+                call.cancel()
+                if goodbye:
+                    return grpc.StatusCode.UNAVAILABLE, goodbye
+                return await call.code(), await call.details() or ""
+            finally:
+                call.cancel()
+                session.hang_up()
+                self._on_link(False)  # noqa: FBT003 - a plain callback
+
+    async def _speak(self, call: Call, hello: Hello) -> None:
+        """Say what there is to say. What piles up during a write leaves as one request."""
+        next_request, wake = self._session.next_request, self._wake
+        try:
+            await call.write(_hello(hello, self._identity))
+            while True:
+                wake.clear()
+                while (request := next_request()) is not None:
+                    await call.write(_request(request))
+                if self._session.has_left:
+                    return
+                await wake.wait()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return  # the link broke; who listens learns how
+
+    async def _listen(self, call: Call) -> str:
+        """Hear the broker out; its goodbye, or "" when the link broke."""
+        session = self._session
+        while True:
+            try:
+                reply = await call.read()
+            except grpc.aio.AioRpcError:
+                return ""
+            if reply is grpc.aio.EOF:
+                return ""
+            assert isinstance(reply, WorkReply), "the other possibility was EOF"
+            heard = _heard(reply)
+            news = session.heard(heard)
+            if heard.is_registered:
+                self._failures = 0
+                self._on_link(True)  # noqa: FBT003 - a plain callback
+            self._on_news(news)
+            if session.has_left:
+                return ""
+            if reply.goodbye:
+                return reply.goodbye
+
+
+def backoff_s(failures: int, chance: random.Random) -> float:
+    """How long to wait after so many failures in a row: doubling, with half of it left to chance."""
+    ceiling = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2.0 ** min(failures - 1, 16))
+    return ceiling * chance.uniform(0.5, 1.0)
+
+
+# -- the wire ------------------------------------------------------------------------------------
+
+
+def _hello(hello: Hello, who: Identity) -> WorkRequest:
+    return WorkRequest(
+        register=Register(
+            session_id=who.session_id,
+            name=who.name,
+            queues=who.queues,
+            tasks=who.tasks,
+            prefetch_count=hello.prefetch_count,
+            version=who.version,
+            hostname=who.hostname,
+            pid=who.pid,
+            pool=who.pool,
+            concurrency=who.concurrency,
+            held=[WireLease(id=id_, attempt=attempt) for id_, attempt in hello.held],
+        )
+    )
+
+
+def _request(request: Request) -> WorkRequest:
+    wire = WorkRequest(
+        seq=request.seq,
+        starts=[WireStart(id=i, attempt=a, pid=p) for i, a, p in request.starts],
+        releases=[WireLease(id=i, attempt=a) for i, a in request.releases],
+        drain=request.drain,
+        leave=request.leave,
+    )
+    if request.prefetch_count is not None:
+        wire.prefetch_count = request.prefetch_count
+    add = wire.settles.add
+    for id_, attempt, outcome, result, requeue in request.settles:
+        add(id=id_, attempt=attempt, outcome=outcome, result=result, requeue=requeue)
+    return wire
+
+
+def _heard(reply: WorkReply) -> Heard:
+    return Heard(
+        reply.HasField("registered"),
+        [
+            Delivery(
+                d.id,
+                d.attempt,
+                d.redelivered,
+                d.task,
+                d.queue,
+                d.ack_policy == ACK_POLICY_LATE,
+                d.message,
+            )
+            for d in reply.deliveries
+        ],
+        reply.applied_seq,
+        [Lease(lease.id, lease.attempt) for lease in reply.lost],
+    )

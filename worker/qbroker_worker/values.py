@@ -1,0 +1,78 @@
+"""What the parts of the worker hand to each other: plain values, without behaviour.
+
+Named tuples, because one of each is made for every task.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+SUCCESS = 1
+FAILURE = 2
+WORKER_LOST = 3
+IGNORED = 4
+REJECTED = 5
+REVOKED = 6
+
+
+class Delivery(NamedTuple):
+    """A message leased to this worker. `attempt` fences: a settle counts with the newest only."""
+
+    id: str
+    attempt: int
+    is_redelivered: bool
+    task: str
+    queue: str
+    is_late: bool
+    message: bytes
+
+
+class Lease(NamedTuple):
+    """Names a delivery."""
+
+    id: str
+    attempt: int
+
+
+class Start(NamedTuple):
+    """The task was started by this process."""
+
+    id: str
+    attempt: int
+    pid: int
+
+
+class Settle(NamedTuple):
+    """The work is over, and how it ended."""
+
+    id: str
+    attempt: int
+    outcome: int
+    result: bytes
+    requeue: bool
+
+
+class Ran(NamedTuple):
+    """How a run went. `line` is what the log tells of it; `level` is 0 when nobody would read that."""
+
+    outcome: int
+    result: bytes
+    requeue: bool
+    runtime_s: float
+    level: int = 0
+    line: str = ""
+
+
+Run = Callable[[bytes, int, bool], Ran]
+"""Runs a serialized message: (message, attempt, whether redelivered). Raises only what ends a process."""
+
+
+class Finished(NamedTuple):
+    """What became of a delivery."""
+
+    delivery: Delivery
+    outcome: int
+    result: bytes
+    requeue: bool
+    runtime_s: float
+    level: int
+    line: str

@@ -1,0 +1,279 @@
+"""Builds the parts and joins them: session, stream and pool; starts, drains, stops.
+
+Phases: running → (TERM, first INT) warm: what runs is finished, the rest goes back
+                → (QUIT, second INT) cold: what runs is ended and reported as lost.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from enum import IntEnum
+from types import FrameType
+
+from qbroker.app import trace
+from qbroker_worker.pools.pool import Pool
+from qbroker_worker.session import News, Session
+from qbroker_worker.stream import Refused, Stream
+from qbroker_worker.values import Delivery, Finished
+
+logger = logging.getLogger(__name__)
+task_logger = logging.getLogger(trace.__name__)
+
+FLUSH_S = 30.0
+"""How long a warm shutdown waits for the broker to take the last results."""
+
+FLUSH_COLD_S = 5.0
+"""The same for a cold one."""
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+class Phase(IntEnum):
+    """How far the worker is on its way out."""
+
+    RUNNING = 0
+    WARM = 1
+    COLD = 2
+
+
+class Worker:
+    """One worker, from registration to farewell. Everything here is on the event loop's thread."""
+
+    def __init__(
+        self,
+        session: Session,
+        pool: Pool,
+        connect: Callable[["Worker"], Stream],
+        *,
+        name: str,
+        address: str,
+    ) -> None:
+        self._session = session
+        self._pool = pool
+        self._name = name
+        self._address = address
+        self._stream = connect(self)
+        self._phase = Phase.RUNNING
+        self._changed = asyncio.Event()
+        self._failure = ""
+        self._is_linked = False
+        self._tells_received = task_logger.isEnabledFor(logging.INFO)
+
+    @property
+    def is_cold(self) -> bool:
+        """Whether tasks were abandoned."""
+        return self._phase is Phase.COLD
+
+    async def run(self) -> int:
+        """Work until told to stop; the exit code."""
+        pool = self._pool
+        # Nothing is started before the broker has said what is ours.
+        pool.pause()
+        await pool.start(self)
+        try:
+            async with asyncio.TaskGroup() as group:
+                streaming = group.create_task(self._keep_link())
+                await self._until(lambda: self._phase > Phase.RUNNING)
+                await self._finish(streaming)
+                streaming.cancel()
+        finally:
+            await pool.stop()
+        if self._failure:
+            logger.critical("%s", self._failure)
+            return 1
+        return 1 if self.is_cold else 0
+
+    async def _finish(self, streaming: asyncio.Task[None]) -> None:
+        """Take nothing new; finish what runs or end it; tell the broker all of it."""
+        pool, session = self._pool, self._session
+        session.drain()
+        session.release(pool.withdraw())
+        self._stream.wake()
+        await self._until(lambda: pool.is_idle or self.is_cold)
+        if self.is_cold:
+            pool.kill()
+        await self._flush(streaming)
+
+    async def _flush(self, streaming: asyncio.Task[None]) -> None:
+        """Wait until what was done is on the broker's disk, then leave; within bounds."""
+        session = self._session
+        try:
+            async with asyncio.timeout(FLUSH_COLD_S if self.is_cold else FLUSH_S):
+                await self._until(
+                    lambda: streaming.done() or (self._pool.is_idle and session.is_flushed)
+                )
+                session.leave()
+                self._stream.wake()
+                await self._until(lambda: streaming.done() or session.has_left)
+        except TimeoutError:
+            self._failure = self._failure or (
+                f"The broker at {self._address} did not take the last results; those tasks may "
+                "run again."
+            )
+
+    async def _until(self, is_so: Callable[[], bool]) -> None:
+        while not is_so():
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _keep_link(self) -> None:
+        try:
+            await self._stream.run()
+        except Refused as exc:
+            self.failed(str(exc))
+        finally:
+            self._changed.set()
+
+    # -- what the stream tells -----------------------------------------------------------------
+
+    def linked(self, is_linked: bool) -> None:  # noqa: FBT001 - a plain callback
+        """The link to the broker is there, or gone."""
+        if is_linked:
+            logger.info("Connected to qbroker://%s", self._address)
+            if not self._is_linked:
+                logger.info("%s ready.", self._name)
+            self._pool.resume()
+        else:
+            # What has not begun may be somebody else's by the time the link is back.
+            self._pool.pause()
+        self._is_linked = is_linked
+        self._changed.set()
+
+    def heard(self, news: News) -> None:
+        """Deliveries have come, or gone."""
+        if news.lost:
+            for delivery in news.lost:
+                logger.warning("Lost the lease of task %s[%s]", delivery.task, delivery.id)
+            self._pool.forget(news.lost)
+        if news.fresh:
+            if self._tells_received:
+                for delivery in news.fresh:
+                    task_logger.info(trace.LOG_RECEIVED, {"name": delivery.task, "id": delivery.id})
+            self._pool.submit(news.fresh)
+        if self._phase is Phase.RUNNING:
+            return
+        # Draining gives back at once what arrives, and waits for what is said to be applied.
+        self._stream.wake()
+        self._changed.set()
+
+    # -- what the pool tells -------------------------------------------------------------------
+
+    def started(self, delivery: Delivery, pid: int) -> None:
+        """The task runs, and will go on for a while."""
+        self._session.start(delivery, pid)
+        self._stream.wake()
+
+    def finished(self, finished: Sequence[Finished]) -> None:
+        """These have ended."""
+        settle = self._session.settle
+        for delivery, outcome, result, requeue, _, level, line in finished:
+            is_ours = settle(delivery, outcome, result, requeue=requeue)
+            if level:
+                task_logger.log(level, "%s", line)
+            if not is_ours:
+                logger.warning(
+                    "The result of task %s[%s] is dropped: its lease was lost while it ran.",
+                    delivery.task,
+                    delivery.id,
+                )
+        self.changed()
+        if self._phase is not Phase.RUNNING:
+            self._changed.set()
+
+    def returned(self, deliveries: Iterable[Delivery]) -> None:
+        """These were not started."""
+        # The window first: what is given back is not to come again.
+        self.changed()
+        self._session.release(deliveries)
+
+    def changed(self) -> None:
+        """The pool may want more or less."""
+        self._session.want(self._pool.wanted_count, self._pool.slots)
+        self._stream.wake()
+
+    def failed(self, sentence: str) -> None:
+        """It cannot go on."""
+        self._failure = self._failure or sentence
+        self._phase = Phase.COLD
+        self._changed.set()
+
+    # -- what the operator tells ---------------------------------------------------------------
+
+    def signalled(self, number: int) -> None:
+        """TERM and the first INT ask for a warm end; QUIT and the second INT for a cold one."""
+        is_second = self._phase is not Phase.RUNNING
+        if number == signal.SIGQUIT or (number == signal.SIGINT and is_second):
+            phase = Phase.COLD
+        else:
+            phase = Phase.WARM
+        if phase > self._phase:
+            self._phase = phase
+            logger.warning("worker: %s shutdown (MainProcess)", phase.name.capitalize())
+            self._changed.set()
+
+
+def run(
+    build: Callable[[], Worker],
+    serve: Callable[[], None],
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> int:
+    """Run a worker's event loop on a thread; the main thread is the pool's, and takes signals.
+
+    A signal reaches the loop as a byte in a socket, written by the C handler: no exception is thrown into
+    whatever runs on the main thread, and a task that never returns to Python cannot hold it up.
+    """
+    near, far = socket.socketpair()
+    near.setblocking(False)  # noqa: FBT003 - the standard library's signature
+    far.setblocking(False)  # noqa: FBT003 - the standard library's signature
+    for number in STOP_SIGNALS:
+        signal.signal(number, _ignore)
+    signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False)
+    code = 1
+    ended = threading.Event()
+
+    async def live() -> int:
+        worker = build()
+
+        def heed() -> None:
+            for number in near.recv(64):
+                if number in STOP_SIGNALS:
+                    worker.signalled(number)
+
+        asyncio.get_running_loop().add_reader(near.fileno(), heed)
+        code = await worker.run()
+        if worker.is_cold:
+            # Threads may still be in tasks that were given up, the main one among them.
+            logging.shutdown()
+            sys.stderr.flush()
+            sys.stdout.flush()
+            os._exit(code)
+        return code
+
+    def main() -> None:
+        nonlocal code
+        try:
+            with asyncio.Runner(loop_factory=new_loop) as runner:
+                code = runner.run(live())
+        except Exception:
+            logger.critical("The worker failed.", exc_info=True)
+            os._exit(1)
+        finally:
+            ended.set()
+
+    thread = threading.Thread(target=main, name="qbroker-worker")
+    thread.start()
+    serve()
+    ended.wait()
+    thread.join()
+    near.close()
+    far.close()
+    return code
+
+
+def _ignore(signum: int, frame: FrameType | None) -> None:
+    """The byte in the socket has told already."""
