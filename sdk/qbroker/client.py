@@ -69,6 +69,9 @@ BATCH_BYTES_MAX = 2 * MIB
 """How many bytes of messages one request carries; a single larger message goes alone."""
 TICKETS_IN_FLIGHT_MAX = 16
 """How many batches of one bulk publish wait for their confirm at once."""
+REQUESTS_IN_FLIGHT_MAX = 2
+"""How many requests a stream may have unanswered. What is published meanwhile leaves together: with more, each
+of many threads would cost the broker a commit of its own."""
 
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", 16 * MIB),
@@ -133,6 +136,8 @@ class _Lane(ABC):
         self.quiet = threading.Event()
         self.quiet.set()
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
+        # Holds a token for each request that may be sent now.
+        self._permits: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stream: Iterator[bytes] | None = None
         self.trouble = ""
@@ -142,8 +147,8 @@ class _Lane(ABC):
         """What a new stream must carry first."""
 
     @abstractmethod
-    def _pack(self, first: object, inbox: "queue.SimpleQueue[object]") -> bytes:
-        """A request of `first` and what else waits."""
+    def _pack(self, first: object, inbox: "queue.SimpleQueue[object]") -> tuple[bytes, bool]:
+        """A request of `first` and what else waits, and whether its answer is to be waited for."""
 
     @abstractmethod
     def _receive(self, reply: bytes) -> None:
@@ -175,6 +180,7 @@ class _Lane(ABC):
             self._closed.set()
             self._wanted.set()
             self._inbox.put(None)
+            self._permits.put(None)
             stream, thread = self._stream, self._thread
         if stream is not None:
             stream.cancel()  # type: ignore[attr-defined] # a gRPC call is more than an iterator
@@ -182,14 +188,19 @@ class _Lane(ABC):
             thread.join()
         self._fail(OperationalError(f"the connection to {self._url} was closed"))
 
-    def _requests(self, inbox: "queue.SimpleQueue[object]") -> Iterator[bytes]:
+    def _requests(
+        self, inbox: "queue.SimpleQueue[object]", permits: "queue.SimpleQueue[None]"
+    ) -> Iterator[bytes]:
         """What gRPC's sending thread draws from, until the stream it feeds is given up."""
         while True:
+            permits.get()
             first = inbox.get()
             with self.gate, self._lock:
                 if first is None or inbox is not self._inbox:
                     return
-                request = self._pack(first, inbox)
+                request, is_answered = self._pack(first, inbox)
+            if not is_answered:
+                permits.put(None)
             if request:
                 yield request
 
@@ -205,7 +216,11 @@ class _Lane(ABC):
                     # Under the lock, so that `close` either finds the stream or is seen here.
                     if self._closed.is_set():
                         return
-                    self._stream = stream = self._open_stream(self._requests(self._inbox))
+                    permits: queue.SimpleQueue[None] = queue.SimpleQueue()
+                self._permits = permits
+                for _ in range(REQUESTS_IN_FLIGHT_MAX):
+                    permits.put(None)
+                self._stream = stream = self._open_stream(self._requests(self._inbox, permits))
                 for reply in stream:
                     pause_s, broken_s = _PAUSE_FIRST_S, None
                     self._receive(reply)
@@ -226,6 +241,10 @@ class _Lane(ABC):
         with self._lock:
             self.quiet.set()
             self._inbox.put(None)
+            self._permits.put(None)
+            if self._closed.is_set():
+                # Whoever closed it has told everybody, and waits for this thread to see it.
+                return
             self._inbox = queue.SimpleQueue()
             self._wanted.clear()
             for item in self._outstanding():
@@ -288,7 +307,7 @@ class _Publisher(_Lane):
         self._by_seq = {}
         return self._unconfirmed
 
-    def _pack(self, first: object, inbox: "queue.SimpleQueue[object]") -> bytes:
+    def _pack(self, first: object, inbox: "queue.SimpleQueue[object]") -> tuple[bytes, bool]:
         tickets: list[Ticket] = []
         messages: list[bytes] = []
         bytes_left = BATCH_BYTES_MAX
@@ -306,13 +325,14 @@ class _Publisher(_Lane):
                 inbox.put(None)
                 break
         if not messages:
-            return b""
+            return b"", False
         self.quiet.clear()
         self._seq += 1
         self._by_seq[self._seq] = tickets
-        return PublishRequest(seq=self._seq, messages=messages).SerializeToString()
+        return PublishRequest(seq=self._seq, messages=messages).SerializeToString(), True
 
     def _receive(self, reply: bytes) -> None:
+        self._permits.put(None)
         confirm = PublishReply.FromString(reply)
         with self._lock:
             tickets = self._by_seq.pop(confirm.seq, ())
@@ -403,7 +423,7 @@ class _Watcher(_Lane):
     def _outstanding(self) -> Iterable[object]:
         return [waiting[0] for waiting in self._subscriptions.values()]
 
-    def _pack(self, first: object, inbox: "queue.SimpleQueue[object]") -> bytes:
+    def _pack(self, first: object, inbox: "queue.SimpleQueue[object]") -> tuple[bytes, bool]:
         request = WatchRequest()
         item: object = first
         for _ in range(BATCH_COUNT_MAX):
@@ -422,7 +442,8 @@ class _Watcher(_Lane):
                 break
         if request.watch or request.read:
             self.quiet.clear()
-        return request.SerializeToString()
+        # States come when they come, for several requests at once.
+        return request.SerializeToString(), False
 
     def _receive(self, reply: bytes) -> None:
         self.quiet.set()

@@ -33,7 +33,12 @@ def node_name(template: str) -> str:
     return name.replace("%h", host).replace("%n", first).replace("%d", rest).replace("%%", "%")
 
 
-@click.command()
+@click.command(
+    epilog="""\b
+    Example:
+      qbroker worker -A proj -Q mail,images -c 4 -l INFO
+    """
+)
 @click.option("-A", "--app", metavar="APP", help="Where the app is: proj, proj.celery or proj:app.")
 @click.option("-b", "--broker", metavar="URL", help="The broker, over what the app says.")
 @click.option(
@@ -88,14 +93,10 @@ def worker(
     loglevel: int,
     include: tuple[str, ...],
 ) -> None:
-    r"""Run tasks until told to stop.
+    """Run tasks until told to stop.
 
     TERM or Ctrl-C: what runs is finished, the rest goes back to the broker. QUIT or a second
     Ctrl-C: what runs is ended.
-
-    \b
-    Example:
-      qbroker worker -A proj -Q mail,images -c 4 -l INFO
     """
     app = app or getattr(context.obj, "app", None)
     if app is None:

@@ -524,17 +524,16 @@ class App:
         """Call many tasks and confirm them together.
 
         Each is a signature, or a tuple of a task or its name, then args, kwargs and options as far as needed.
-        Raises MessageRefused for the first that was refused; the others are stored.
+        They leave in pieces while later ones are still being written, so what stands before a call that cannot
+        be made is sent. Raises MessageRefused for the first that was refused; the others are stored.
         """
         prepared: list[tuple[Call, dict[str, Value] | None, Defaults | None]] = []
-        for item in calls:
-            name, args, kwargs, options, task_type = self._parts(item)
-            prepared.append((*self._prepare(name, args, kwargs, task_type, options), task_type))
-        refusals = self.client().publish([call.message for call, _, _ in prepared])
-        for refusal in refusals:
-            raise MessageRefused(
-                prepared[refusal.index][0].task_id, refusal.reason, refusal.retry_after_ms
-            )
+        with self.pipeline() as pipeline:
+            for item in calls:
+                name, args, kwargs, options, task_type = self._parts(item)
+                call, told = self._prepare(name, args, kwargs, task_type, options)
+                prepared.append((call, told, task_type))
+                pipeline.add(call)
         results: list[Result[Value]] = []
         for call, told, task_type in prepared:
             if told is not None:
@@ -547,6 +546,8 @@ class App:
             return item.task, item.args, item.kwargs, item.options, self._tasks.get(item.task)
         given: list[Value] = [*item, None, None, None]
         task, args, kwargs, options = given[:4]
+        if type(task) is PromiseProxy:
+            task = task._get_current_object()  # noqa: SLF001 - each look through the proxy costs more than this
         if isinstance(task, str):
             return task, args, kwargs, options or {}, self._tasks.get(task)
         if task.typing:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Pipeline", "current_pipeline"]
 
-_CALLS_MAX = 1_000
+_CALLS_MAX = 250
+"""How many calls leave together; the broker stores them while the next are being written."""
 _BYTES_MAX = 1024 * 1024
 _BATCHES_IN_FLIGHT_MAX = 16
 
@@ -29,6 +30,7 @@ class Pipeline:
         self._calls: list[Call] = []
         self._bytes_count = 0
         self._in_flight: deque[tuple[list[Call], Ticket]] = deque()
+        self._refusal: MessageRefused | None = None
 
     def add(self, call: Call) -> None:
         """Take a call along."""
@@ -51,11 +53,15 @@ class Pipeline:
         self.flush()
         while self._in_flight:
             self._confirm_oldest()
+        if self._refusal is not None:
+            refusal, self._refusal = self._refusal, None
+            raise refusal
 
     def _confirm_oldest(self) -> None:
         calls, ticket = self._in_flight.popleft()
         for refusal in self.client.wait(ticket):
-            raise MessageRefused(
+            # The others are stored, and are waited for first.
+            self._refusal = self._refusal or MessageRefused(
                 calls[refusal.index].task_id, refusal.reason, refusal.retry_after_ms
             )
 

@@ -23,7 +23,11 @@ def probe() -> click.Group:
     return group
 
 
-def test_global_options_are_handed_to_the_command(probe: click.Group, tmp_path: Path) -> None:
+def test_global_options_are_handed_to_the_command(
+    probe: click.Group, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The command changes the directory; this puts it back.
+    monkeypatch.chdir(tmp_path)
     ran = CliRunner().invoke(
         probe, ["-A", "proj", "-b", "qbroker://x:1", "--workdir", str(tmp_path), "-q", "show"]
     )

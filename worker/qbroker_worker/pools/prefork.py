@@ -287,9 +287,9 @@ class PreforkPool:
             self._loop.remove_writer(child.link.fileno())
 
     def _report_start(self, child: Child, delivery: Delivery, claimed: int) -> None:
+        # Late-acknowledged ones too: by this the broker knows which of them a worker died with.
         child.reported = claimed
-        if not delivery.is_late:
-            self._reports.started(delivery, child.pid)
+        self._reports.started(delivery, child.pid)
 
     # -- hearing back --------------------------------------------------------------------------
 

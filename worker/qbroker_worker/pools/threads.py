@@ -198,8 +198,7 @@ class ThreadsPool:
                 self._silent_looks[slot] += 1
             else:
                 self._silent_looks[slot] = 0
-                if not delivery.is_late:
-                    self._reports.started(delivery, self._pid)
+                self._reports.started(delivery, self._pid)
             self._looked_at[slot] = delivery
         short = [slot for slot, looks in enumerate(self._silent_looks) if looks < SILENT_LOOKS]
         if short and (self._waiting or any(self._running[slot] for slot in short)):
