@@ -277,6 +277,11 @@ class Ticket:
         if self._notify is not None:
             self._notify()
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the broker has answered."""
+        return not self._lock.locked()
+
     def is_settled_within(self, timeout_s: float) -> bool:
         """Wait; tells whether the broker has answered."""
         return self._lock.acquire(timeout=timeout_s)

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Pipeline", "current_pipeline"]
 
-_CALLS_MAX = 250
-"""How many calls leave together; the broker stores them while the next are being written."""
+_CALLS_MIN = 50
+"""So many leave together as soon as the broker has nothing of this pipeline to do."""
+_CALLS_MAX = 1_000
 _BYTES_MAX = 1024 * 1024
 _BATCHES_IN_FLIGHT_MAX = 16
 
@@ -36,8 +37,17 @@ class Pipeline:
         """Take a call along."""
         self._calls.append(call)
         self._bytes_count += len(call.message)
-        if len(self._calls) >= _CALLS_MAX or self._bytes_count >= _BYTES_MAX:
+        count = len(self._calls)
+        if (
+            count >= _CALLS_MAX
+            or self._bytes_count >= _BYTES_MAX
+            or (not count % _CALLS_MIN and self._is_all_confirmed())
+        ):
             self.flush()
+
+    def _is_all_confirmed(self) -> bool:
+        """Whether the broker waits: then what was gathered is better on its way."""
+        return all(ticket.is_settled for _, ticket in self._in_flight)
 
     def flush(self) -> None:
         """Send what was gathered. Waits only where too much is unconfirmed."""
