@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from qbroker_server.core import lease, limits, queue
+from qbroker_server.core.command import Command
 from qbroker_server.core.dispatch import Delivery, Dispatcher
 from qbroker_server.core.effects import Effects, Policy
-from qbroker_server.core.errors import CoreError
-from qbroker_server.core.ports import Command, Engine, ReadTxn, WriteTxn
+from qbroker_server.core.errors import CoreError, StoreLost
+from qbroker_server.core.ports import Engine, ReadTxn, WriteTxn
 from qbroker_server.core.records import Record
 
 logger = logging.getLogger(__name__)
@@ -125,13 +126,18 @@ class Broker:
     def reply(self, step: Step) -> None:
         """Answer everybody a committed step concerns."""
         for answer, value in step.answers:
-            try:
-                answer(value)
-            except Exception:
-                # The others wait for theirs, and it is on disk.
-                logger.exception("An answer could not be given.")
+            _give(answer, value)
         for listener in self.listeners:
             listener.stepped(step)
+
+    def abandon(self, step: Step | None) -> None:
+        """Tell all who wait that there will be no answer: the commit of `step` failed, and it was the last."""
+        waiting = [answer for answer, _ in step.answers] if step is not None else []
+        waiting += [answer for _, answer in self._inbox]
+        self._inbox.clear()
+        error = StoreLost("the broker's store has failed; what was asked may or may not be stored")
+        for answer in waiting:
+            _give(answer, error)
 
     def read(self, look: Callable[[ReadTxn], R]) -> R:
         """What `look` sees in the last commit."""
@@ -192,6 +198,14 @@ class Broker:
         step = self._decide(sound, limits.STEP_BYTES_MAX)
         step.answers += broken
         return step
+
+
+def _give(answer: Reply, value: object) -> None:
+    try:
+        answer(value)
+    except Exception:
+        # The others wait for theirs.
+        logger.exception("An answer could not be given.")
 
 
 class InternalError(CoreError):

@@ -24,7 +24,12 @@ EX_UNAVAILABLE = 69
 EX_IOERR = 74
 
 
-@click.command(epilog="Example: qbroker serve --data-dir /var/lib/qbroker --listen 127.0.0.1:7450")
+@click.command(
+    epilog="""\b
+    Example:
+      qbroker serve --data-dir /var/lib/qbroker --listen 127.0.0.1:7450
+    """
+)
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),

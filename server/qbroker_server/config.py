@@ -57,7 +57,7 @@ _LEAST = {
     "reserve_bytes": 0,
     "drain_ms": 0,
 }
-_MESSAGE_BYTES_MAX = 8 * MIB
+_MOST = {"max_message_bytes": 8 * MIB, "max_deliveries": 2**16 - 1}
 
 
 def load(flags: Mapping[str, object], environment: Mapping[str, str], file: Path | None) -> Config:
@@ -82,7 +82,7 @@ def _read(file: Path) -> dict[str, object]:
             return tomllib.load(stream)
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not TOML: {error}") from error
 
 
@@ -110,7 +110,7 @@ def _convert(name: str, value: object, kind: type, where: str) -> object:
         raise ConfigError(f"{name} = {value!r} {where} must be one of {', '.join(_CHOICES[name])}")
     if name == "listen":
         host, _, port = text.rpartition(":")
-        if not host or not port.isdigit() or int(port) > 65535:
+        if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
             raise ConfigError(
                 f"listen = {value!r} {where} must be HOST:PORT, such as 127.0.0.1:7450"
             )
@@ -127,6 +127,7 @@ def _int(name: str, value: object, where: str) -> int:
     least = _LEAST.get(name, 1)
     if number < least:
         raise ConfigError(f"{name} = {value!r} {where} must be at least {least}")
-    if name == "max_message_bytes" and number > _MESSAGE_BYTES_MAX:
-        raise ConfigError(f"{name} = {value!r} {where} must be at most {_MESSAGE_BYTES_MAX}")
+    most = _MOST.get(name, 2**53)
+    if number > most:
+        raise ConfigError(f"{name} = {value!r} {where} must be at most {most}")
     return number

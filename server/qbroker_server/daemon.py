@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.metadata import version
@@ -25,7 +26,7 @@ from qbroker_server.broker import Broker, Recovered
 from qbroker_server.clock import SystemClock
 from qbroker_server.config import Config
 from qbroker_server.core.effects import Policy
-from qbroker_server.core.ports import Engine
+from qbroker_server.core.ports import Engine, StoreError
 from qbroker_server.engines.lmdb import LmdbEngine
 from qbroker_server.engines.memory import MemoryEngine
 from qbroker_server.lock import owned
@@ -51,7 +52,7 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
 )
 
@@ -63,12 +64,16 @@ _SERVICES = (
 )
 
 
+_LOOKERS_S = 0.2
+"""How long a stopping broker waits for calls that nothing depends on."""
+
+
 class ListenError(Exception):
     """The address cannot be listened on; the text is a sentence that says why."""
 
 
 class StoreFailed(Exception):
-    """The store failed to commit: what was not confirmed may or may not be on disk."""
+    """The store cannot be opened, or failed to commit: what was not confirmed may or may not be on disk."""
 
 
 async def run(config: Config, announce: Callable[[str], None]) -> None:
@@ -82,7 +87,10 @@ async def run(config: Config, announce: Callable[[str], None]) -> None:
             engine = MemoryEngine()
         else:
             stack.enter_context(owned(config.data_dir))
-            engine = LmdbEngine(config.data_dir)
+            try:
+                engine = LmdbEngine(config.data_dir)
+            except StoreError as error:
+                raise StoreFailed(str(error)) from error
         stack.callback(engine.close)
         clock = SystemClock()
         policy = Policy(
@@ -137,12 +145,14 @@ class Daemon:
         """Listen; answers the port. ListenError when that cannot be."""
         listen = self._config.listen
         try:
+            # gRPC says only that it failed, and that on stderr in its own words; a socket says why.
+            _try_address(listen)
             port = self._server.add_insecure_port(listen)
-        except RuntimeError as error:
+        except (OSError, RuntimeError) as error:
             self._pump.stop()
+            why = error.strerror if isinstance(error, OSError) else str(error)
             raise ListenError(
-                f"Cannot listen on {listen}: the port is taken or the address is not this machine's; "
-                "choose another with --listen HOST:PORT."
+                f"Cannot listen on {listen}: {why}; choose another address with --listen HOST:PORT."
             ) from error
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -164,25 +174,42 @@ class Daemon:
     async def stop(self) -> None:
         """Take nothing new, finish what was taken, say goodbye; StoreFailed when that is the cause."""
         await self._health.enter_graceful_shutdown()
-        if self._failure is not None:
-            # Nobody may be answered any more: the streams break, and clients send again.
-            await self._server.stop(grace=None)
-            raise StoreFailed(
-                f"The store failed, so the broker stops: {self._failure}. Nothing that was confirmed is lost."
-            ) from self._failure
+        await self._end_if_failed()
         self._worker.stop()
         self._sweeper.stop()
         drain_s = self._config.drain_ms / 1000
-        closing = self._server.stop(grace=drain_s)
-        await self._streams.close_all("the broker is shutting down", drain_s)
-        await self._pump.drain()
-        await closing
+        async with asyncio.TaskGroup() as group:
+            # Nobody new is let in while those who are there finish.
+            group.create_task(self._server.stop(grace=drain_s))
+            await self._streams.close_all("the broker is shutting down", drain_s)
+            await self._pump.drain()
+            # Who is still there only looks on: probes that watch the health.
+            await self._server.stop(grace=min(drain_s, _LOOKERS_S))
+        await self._end_if_failed()
         self._pump.stop()
+
+    async def _end_if_failed(self) -> None:
+        if self._failure is None:
+            return
+        # Nothing may be confirmed any more: the streams end, and clients send again.
+        await self._streams.close_all("the broker's store has failed", _LOOKERS_S)
+        await self._server.stop(grace=None)
+        raise StoreFailed(
+            f"The store failed, so the broker stops: {self._failure}. Nothing that was confirmed is lost."
+        ) from self._failure
 
     def _fail(self, error: BaseException) -> None:
         logger.critical("The store failed: %r", error)
         self._failure = error
         self._stop.set()
+
+
+def _try_address(listen: str) -> None:
+    """Raise OSError when nobody could listen there."""
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    socket.create_server((host, int(port)), family=family).close()
 
 
 def _announcement(config: Config, port: int, recovered: Recovered) -> str:

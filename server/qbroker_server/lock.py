@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,8 @@ NETWORK_FILE_SYSTEMS = frozenset(
     )
 )
 """LMDB maps its file and locks by byte ranges; over a network neither can be relied on."""
+
+_ESCAPE = re.compile(r"\\([0-7]{3})")
 
 MOUNTS = Path("/proc/self/mountinfo")
 
@@ -70,14 +73,15 @@ def owned(directory: Path, mounts: Path = MOUNTS) -> Iterator[None]:
 def file_system(directory: Path, mounts: Path) -> str:
     """The kind of file system `directory` is on, as the kernel names it; "" where it does not tell."""
     try:
-        lines = mounts.read_text().splitlines()
+        lines = mounts.read_text(errors="surrogateescape").splitlines()
     except OSError:
         return ""
     target = directory.resolve()
     best, kind = "", ""
     for line in lines:
         left, _, right = line.partition(" - ")
-        point = left.split(" ")[4].encode().decode("unicode_escape")
+        # Blanks in it are written as octal escapes, all else as it is.
+        point = _ESCAPE.sub(lambda found: chr(int(found[1], 8)), left.split(" ")[4])
         if len(point) >= len(best) and (target == Path(point) or Path(point) in target.parents):
             best, kind = point, right.split(" ", 1)[0]
     return kind

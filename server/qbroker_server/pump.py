@@ -18,14 +18,14 @@ from typing import TypeVar
 
 from qbroker_server.broker import Broker, Step
 from qbroker_server.clock import Clock
+from qbroker_server.core.command import Command
 from qbroker_server.core.errors import CoreError
-from qbroker_server.core.ports import Command
 
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
-_LIGHT_ITEMS_MAX = 16
+_LIGHT_ITEMS_MAX = 2
 """A step of one command up to this size is light."""
 
 _QUICK_COMMIT_S = 0.002
@@ -44,6 +44,7 @@ class Pump:
         self._loop = asyncio.get_running_loop()
         self._is_stepping = False
         self._is_scheduled = False
+        self._is_wanted = False
         self._is_failed = False
         self._commit_s = 0.0
         self._idle = asyncio.Event()
@@ -78,8 +79,11 @@ class Pump:
         return await future
 
     def nudge(self) -> None:
-        """Take a step soon, if none is under way."""
-        if self._is_stepping or self._is_scheduled or self._is_failed:
+        """Take a step soon, or after the one under way."""
+        if self._is_stepping:
+            self._is_wanted = True
+            return
+        if self._is_scheduled or self._is_failed or self._is_stopping:
             return
         self._is_scheduled = True
         self._idle.clear()
@@ -87,7 +91,7 @@ class Pump:
         self._loop.call_soon(self._begin)
 
     async def drain(self) -> None:
-        """Wait until everything submitted has been answered."""
+        """Wait until everything submitted has been answered, or nothing will be any more."""
         await self._idle.wait()
 
     def stop(self) -> None:
@@ -98,7 +102,10 @@ class Pump:
 
     def _begin(self) -> None:
         self._is_scheduled = False
+        if self._is_stopping:
+            return
         self._is_stepping = True
+        self._is_wanted = False
         if self._commit_s < _QUICK_COMMIT_S and self._broker.is_light(_LIGHT_ITEMS_MAX):
             self._step_here()
             return
@@ -106,13 +113,14 @@ class Pump:
         self._decided.acquire()
 
     def _step_here(self) -> None:
+        step: Step | None = None
+        error: BaseException | None = None
         try:
             step = self._broker.decide()
             self._commit(step)
-        except BaseException as error:  # noqa: BLE001 — the process ends in order
-            self._end(None, error)
-            return
-        self._end(step, None)
+        except BaseException as caught:  # noqa: BLE001 — the process ends in order
+            error = caught
+        self._end(step, error)
 
     def _commit(self, step: Step) -> None:
         began = self._clock.monotonic()
@@ -141,12 +149,14 @@ class Pump:
     def _end(self, step: Step | None, error: BaseException | None) -> None:
         self._is_stepping = False
         if step is None or error is not None:
-            # A commit that failed may or may not be on disk: nobody is answered, nothing is tried again.
+            # A commit that failed may or may not be on disk: nothing is confirmed, nothing is tried again.
             self._is_failed = True
+            self._idle.set()
+            self._broker.abandon(step)
             self._on_fatal(error or RuntimeError("the step was lost"))
             return
         self._broker.reply(step)
-        if self._broker.has_work or step.has_more:
+        if self._broker.has_work or step.has_more or self._is_wanted:
             self.nudge()
         else:
             self._idle.set()

@@ -170,8 +170,9 @@ class Dispatcher:
         while hungry and budget > 0:
             share = max(1, budget // len(hungry))
             still_hungry = []
-            for name, known in hungry:
-                room = sum(session.room for session in known.consumers)
+            # Before any is fed: who comes later shares the same room.
+            rooms = [sum([session.room for session in known.consumers]) for _, known in hungry]
+            for (name, known), room in zip(hungry, rooms, strict=True):
                 fair = -(-room // len(hungry))
                 limit = min(share, fair, budget)
                 looked = self._feed(txn, name, known, limit, now_ms, effects, given)

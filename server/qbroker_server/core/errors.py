@@ -5,6 +5,7 @@ CoreError
 ├── NotFound         there is no such thing
 ├── ResourceFull     no room now; worth trying later
 ├── SessionLost      the session is unknown or was taken over
+├── StoreLost        the store has failed: what was asked may or may not be stored
 └── CorruptRecord    what was read from the store is not what was written
 """
 
@@ -31,6 +32,10 @@ class ResourceFull(CoreError):
 
 class SessionLost(CoreError):
     """The session is unknown to the broker, or another stream has taken it over."""
+
+
+class StoreLost(CoreError):
+    """The store has failed and the broker ends; what was asked may or may not be stored."""
 
 
 class CorruptRecord(CoreError):

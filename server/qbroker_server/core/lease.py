@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from qbroker_server.core import keys, limits, message, publish, queue, results
+from qbroker_server.core import keys, limits, message, publish, queue, results, timetable
 from qbroker_server.core.effects import Effects, SessionOpened
 from qbroker_server.core.errors import CoreError, Invalid
 from qbroker_server.core.ports import ReadTxn, Txn
@@ -62,6 +62,23 @@ class Settle:
     result: bytes
     requeue: bool = False
     follow_ups: tuple[publish.NewMessage, ...] = ()
+    fault: Invalid | None = None
+    """Why it cannot be applied as the worker meant it."""
+
+    @property
+    def size(self) -> int:
+        """Payload bytes it stores."""
+        size = len(self.result)
+        for new in self.follow_ups:
+            size += len(new.payload)
+        return size
+
+    def check(self) -> None:
+        """Raise Invalid when it breaks a rule of its form."""
+        if self.fault is not None:
+            raise self.fault
+        for new in self.follow_ups:
+            publish.check(new)
 
 
 def _key(session: str, message_id: str) -> bytes:
@@ -103,9 +120,13 @@ def sessions(txn: ReadTxn) -> list[str]:
 def _find(txn: Txn, session: str, lease: LeaseId | Settle, effects: Effects) -> Record | None:
     """The record of what is leased, or None when the lease is not the session's newest any more."""
     record = message.find(txn, lease.id, effects)
+    if record is None:
+        # When its record was damaged, the lease stands alone: here it ends.
+        if txn.delete(_key(session, lease.id)):
+            effects.free(session)
+        return None
     if (
-        record is None
-        or record.attempt != lease.attempt
+        record.attempt != lease.attempt
         or record.session != session
         or record.stage not in (Stage.LEASED, Stage.STARTED)
     ):
@@ -117,6 +138,13 @@ def _drop(txn: Txn, message_id: str, record: Record, effects: Effects) -> None:
     txn.delete(_key(record.session, message_id))
     effects.queue(txn, record.queue).leased_count -= 1
     effects.free(record.session)
+
+
+def _return(txn: Txn, message_id: str, record: Record, now_ms: int, effects: Effects) -> None:
+    queue.enqueue(txn, message_id, record, effects)
+    if 0 < record.expires_ms <= now_ms:
+        # The reminder of that time came while a worker had it, and was of no use then.
+        timetable.remind(txn, record.expires_ms, timetable.EXPIRES, message_id, effects)
 
 
 def _lose(
@@ -133,7 +161,7 @@ def _lose(
     was_started = record.stage == Stage.STARTED
     _drop(txn, message_id, record, effects)
     if not was_started:
-        queue.enqueue(txn, message_id, record, effects)
+        _return(txn, message_id, record, now_ms, effects)
         return
     if not record.flags & Flag.ACK_LATE:
         reason = EndReason.WORKER_LOST
@@ -142,7 +170,7 @@ def _lose(
         record.flags |= Flag.REDELIVERED
         deaths_max = record.deaths_max or effects.policy.deaths_max
         if record.deaths < deaths_max:
-            queue.enqueue(txn, message_id, record, effects)
+            _return(txn, message_id, record, now_ms, effects)
             return
         reason = EndReason.MAX_DELIVERIES
         detail = (
@@ -180,7 +208,8 @@ class Register:
     def cost(self) -> tuple[int, int]:
         return 1 + len(self.held), 0
 
-    def apply(self, txn: Txn, now_ms: int, effects: Effects) -> list[LeaseId]:
+    def check(self) -> None:
+        """Raise Invalid, with a sentence, when it breaks a rule of its form."""
         if not 0 < len(self.session.encode()) <= limits.SESSION_BYTES_MAX or "\x00" in self.session:
             raise Invalid(
                 f"session id {self.session[:80]!r} must have 1 to {limits.SESSION_BYTES_MAX} bytes and no NUL"
@@ -190,7 +219,14 @@ class Register:
                 raise Invalid(
                     f"queue name {name[:60]!r} must have 1 to {limits.NAME_BYTES_MAX} bytes and no NUL"
                 )
+        if len(self.held) > limits.REPORT_ITEMS_MAX:
+            raise Invalid(
+                f"{len(self.held)} held leases are more than {limits.REPORT_ITEMS_MAX}; release some before"
+            )
         _check_prefetch(self.prefetch_count)
+
+    def apply(self, txn: Txn, now_ms: int, effects: Effects) -> list[LeaseId]:
+        self.check()
         named = {lease.id: lease for lease in self.held}
         kept: set[str] = set()
         after_id = ""
@@ -215,8 +251,10 @@ class Register:
                 self.session, self.name, self.queues, self.tasks, self.prefetch_count, len(kept)
             )
         )
-        # Its leases were counted afresh just now.
+        # Its leases were counted afresh just now, and what it wanted before is past.
         effects.freed.pop(self.session, None)
+        effects.prefetch.pop(self.session, None)
+        effects.draining = [session for session in effects.draining if session != self.session]
         return [lease for lease in self.held if lease.id not in kept]
 
 
@@ -232,7 +270,7 @@ class Reported:
     lost: tuple[LeaseId, ...]
     """Settles of leases that the session has no more."""
     refusals: tuple[tuple[LeaseId, CoreError], ...]
-    """Follow-ups that break a rule; their settle was applied as a failure to publish would be: not at all."""
+    """Settles that break a rule: their task has ended as a failure that says so, nothing else of them was kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +287,7 @@ class Report:
     @property
     def cost(self) -> tuple[int, int]:
         items = len(self.starts) + len(self.settles) + len(self.releases)
-        return 1 + items, sum([len(settle.result) for settle in self.settles])
+        return 1 + items, sum([settle.size for settle in self.settles])
 
     def apply(self, txn: Txn, now_ms: int, effects: Effects) -> Reported:
         session = self.session
@@ -270,10 +308,21 @@ class Report:
                 lost.append(LeaseId(settle.id, settle.attempt))
                 continue
             try:
-                for new in settle.follow_ups:
-                    publish.check(new)
+                settle.check()
             except Invalid as error:
+                # The worker would only say the same again, and its slot would never be free.
                 refusals.append((LeaseId(settle.id, settle.attempt), error))
+                _drop(txn, settle.id, record, effects)
+                results.end(
+                    txn,
+                    settle.id,
+                    record,
+                    now_ms,
+                    effects,
+                    reason=EndReason.SETTLED,
+                    state="FAILURE",
+                    detail=f"The worker's answer was refused: {error}.",
+                )
                 continue
             _settle(txn, settle, record, now_ms, effects)
         for release in self.releases:
@@ -312,7 +361,7 @@ def _settle(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: Effe
     _drop(txn, message_id, record, effects)
     if settle.requeue:
         record.flags |= Flag.REDELIVERED
-        queue.enqueue(txn, message_id, record, effects)
+        _return(txn, message_id, record, now_ms, effects)
     else:
         outcome = Outcome(settle.outcome)
         results.end(
@@ -326,7 +375,7 @@ def _settle(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: Effe
             result=settle.result,
         )
     for new in settle.follow_ups:
-        if message.peek(txn, new.id) is None:
+        if txn.get(message.key_of(new.id)) is None:
             publish.store(txn, new, now_ms, effects)
 
 
@@ -346,7 +395,7 @@ class ReturnLeases:
         for lease in leases:
             record = _find(txn, self.session, lease, effects)
             if record is None:
-                # Its message was damaged and put aside.
+                # The row says something else than the record, which counts.
                 txn.delete(_key(self.session, lease.id))
                 continue
             _lose(txn, lease.id, record, now_ms, effects, detail=self.detail)

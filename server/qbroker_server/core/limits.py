@@ -15,6 +15,15 @@ PRIORITY_MAX = 9
 PREFETCH_COUNT_MAX = 100_000
 """Of deliveries out at once to one worker."""
 
+PUBLISH_ITEMS_MAX = 10_000
+"""Of messages in one request of a producer."""
+
+REPORT_ITEMS_MAX = 2 * PREFETCH_COUNT_MAX
+"""Of starts, settles and releases in one request of a worker, and of leases it names when it comes back."""
+
+WATCHED_MAX = 1_000_000
+"""Of messages that one stream watches."""
+
 INLINE_BYTES_MAX = KIB
 """A payload up to here lives inside its record; the store keeps such a record in a leaf page."""
 

@@ -1,13 +1,12 @@
-"""What the core asks of the world: an ordered map with atomic commit, and a way to be a command."""
+"""What the core asks of the world: an ordered map with atomic commit."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from qbroker_server.core.effects import Effects
 
-R_co = TypeVar("R_co", covariant=True)
+class StoreError(Exception):
+    """The store cannot be opened; the text is a sentence that says why."""
 
 
 class ReadTxn(Protocol):
@@ -34,7 +33,7 @@ class WriteTxn(Txn, Protocol):
     """A `Txn` with its two ways to end. Begun, used and ended on one thread."""
 
     def commit(self) -> None:
-        """Make the changes durable; returns when they are. OSError: they may or may not be."""
+        """Make the changes durable; returns when they are. When it raises, they may or may not be."""
 
     def abort(self) -> None:
         """Forget the changes."""
@@ -58,18 +57,3 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Let go of the store. Nothing may use it afterwards."""
-
-
-class Command(Protocol[R_co]):
-    """A frozen value that knows how to apply itself.
-
-    It looks, then refuses (a `CoreError`) or writes; never writes and then refuses, because its
-    neighbours share the transaction. It reads no clock and draws no random number.
-    """
-
-    @property
-    def cost(self) -> tuple[int, int]:
-        """How much of a step it takes: (items, payload bytes)."""
-
-    def apply(self, txn: Txn, now_ms: int, effects: "Effects") -> R_co:
-        """Do it at `now_ms` (Unix milliseconds); tell `effects` what others must know."""

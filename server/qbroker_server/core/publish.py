@@ -31,6 +31,9 @@ class NewMessage:
 
 
 def _check_name(what: str, name: str) -> None:
+    if 0 < len(name) <= limits.NAME_BYTES_MAX // 4 and "\x00" not in name:
+        # No character has more than four bytes.
+        return
     size = len(name.encode())
     if not 0 < size <= limits.NAME_BYTES_MAX:
         raise Invalid(

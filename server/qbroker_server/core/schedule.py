@@ -77,7 +77,7 @@ def _forget(txn: Txn, message_id: str, record: Record, at_ms: int, effects: Effe
         return
     if forget_at > at_ms:
         # Of an earlier life of the id, or the setting has changed since.
-        timetable.remind(txn, forget_at, timetable.FORGET, message_id)
+        timetable.remind(txn, forget_at, timetable.FORGET, message_id, effects)
         return
     payloads.detach(txn, message_id, record)
     txn.delete(message.key_of(message_id))

@@ -14,6 +14,7 @@ from typing import cast
 import lmdb
 
 from qbroker_server.core.limits import MIB
+from qbroker_server.core.ports import StoreError
 
 MAP_BYTES_MIN = 1024 * MIB
 """The map's first size. It costs address space, not memory or disk."""
@@ -38,13 +39,21 @@ class LmdbEngine:
 
     def __init__(self, directory: Path, *, map_bytes: int = MAP_BYTES_MIN) -> None:
         self._directory = directory
-        self._env = lmdb.open(
-            str(directory),
-            map_size=max(map_bytes, _map_bytes(directory)),
-            max_readers=64,
-            max_spare_txns=2,
-            meminit=False,
-        )
+        try:
+            self._env = lmdb.open(
+                str(directory),
+                map_size=max(map_bytes, _map_bytes(directory)),
+                max_readers=64,
+                max_spare_txns=2,
+                # Messages are nobody else's business.
+                mode=0o600,
+                meminit=False,
+            )
+        except lmdb.Error as error:
+            raise StoreError(
+                f"The store in {directory} cannot be opened: {error}. "
+                "Restore data.mdb from a backup, or choose another directory with --data-dir."
+            ) from error
         # A process that was killed while it read holds its pages until somebody looks.
         self._env.reader_check()
         self._page_bytes = int(self._env.stat()["psize"])
@@ -62,9 +71,10 @@ class LmdbEngine:
         """See what is left of the map, which grows, and of the disk, which does not."""
         self._unlooked_bytes = 0
         file_bytes = (int(self._env.info()["last_pgno"]) + 1) * self._page_bytes
-        if self._map_bytes - file_bytes < (bytes_max + _LOOK_BYTES) * _GROWTH + _RESERVE_BYTES:
+        needed = (bytes_max + _LOOK_BYTES) * _GROWTH + _RESERVE_BYTES
+        if self._map_bytes - file_bytes < needed:
             # Nobody reads at this moment: readers live on the thread that waits for this one.
-            self._map_bytes = 2 * self._map_bytes + bytes_max * _GROWTH
+            self._map_bytes = 2 * self._map_bytes + needed
             self._env.set_mapsize(self._map_bytes)
         disk = os.statvfs(self._directory)
         free_inside = max(0, file_bytes - self.stored_bytes())

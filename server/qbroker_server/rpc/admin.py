@@ -46,11 +46,12 @@ class Admin(admin_pb2_grpc.AdminServicer):
         with self._broker.engine.read() as txn:
             for name in queue.names(txn):
                 counts = queue.counts(txn, name)
-                reply.scheduled_count += counts.scheduled_count
+                reply.scheduled_count += max(0, counts.scheduled_count)
                 reply.queues.add(
                     name=name,
-                    ready_count=counts.ready_count,
-                    leased_count=counts.leased_count,
+                    # Below 0 only when a damaged record had to begin anew.
+                    ready_count=max(0, counts.ready_count),
+                    leased_count=max(0, counts.leased_count),
                     consumer_count=dispatcher.consumer_count(name),
                 )
         for session_id, register in self._worker.registrations.items():

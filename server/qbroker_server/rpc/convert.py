@@ -5,7 +5,7 @@ from google.protobuf.message import DecodeError
 from qbroker_proto.v1 import message_pb2, results_pb2, worker_pb2
 from qbroker_server.core import payloads
 from qbroker_server.core.dispatch import Delivery
-from qbroker_server.core.errors import Invalid
+from qbroker_server.core.errors import CorruptRecord, Invalid
 from qbroker_server.core.lease import LeaseId, Outcome, Settle
 from qbroker_server.core.ports import ReadTxn
 from qbroker_server.core.publish import NewMessage
@@ -13,6 +13,11 @@ from qbroker_server.core.records import EndReason, Flag, Record, Stage
 
 _parse = message_pb2.Message.FromString
 _LATE = message_pb2.ACK_POLICY_LATE
+
+
+def unreadable(error: DecodeError) -> Invalid:
+    """What a client is told that sent something else than a request."""
+    return Invalid(f"the request cannot be read: {error}")
 
 
 def new_message(raw: bytes, body_bytes_max: int) -> NewMessage:
@@ -50,11 +55,24 @@ def new_message(raw: bytes, body_bytes_max: int) -> NewMessage:
 
 
 def settle(wire: worker_pb2.Settle, body_bytes_max: int) -> Settle:
-    """A worker's answer; Invalid when its outcome is unknown or a follow-up cannot be read."""
+    """A worker's answer, with its fault when its outcome is unknown, or its result or a follow-up cannot be taken."""
+    result = wire.result
+    fault: Invalid | None = None
+    follow_ups: tuple[NewMessage, ...] = ()
     if not Outcome.SUCCESS <= wire.outcome <= Outcome.REVOKED:
-        raise Invalid(f"outcome {wire.outcome!r} of message {wire.id!r} is unknown to this broker")
-    follow_ups = tuple([new_message(raw, body_bytes_max) for raw in wire.follow_ups])
-    return Settle(wire.id, wire.attempt, wire.outcome, wire.result, wire.requeue, follow_ups)
+        fault = Invalid(f"outcome {wire.outcome!r} is unknown to this broker")
+    elif len(result) > body_bytes_max:
+        fault = Invalid(
+            f"the result has {len(result)} bytes; the broker's max_message_bytes is {body_bytes_max}. "
+            "Return a reference to large data instead, or raise the setting"
+        )
+        result = b""
+    else:
+        try:
+            follow_ups = tuple([new_message(raw, body_bytes_max) for raw in wire.follow_ups])
+        except Invalid as error:
+            fault = error
+    return Settle(wire.id, wire.attempt, wire.outcome, result, wire.requeue, follow_ups, fault)
 
 
 def lease_id(wire: worker_pb2.Lease | worker_pb2.Start) -> LeaseId:
@@ -94,6 +112,17 @@ _REASONS = {
     EndReason.MAX_DELIVERIES: results_pb2.END_REASON_MAX_DELIVERIES,
     EndReason.REJECTED: results_pb2.END_REASON_REJECTED,
 }
+
+
+def damaged_state(message_id: str, error: CorruptRecord) -> results_pb2.TaskState:
+    """What can be said of a task whose record or result cannot be read: nobody need wait for it."""
+    return results_pb2.TaskState(
+        id=message_id,
+        stage=results_pb2.STAGE_DONE,
+        state="FAILURE",
+        is_final=True,
+        detail=f"The broker cannot read it: {error}.",
+    )
 
 
 def task_state(txn: ReadTxn, message_id: str, record: Record | None) -> results_pb2.TaskState:

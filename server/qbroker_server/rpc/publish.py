@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 from typing import TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from qbroker_proto.v1 import producer_pb2, producer_pb2_grpc
+from qbroker_server.core import limits
 from qbroker_server.core.errors import CoreError, Invalid
 from qbroker_server.core.publish import NewMessage, Publish, Published
 from qbroker_server.pump import Pump
@@ -65,6 +67,8 @@ class _Stream:
     async def run(
         self, requests: AsyncIterator[producer_pb2.PublishRequest], context: Context
     ) -> None:
+        if self.goodbye:
+            return
         async with asyncio.TaskGroup() as group:
             self._reader = group.create_task(self._read(requests))
             await self._write(context)
@@ -75,10 +79,18 @@ class _Stream:
     async def _read(self, requests: AsyncIterator[producer_pb2.PublishRequest]) -> None:
         try:
             async for request in requests:
+                if len(request.messages) > limits.PUBLISH_ITEMS_MAX:
+                    self._failure = Invalid(
+                        f"a request of {len(request.messages)} messages is too large; "
+                        f"send up to {limits.PUBLISH_ITEMS_MAX} at once"
+                    )
+                    return
                 self._submit(request)
                 if self._unconfirmed_count >= _UNCONFIRMED_MAX:
                     self._has_room.clear()
                     await self._has_room.wait()
+        except DecodeError as error:
+            self._failure = convert.unreadable(error)
         finally:
             self._is_over = True
             self._wake.set()

@@ -6,11 +6,12 @@ from itertools import islice
 from typing import TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from qbroker_proto.v1 import results_pb2, results_pb2_grpc
 from qbroker_server.broker import Broker, Step
-from qbroker_server.core import message
-from qbroker_server.core.errors import CoreError, CorruptRecord
+from qbroker_server.core import limits, message
+from qbroker_server.core.errors import CoreError, CorruptRecord, ResourceFull
 from qbroker_server.core.ports import ReadTxn
 from qbroker_server.core.results import Forget
 from qbroker_server.pump import Pump
@@ -21,6 +22,12 @@ Context: TypeAlias = "grpc.aio.ServicerContext[results_pb2.WatchRequest, results
 ForgetContext: TypeAlias = (
     "grpc.aio.ServicerContext[results_pb2.ForgetRequest, results_pb2.ForgetReply]"
 )
+
+_WANTED_MAX = 10_000
+"""States of one stream that wait to be sent; past this the stream is not read, and TCP slows the client."""
+
+_RETRY_AFTER_MS = 1_000
+"""When a client that watches too much may try again."""
 
 _READ_MAX = 200
 """States read in one look at the store: a look must be short."""
@@ -59,6 +66,8 @@ class Results(results_pb2_grpc.ResultsServicer):
                     reader.cancel()
         finally:
             self._unwatch(stream, tuple(stream.watched))
+        if stream.failure is not None:
+            await context.abort(status.status_of(stream.failure), str(stream.failure))
         if stream.goodbye:
             await context.abort(grpc.StatusCode.UNAVAILABLE, stream.goodbye)
 
@@ -76,6 +85,12 @@ class Results(results_pb2_grpc.ResultsServicer):
     ) -> None:
         try:
             async for request in requests:
+                if len(stream.watched) + len(request.watch) > limits.WATCHED_MAX:
+                    stream.failure = ResourceFull(
+                        f"one stream watches up to {limits.WATCHED_MAX} messages; unwatch some, or open another",
+                        retry_after_ms=_RETRY_AFTER_MS,
+                    )
+                    return
                 # Subscribed before the state is read: a change in between is told twice, never missed.
                 for message_id in request.watch:
                     stream.watched.add(message_id)
@@ -83,6 +98,9 @@ class Results(results_pb2_grpc.ResultsServicer):
                 self._unwatch(stream, request.unwatch)
                 stream.want(request.watch)
                 stream.want(request.read)
+                await stream.has_room()
+        except DecodeError as error:
+            stream.failure = convert.unreadable(error)
         finally:
             stream.end()
 
@@ -105,10 +123,12 @@ class _Stream:
     def __init__(self, broker: Broker, unwatch: Callable[["_Stream", Iterable[str]], None]) -> None:
         self.watched: set[str] = set()
         self.goodbye = ""
+        self.failure: CoreError | None = None
         self._broker = broker
         self._unwatch = unwatch
         self._wanted: dict[str, None] = {}
         self._wake = asyncio.Event()
+        self._sent = asyncio.Event()
         self._is_over = False
 
     def close(self, reason: str) -> None:
@@ -126,6 +146,12 @@ class _Stream:
         self._wanted.update(dict.fromkeys(ids))
         self._wake.set()
 
+    async def has_room(self) -> None:
+        """Wait until little enough waits to be sent."""
+        while len(self._wanted) > _WANTED_MAX:
+            self._sent.clear()
+            await self._sent.wait()
+
     async def write(self, context: Context) -> None:
         """Send until the stream is over."""
         while True:
@@ -133,6 +159,7 @@ class _Stream:
                 reply = self._broker.read(self._look)
                 self._unwatch(self, [state.id for state in reply.states if state.is_final])
                 await context.write(reply)
+                self._sent.set()
             if self._is_over:
                 return
             await self._wake.wait()
@@ -146,10 +173,9 @@ class _Stream:
                 break
             del self._wanted[message_id]
             try:
-                record = message.peek(txn, message_id)
-            except CorruptRecord:
-                record = None
-            state = convert.task_state(txn, message_id, record)
+                state = convert.task_state(txn, message_id, message.peek(txn, message_id))
+            except CorruptRecord as error:
+                state = convert.damaged_state(message_id, error)
             size += len(state.result)
             reply.states.append(state)
         return reply

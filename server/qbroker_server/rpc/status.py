@@ -13,6 +13,7 @@ STATUS: Final[dict[type[errors.CoreError], grpc.StatusCode]] = {
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.ResourceFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.SessionLost: grpc.StatusCode.ABORTED,
+    errors.StoreLost: grpc.StatusCode.UNAVAILABLE,
     errors.CorruptRecord: grpc.StatusCode.DATA_LOSS,
     InternalError: grpc.StatusCode.INTERNAL,
 }

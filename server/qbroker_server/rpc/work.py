@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from qbroker_proto.v1 import worker_pb2, worker_pb2_grpc
 from qbroker_server.broker import Broker, Step
+from qbroker_server.core import limits
 from qbroker_server.core.dispatch import Delivery, Dispatcher
 from qbroker_server.core.errors import CoreError, Invalid
 from qbroker_server.core.lease import LeaseId, Register, Report, Reported, ReturnLeases
@@ -26,6 +28,9 @@ _REPLY_BYTES_MAX = 4 * 1024 * 1024
 
 _UNAPPLIED_MAX = 64
 """Requests of one stream that wait for their commit; past this the stream is not read."""
+
+_REGISTER_S = 10.0
+"""How long a stream may stay without a session."""
 
 
 class Worker(worker_pb2_grpc.WorkerServicer):
@@ -64,6 +69,8 @@ class Worker(worker_pb2_grpc.WorkerServicer):
 
     def await_return(self, session: str) -> None:
         """Give a session whose stream is gone its grace; then its leases return."""
+        if timer := self._graces.pop(session, None):
+            timer.cancel()
         self._graces[session] = self._loop.call_later(
             self._grace_ms / 1000, self._return_leases, session, "The worker did not come back."
         )
@@ -76,7 +83,15 @@ class Worker(worker_pb2_grpc.WorkerServicer):
     async def Work(  # type: ignore[override]  # the stubs know only servicers that yield; this one writes
         self, request_iterator: AsyncIterator[worker_pb2.WorkRequest], context: Context
     ) -> None:
-        first = await anext(aiter(request_iterator), None)
+        try:
+            first = await self._first(request_iterator)
+        except DecodeError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(convert.unreadable(error)))
+        except TimeoutError:
+            await context.abort(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                f"a work stream must register within {_REGISTER_S:g} seconds, and before the broker stops",
+            )
         if first is None:
             return
         if not first.HasField("register"):
@@ -95,6 +110,13 @@ class Worker(worker_pb2_grpc.WorkerServicer):
         finally:
             self._close(stream)
 
+    async def _first(
+        self, requests: AsyncIterator[worker_pb2.WorkRequest]
+    ) -> worker_pb2.WorkRequest | None:
+        async with asyncio.timeout(_REGISTER_S) as deadline:
+            with self._streams.open(lambda _: deadline.reschedule(self._loop.time())):
+                return await anext(aiter(requests), None)
+
     async def _register(self, first: worker_pb2.WorkRequest, stream: "_Stream") -> None:
         register = first.register
         command = Register(
@@ -105,14 +127,34 @@ class Worker(worker_pb2_grpc.WorkerServicer):
             register.prefetch_count,
             tuple([convert.lease_id(lease) for lease in register.held]),
         )
-        before = self._by_session.get(stream.session)
+        # A refusal must not cost the session that is there.
+        command.check()
+        session = stream.session
+        before = self._by_session.get(session)
         if before is not None:
             before.close("another stream has taken over this session")
-        if timer := self._graces.pop(stream.session, None):
+        if timer := self._graces.pop(session, None):
             timer.cancel()
-        self._by_session[stream.session] = stream
-        self.registrations[stream.session] = register
-        lost = await self._pump.ask(command)
+        self._by_session[session] = stream
+        self.registrations[session] = register
+        opened: asyncio.Future[list[LeaseId]] = self._loop.create_future()
+
+        def reply(value: list[LeaseId] | CoreError) -> None:
+            if opened.cancelled():
+                # The stream broke before its session opened: nobody has disconnected that yet.
+                if session not in self._by_session:
+                    self._dispatcher.disconnect(session)
+                    self.await_return(session)
+                return
+            # What earlier steps leased to the session has just returned to its queue.
+            stream.deliveries.clear()
+            if isinstance(value, CoreError):
+                opened.set_exception(value)
+            else:
+                opened.set_result(value)
+
+        self._pump.submit(command, reply)
+        lost = await opened
         logger.info("%s registered for %s", register.name, ", ".join(register.queues))
         stream.registered(
             worker_pb2.Registered(broker_version=self._version, grace_ms=self._grace_ms), lost
@@ -135,9 +177,12 @@ class Worker(worker_pb2_grpc.WorkerServicer):
         command = ReturnLeases(session, detail)
 
         def again(answer: object) -> None:
+            if session in self._by_session:
+                # It came back meanwhile, and what it holds now is its own.
+                return
             if answer is True:
                 self._pump.submit(command, again)
-            elif session not in self._by_session:
+            else:
                 self.registrations.pop(session, None)
 
         self._pump.submit(command, again)
@@ -157,17 +202,22 @@ class _Stream:
         self._wake = asyncio.Event()
         self._has_room = asyncio.Event()
         self._unapplied_count = 0
-        self._deliveries: deque[Delivery] = deque()
+        self.deliveries: deque[Delivery] = deque()
+        """What is to be sent."""
         self._lost: list[LeaseId] = []
         self._applied_seq = 0
         self._registered: worker_pb2.Registered | None = None
         self._goodbye = ""
         self._failure: CoreError | None = None
         self._is_over = False
+        self._reader: asyncio.Task[None] | None = None
 
     def close(self, reason: str) -> None:
-        """Send what is on its way, say goodbye, and end."""
+        """Read no more, send what is on its way, say goodbye, and end."""
         self._goodbye = reason
+        self._is_over = True
+        if self._reader is not None:
+            self._reader.cancel()
         self._wake.set()
 
     def registered(self, registered: worker_pb2.Registered, lost: Sequence[LeaseId]) -> None:
@@ -178,11 +228,17 @@ class _Stream:
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
         """Send these with the next reply."""
-        self._deliveries += deliveries
+        self.deliveries += deliveries
         self._wake.set()
 
     def report(self, request: worker_pb2.WorkRequest) -> None:
         """Submit what the worker says; Invalid when it cannot be read."""
+        items = len(request.starts) + len(request.settles) + len(request.releases)
+        if items > limits.REPORT_ITEMS_MAX:
+            raise Invalid(
+                f"a request of {items} starts, settles and releases is too large; "
+                f"send up to {limits.REPORT_ITEMS_MAX} at once"
+            )
         seq, size_max = request.seq, self._message_bytes_max
         has_prefetch = request.HasField("prefetch_count")
         command = Report(
@@ -213,9 +269,11 @@ class _Stream:
     async def run(self, requests: AsyncIterator[worker_pb2.WorkRequest], context: Context) -> None:
         """Carry until either side ends; a CoreError tells the worker why the broker did."""
         async with asyncio.TaskGroup() as group:
-            reader = group.create_task(self._read(requests))
+            self._reader = group.create_task(self._read(requests))
+            if self._goodbye:
+                self._reader.cancel()
             await self._write(context)
-            reader.cancel()
+            self._reader.cancel()
         if self._failure is not None:
             raise self._failure
 
@@ -226,6 +284,8 @@ class _Stream:
                 while self._unapplied_count >= _UNAPPLIED_MAX:
                     self._has_room.clear()
                     await self._has_room.wait()
+        except DecodeError as error:
+            self._failure = convert.unreadable(error)
         except Invalid as error:
             self._failure = error
         finally:
@@ -237,9 +297,7 @@ class _Stream:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while (
-                self._deliveries or self._lost or self._registered or self._applied_seq > sent_seq
-            ):
+            while self.deliveries or self._lost or self._registered or self._applied_seq > sent_seq:
                 reply = worker_pb2.WorkReply(applied_seq=self._applied_seq)
                 sent_seq = self._applied_seq
                 if self._registered is not None:
@@ -249,15 +307,16 @@ class _Stream:
                     reply.lost.add(id=lease.id, attempt=lease.attempt)
                 self._lost.clear()
                 size = 0
-                while self._deliveries and size < _REPLY_BYTES_MAX:
-                    delivery = self._deliveries.popleft()
+                while self.deliveries and size < _REPLY_BYTES_MAX:
+                    delivery = self.deliveries.popleft()
                     size += len(delivery.payload)
                     convert.add_delivery(reply, delivery)
                 await context.write(reply)
                 if self._dispatcher.sent(self.session, size):
                     self._pump.nudge()
-            if self._failure is not None or (self._is_over and not self._unapplied_count):
+            if self._failure is not None:
                 return
-            if self._goodbye:
-                await context.write(worker_pb2.WorkReply(goodbye=self._goodbye))
+            if self._is_over and not self._unapplied_count:
+                if self._goodbye:
+                    await context.write(worker_pb2.WorkReply(goodbye=self._goodbye))
                 return

@@ -1,0 +1,497 @@
+"""Random histories of a broker against a model that fits in the head.
+
+The model knows where each message is, who has it, and how often it was given out. It does not know how
+messages are chosen: it checks each delivery against what may be given, and that nothing that may be given
+was left behind.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from qbroker_server.core.effects import Policy
+from qbroker_server.core.lease import LeaseId, Outcome, ReturnLeases, Settle
+from qbroker_server.core.queue import Purge
+from qbroker_server.core.records import Flag, Stage
+from qbroker_server.core.results import Forget
+from qbroker_server.core.schedule import Sweep
+from qbroker_server.engines.lmdb import LmdbEngine
+from tests.support.scene import Scene, new
+
+IDS = st.sampled_from([f"m{n}" for n in range(7)])
+TASKS = st.sampled_from(["t1", "t2", "t3"])
+QUEUES = st.sampled_from(["q1", "q2"])
+SESSIONS = st.sampled_from(["s1", "s2"])
+DELAYS = st.integers(1, 50)
+BACK = st.integers(0, 9)
+"""Which of the leases ever given is meant, counted from the newest: some are held, some are stale."""
+
+POLICY = Policy(result_ttl_ms=100, memory_ms=40, deaths_max=2)
+
+
+@dataclass
+class Message:
+    """What the model knows of a message."""
+
+    task: str
+    queue: str
+    priority: int
+    is_late: bool
+    is_result_ignored: bool
+    eta_ms: int
+    expires_ms: int
+    place: int
+    stage: Stage = Stage.QUEUED
+    session: str = ""
+    attempt: int = 0
+    deaths: int = 0
+    forget_ms: int = 0
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """First come, first served, but for priority."""
+        return -self.priority, self.place
+
+
+@dataclass
+class Worker:
+    """What the model knows of a worker's session."""
+
+    queues: frozenset[str]
+    tasks: frozenset[str]
+    prefetch_count: int
+    is_draining: bool = False
+
+
+@dataclass
+class Model:
+    """Everything there is."""
+
+    messages: dict[str, Message] = field(default_factory=dict)
+    workers: dict[str, Worker] = field(default_factory=dict)
+    """Those whose stream is open."""
+    place: int = 0
+
+    def next_place(self) -> int:
+        self.place += 1
+        return self.place
+
+    def held(self, session: str) -> dict[str, Message]:
+        return {
+            id_: message
+            for id_, message in self.messages.items()
+            if message.session == session and message.stage in (Stage.LEASED, Stage.STARTED)
+        }
+
+    def may_take(self, session: str, message: Message) -> bool:
+        worker = self.workers.get(session)
+        return (
+            worker is not None and message.queue in worker.queues and message.task in worker.tasks
+        )
+
+    def has_room(self, session: str) -> bool:
+        worker = self.workers[session]
+        return not worker.is_draining and len(self.held(session)) < worker.prefetch_count
+
+    def end(self, message: Message, now_ms: int, *, is_kept: bool) -> None:
+        message.stage, message.session = Stage.DONE, ""
+        is_kept = is_kept and not message.is_result_ignored
+        message.forget_ms = now_ms + (POLICY.result_ttl_ms if is_kept else POLICY.memory_ms)
+
+    def lose(self, message: Message, now_ms: int, *, was_started: bool) -> None:
+        """Its worker is gone, or has given it back."""
+        message.session = ""
+        if was_started and not message.is_late:
+            self.end(message, now_ms, is_kept=True)
+            return
+        message.deaths += was_started
+        message.stage = Stage.QUEUED
+        if message.deaths >= POLICY.deaths_max:
+            self.end(message, now_ms, is_kept=True)
+
+
+class BrokerMachine(RuleBasedStateMachine):
+    """Publishers, workers and time, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scene = self.make()
+        self.model = Model()
+        self.leases: list[tuple[str, LeaseId]] = []
+        """Every lease ever given, and to whom."""
+
+    def make(self) -> Scene:
+        return Scene(policy=POLICY)
+
+    @initialize(is_late=st.booleans(), prefetch_count=st.integers(1, 2))
+    def begin(self, is_late: bool, prefetch_count: int) -> None:
+        """Two workers and a few messages, so that no history is idle."""
+        for session in ("s1", "s2"):
+            self.model.workers[session] = Worker(
+                frozenset(("q1", "q2")), frozenset(("t1", "t2")), prefetch_count
+            )
+            self.scene.register(
+                session, queues=("q1", "q2"), tasks=("t1", "t2"), prefetch_count=prefetch_count
+            )
+        self.publish(["m0", "m1"], "t1", "q1", 1, is_late, False, None, None, 10)
+        self.publish(["m2"], "t2", "q2", 2, is_late, False, None, 30, 10)
+        self.publish(["m3"], "t3", "q1", 0, is_late, False, 20, None, 2_000)
+
+    # -- publishers ----------------------------------------------------------------------------
+
+    @rule(
+        ids=st.lists(IDS, min_size=1, max_size=5),
+        task=TASKS,
+        queue=QUEUES,
+        priority=st.integers(0, 2),
+        is_late=st.booleans(),
+        is_result_ignored=st.booleans(),
+        delay_ms=st.none() | DELAYS,
+        expires_in_ms=st.none() | DELAYS,
+        size=st.sampled_from([0, 10, 2_000, 20_000]),
+    )
+    def publish(
+        self,
+        ids: Sequence[str],
+        task: str,
+        queue: str,
+        priority: int,
+        is_late: bool,
+        is_result_ignored: bool,
+        delay_ms: int | None,
+        expires_in_ms: int | None,
+        size: int,
+    ) -> None:
+        now_ms = self.scene.now_ms
+        eta_ms = now_ms + delay_ms if delay_ms else 0
+        expires_ms = now_ms + expires_in_ms if expires_in_ms else 0
+        flags = Flag.ACK_LATE * is_late | Flag.IGNORE_RESULT * is_result_ignored
+        duplicates = []
+        for index, id_ in enumerate(ids):
+            if id_ in self.model.messages:
+                duplicates.append(index)
+                continue
+            self.model.messages[id_] = Message(
+                task,
+                queue,
+                (priority + index) % 3,
+                is_late,
+                is_result_ignored,
+                eta_ms,
+                expires_ms,
+                self.model.next_place(),
+                Stage.SCHEDULED if eta_ms else Stage.QUEUED,
+            )
+
+        published = self.scene.publish(
+            *(
+                new(
+                    id_,
+                    task=task,
+                    queue=queue,
+                    priority=(priority + index) % 3,
+                    flags=flags,
+                    eta_ms=eta_ms,
+                    expires_ms=expires_ms,
+                    payload=id_.encode() * size,
+                )
+                for index, id_ in enumerate(ids)
+            )
+        )
+
+        assert published.refusals == ()
+        assert list(published.duplicates) == duplicates
+        self.check_deliveries()
+
+    @rule(queue=QUEUES)
+    def purge(self, queue: str) -> None:
+        waiting = [
+            message
+            for message in self.model.messages.values()
+            if message.queue == queue and message.stage == Stage.QUEUED
+        ]
+        for message in waiting:
+            self.model.end(message, self.scene.now_ms, is_kept=True)
+
+        assert self.scene.do(Purge(queue)) == len(waiting)
+        self.check_deliveries()
+
+    @rule(id_=IDS)
+    def forget(self, id_: str) -> None:
+        message = self.model.messages.get(id_)
+        memory_ms = self.scene.now_ms + POLICY.memory_ms
+        record = self.scene.find(id_)
+        is_kept = record is not None and not record.flags & Flag.NOTHING_KEPT
+        is_forgotten = message is not None and message.stage == Stage.DONE and is_kept
+
+        assert self.scene.do(Forget((id_,))) == is_forgotten
+
+        if message is not None and is_forgotten:
+            message.forget_ms = memory_ms
+
+    # -- workers -------------------------------------------------------------------------------
+
+    @rule(
+        session=SESSIONS,
+        queues=st.frozensets(QUEUES, min_size=1),
+        tasks=st.frozensets(TASKS, min_size=1),
+        prefetch_count=st.integers(0, 4),
+        named=st.frozensets(BACK),
+    )
+    def register(
+        self,
+        session: str,
+        queues: frozenset[str],
+        tasks: frozenset[str],
+        prefetch_count: int,
+        named: frozenset[int],
+    ) -> None:
+        mine = self.model.held(session)
+        leases = [self.leases[-1 - back][1] for back in named if back < len(self.leases)]
+        held = {lease.id: lease for lease in leases}
+        kept = {
+            id_ for id_, lease in held.items() if id_ in mine and mine[id_].attempt == lease.attempt
+        }
+        for id_ in mine.keys() - kept:
+            was_started = mine[id_].stage == Stage.STARTED
+            self.model.lose(mine[id_], self.scene.now_ms, was_started=was_started)
+        self.model.workers[session] = Worker(queues, tasks, prefetch_count)
+
+        lost = self.scene.register(
+            session,
+            queues=tuple(queues),
+            tasks=tasks,
+            prefetch_count=prefetch_count,
+            held=tuple(held.values()),
+        )
+
+        assert {lease.id for lease in lost} == held.keys() - kept
+        self.check_deliveries()
+
+    def choose(self, back: int, session: str | None) -> tuple[str, LeaseId, Message | None]:
+        """A lease, who speaks of it, and the message if it is his and the newest attempt."""
+        if not self.leases:
+            return "s1", LeaseId("m0", 1), None
+        owner, lease = self.leases[-1 - back % len(self.leases)]
+        session = session or owner
+        message = self.model.held(session).get(lease.id)
+        if message is not None and message.attempt != lease.attempt:
+            message = None
+        return session, lease, message
+
+    @rule(back=BACK, speaker=st.none() | SESSIONS)
+    def start(self, back: int, speaker: str | None) -> None:
+        session, lease, message = self.choose(back, speaker)
+        if message:
+            message.stage = Stage.STARTED
+
+        self.scene.report(session, starts=[lease])
+
+        self.check_deliveries()
+
+    @rule(
+        back=BACK,
+        speaker=st.none() | SESSIONS,
+        outcome=st.sampled_from(Outcome),
+        requeue=st.booleans(),
+        is_started=st.booleans(),
+    )
+    def settle(
+        self, back: int, speaker: str | None, outcome: Outcome, requeue: bool, is_started: bool
+    ) -> None:
+        session, lease, message = self.choose(back, speaker)
+        now_ms = self.scene.now_ms
+        requeue = requeue and outcome == Outcome.REJECTED
+        if message is not None:
+            if outcome == Outcome.WORKER_LOST:
+                self.model.lose(message, now_ms, was_started=True)
+            elif requeue:
+                message.stage, message.session = Stage.QUEUED, ""
+            else:
+                self.model.end(message, now_ms, is_kept=outcome != Outcome.IGNORED)
+
+        reported = self.scene.report(
+            session,
+            starts=[lease] if is_started else [],
+            settles=[Settle(lease.id, lease.attempt, outcome, b"result", requeue)],
+        )
+
+        assert reported.lost == (() if message else (lease,))
+        self.check_deliveries()
+
+    @rule(back=BACK, speaker=st.none() | SESSIONS)
+    def release(self, back: int, speaker: str | None) -> None:
+        session, lease, message = self.choose(back, speaker)
+        if message:
+            was_started = message.stage == Stage.STARTED
+            self.model.lose(message, self.scene.now_ms, was_started=was_started)
+
+        self.scene.report(session, releases=[lease])
+
+        self.check_deliveries()
+
+    @rule(session=SESSIONS, prefetch_count=st.none() | st.integers(0, 4), drains=st.booleans())
+    def wish(self, session: str, prefetch_count: int | None, drains: bool) -> None:
+        if worker := self.model.workers.get(session):
+            worker.is_draining |= drains
+            if prefetch_count is not None:
+                worker.prefetch_count = prefetch_count
+
+        self.scene.report(session, prefetch_count=prefetch_count, is_draining=drains)
+
+        self.check_deliveries()
+
+    @rule(session=SESSIONS)
+    def hang_up(self, session: str) -> None:
+        self.model.workers.pop(session, None)
+
+        self.scene.broker.dispatcher.disconnect(session)
+
+    @rule(session=SESSIONS)
+    def end_grace(self, session: str) -> None:
+        if session in self.model.workers:
+            return
+        for message in self.model.held(session).values():
+            was_started = message.stage == Stage.STARTED
+            self.model.lose(message, self.scene.now_ms, was_started=was_started)
+
+        assert not self.scene.do(ReturnLeases(session, "gone"))
+        self.check_deliveries()
+
+    # -- time ----------------------------------------------------------------------------------
+
+    @rule(delta_ms=DELAYS)
+    def pass_time(self, delta_ms: int) -> None:
+        self.scene.clock.advance(delta_ms)
+
+    @rule()
+    def sweep(self) -> None:
+        now_ms = self.scene.now_ms
+        waiting = (Stage.QUEUED, Stage.SCHEDULED)
+        events: list[tuple[int, bytes, str]] = []
+        for id_, message in self.model.messages.items():
+            if message.stage in waiting and 0 < message.expires_ms <= now_ms:
+                events.append((message.expires_ms, b"e", id_))
+            if message.stage == Stage.SCHEDULED and message.eta_ms <= now_ms:
+                events.append((message.eta_ms, b"d", id_))
+            if message.stage == Stage.DONE and message.forget_ms <= now_ms:
+                events.append((message.forget_ms, b"f", id_))
+        for _, kind, id_ in sorted(events):
+            message = self.model.messages[id_]
+            if kind == b"e" and message.stage in waiting:
+                self.model.end(message, now_ms, is_kept=True)
+            elif kind == b"d" and message.stage == Stage.SCHEDULED:
+                message.stage, message.place = Stage.QUEUED, self.model.next_place()
+            elif kind == b"f":
+                del self.model.messages[id_]
+
+        while self.scene.do(Sweep(limit=3)):
+            pass
+
+        self.check_deliveries()
+
+    @rule()
+    def restart(self) -> None:
+        self.model.workers.clear()
+
+        self.scene.restart()
+
+    # -- what is checked -----------------------------------------------------------------------
+
+    def check_deliveries(self) -> None:
+        """Each delivery was to be given, and nothing that was to be given was left."""
+        model, now_ms = self.model, self.scene.now_ms
+        given: list[Message] = []
+        for session in ("s1", "s2"):
+            for delivery in self.scene.take(session):
+                message = model.messages[delivery.id]
+                assert message.stage == Stage.QUEUED
+                assert not 0 < message.expires_ms <= now_ms
+                assert model.may_take(session, message)
+                assert model.has_room(session)
+                message.attempt += 1
+                message.stage, message.session = Stage.LEASED, session
+                given.append(message)
+                self.leases.append((session, LeaseId(delivery.id, message.attempt)))
+                assert delivery.record.attempt == message.attempt
+                assert delivery.payload == delivery.id.encode() * (len(delivery.payload) // 2)
+        for id_, message in model.messages.items():
+            if message.stage != Stage.QUEUED:
+                continue
+            if 0 < message.expires_ms <= now_ms:
+                # Whether it is revoked yet depends on whether anybody looked.
+                if self.scene.record(id_).stage == Stage.DONE:
+                    model.end(message, now_ms, is_kept=True)
+                continue
+            for session in model.workers:
+                assert not (model.may_take(session, message) and model.has_room(session)), id_
+            for other in given:
+                if (other.queue, other.task) == (message.queue, message.task):
+                    assert other.order < message.order
+
+    @invariant()
+    def the_store_is_healthy(self) -> None:
+        assert self.scene.faults() == []
+
+    @invariant()
+    def the_store_says_what_the_model_says(self) -> None:
+        for id_, message in self.model.messages.items():
+            record = self.scene.record(id_)
+            assert record.stage == message.stage, id_
+            assert record.attempt == message.attempt
+            assert record.deaths == message.deaths
+            if message.stage in (Stage.LEASED, Stage.STARTED):
+                assert record.session == message.session
+
+    @invariant()
+    def the_dispatcher_counts_what_the_store_holds(self) -> None:
+        for session in self.model.workers:
+            known = self.scene.broker.dispatcher.sessions[session]
+            assert known.leased_count == len(self.model.held(session))
+
+
+class LmdbMachine(BrokerMachine):
+    """The same on disk, where the store may also be closed and opened."""
+
+    def make(self) -> Scene:
+        self.directory = Path(tempfile.mkdtemp())
+        return Scene(LmdbEngine(self.directory), policy=POLICY)
+
+    @precondition(lambda self: self.model.messages)
+    @rule()
+    def reopen(self) -> None:
+        self.scene.engine.close()
+        self.scene.engine = LmdbEngine(self.directory)
+        self.restart()
+
+    def teardown(self) -> None:
+        self.scene.engine.close()
+        shutil.rmtree(self.directory)
+
+
+TestBrokerMachine = BrokerMachine.TestCase
+TestBrokerMachine.settings = settings(
+    max_examples=200,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+TestLmdbMachine = LmdbMachine.TestCase
+TestLmdbMachine.settings = settings(
+    max_examples=15,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)

@@ -1,0 +1,17 @@
+"""The limits fit each other."""
+
+from qbroker_server.config import _MOST, Config
+from qbroker_server.core import limits
+
+
+def test_a_name_fits_the_byte_that_tells_its_length() -> None:
+    assert limits.NAME_BYTES_MAX <= 255
+    assert limits.SESSION_BYTES_MAX <= 255
+
+
+def test_the_largest_message_fits_a_step() -> None:
+    assert Config().max_message_bytes <= _MOST["max_message_bytes"] <= limits.STEP_BYTES_MAX
+
+
+def test_a_row_is_larger_than_a_chunk_so_that_their_lengths_tell_them_apart() -> None:
+    assert limits.INLINE_BYTES_MAX < limits.CHUNK_BYTES < limits.ROW_BYTES_MAX

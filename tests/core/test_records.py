@@ -1,0 +1,90 @@
+"""How things look on disk."""
+
+import pytest
+from hypothesis import given, strategies as st
+
+from qbroker_server.core.errors import CorruptRecord
+from qbroker_server.core.records import (
+    QueueRecord,
+    Record,
+    Stage,
+    decode,
+    decode_queue,
+    encode,
+    encode_queue,
+)
+
+U8, U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
+I64 = st.integers(-(2**63), 2**63 - 1)
+SHORT = st.text(max_size=60)
+
+RECORDS = st.builds(
+    Record,
+    stage=st.sampled_from(Stage),
+    flags=U8,
+    priority=U8,
+    end_reason=U8,
+    attempt=U32,
+    deaths=U16,
+    deaths_max=U16,
+    seq=U64,
+    published_ms=I64,
+    eta_ms=I64,
+    expires_ms=I64,
+    result_ttl_ms=I64,
+    changed_ms=I64,
+    queue=SHORT,
+    task=SHORT,
+    session=SHORT,
+    lane=st.binary(max_size=255),
+    state=SHORT,
+    detail=st.text(max_size=1_000),
+    payload=st.binary(max_size=2_000),
+)
+
+
+@given(RECORDS)
+def test_a_record_is_read_as_it_was_written(record: Record) -> None:
+    assert decode(b"key", encode(record)) == record
+
+
+@given(RECORDS, st.data())
+def test_a_flipped_bit_is_noticed(record: Record, data: st.DataObject) -> None:
+    raw = bytearray(encode(record))
+    at = data.draw(st.integers(0, 8 * len(raw) - 1))
+    raw[at // 8] ^= 1 << at % 8
+
+    with pytest.raises(CorruptRecord):
+        decode(b"key", bytes(raw))
+
+
+@given(RECORDS, st.data())
+def test_a_truncated_record_is_noticed(record: Record, data: st.DataObject) -> None:
+    raw = encode(record)
+    size = data.draw(st.integers(0, len(raw) - 1))
+
+    with pytest.raises(CorruptRecord):
+        decode(b"key", raw[:size])
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_noticed(raw: bytes) -> None:
+    with pytest.raises(CorruptRecord, match="record b'key' is damaged"):
+        decode(b"key", raw)
+    with pytest.raises(CorruptRecord, match="record b'key' is damaged"):
+        decode_queue(b"key", raw)
+
+
+def test_a_record_of_another_version_is_not_guessed_at() -> None:
+    raw = bytearray(encode_queue(QueueRecord(1, 2, 3)))
+    raw[0] = 9
+
+    with pytest.raises(CorruptRecord, match="version 9 is not 1"):
+        decode_queue(b"key", bytes(raw))
+
+
+@given(I64, I64, I64)
+def test_a_queues_record_is_read_as_it_was_written(ready: int, leased: int, due: int) -> None:
+    record = QueueRecord(ready, leased, due)
+
+    assert decode_queue(b"key", encode_queue(record)) == record

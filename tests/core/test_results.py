@@ -1,0 +1,122 @@
+"""How a message ends, and how long what is left of it is kept."""
+
+import pytest
+
+from qbroker_server.core import keys
+from qbroker_server.core.effects import Policy
+from qbroker_server.core.lease import Outcome
+from qbroker_server.core.records import Flag, Stage
+from qbroker_server.core.results import Forget
+from tests.support.scene import Scene, new
+
+IGNORE, ERRORS = Flag.IGNORE_RESULT, Flag.STORE_ERRORS
+
+
+@pytest.mark.parametrize(
+    ("flags", "outcome", "is_kept"),
+    [
+        (0, Outcome.SUCCESS, True),
+        (0, Outcome.FAILURE, True),
+        (0, Outcome.IGNORED, False),
+        (IGNORE, Outcome.SUCCESS, False),
+        (IGNORE, Outcome.FAILURE, False),
+        (IGNORE | ERRORS, Outcome.SUCCESS, False),
+        (IGNORE | ERRORS, Outcome.FAILURE, True),
+        (IGNORE | ERRORS, Outcome.REVOKED, True),
+        (IGNORE | ERRORS, Outcome.IGNORED, False),
+    ],
+)
+def test_a_result_is_kept_by_the_messages_policy(
+    flags: int, outcome: Outcome, is_kept: bool
+) -> None:
+    scene = Scene()
+    scene.register()
+    scene.publish(new(flags=flags))
+
+    scene.settle(scene.take_one(), outcome, b"result")
+
+    assert scene.payload() == (b"result" if is_kept else b"")
+    assert bool(scene.record().flags & Flag.NOTHING_KEPT) != is_kept
+
+
+def ended(scene: Scene, **settings: int) -> None:
+    """Have `m1` run to its end."""
+    scene.register()
+    scene.publish(new(**settings))  # type: ignore[arg-type]  # only numbers are given here
+    scene.settle(scene.take_one())
+
+
+@pytest.mark.parametrize(("result_ttl_ms", "kept_ms"), [(0, 5_000), (700, 700)])
+def test_a_result_is_forgotten_when_its_time_has_passed(result_ttl_ms: int, kept_ms: int) -> None:
+    scene = Scene(policy=Policy(result_ttl_ms=5_000))
+    ended(scene, result_ttl_ms=result_ttl_ms)
+
+    scene.pass_time(kept_ms - 1)
+    assert scene.payload() == b"4"
+    scene.pass_time(1)
+
+    assert scene.find() is None
+    assert scene.rows(keys.TIME) == []
+
+
+def test_a_result_without_end_is_never_forgotten() -> None:
+    scene = Scene()
+    ended(scene, result_ttl_ms=-1)
+
+    scene.pass_time(100 * 365 * 24 * 3600 * 1000)
+
+    assert scene.payload() == b"4"
+    assert scene.faults() == []
+
+
+@pytest.mark.parametrize("later_ttl_ms", [100, 100_000])
+def test_results_are_forgotten_even_when_the_setting_has_changed_since(later_ttl_ms: int) -> None:
+    scene = Scene(policy=Policy(result_ttl_ms=5_000))
+    ended(scene)
+    scene.policy = Policy(result_ttl_ms=later_ttl_ms)
+    scene.restart()
+
+    scene.pass_time(5_000)
+    is_kept = scene.find() is not None
+    scene.pass_time(100_000)
+
+    assert is_kept == (later_ttl_ms > 5_000)
+    assert scene.find() is None
+    assert scene.rows(keys.TIME) == []
+
+
+def test_forget_keeps_only_the_id_for_a_while() -> None:
+    scene = Scene(policy=Policy(memory_ms=500))
+    ended(scene)
+
+    assert scene.do(Forget(("m1", "m1", "unknown", "", "x" * 1_000))) == 1
+
+    assert scene.payload() == b""
+    assert scene.record().state == ""
+    assert scene.publish(new()).duplicates == (0,)
+    scene.pass_time(500)
+    assert scene.find() is None
+    assert scene.faults() == []
+
+
+def test_forget_leaves_alone_what_has_not_ended() -> None:
+    scene = Scene()
+    scene.publish(new())
+
+    assert scene.do(Forget(("m1",))) == 0
+    assert scene.record().stage == Stage.QUEUED
+
+
+def test_a_new_life_of_an_id_is_not_cut_short_by_the_reminders_of_the_last() -> None:
+    scene = Scene(policy=Policy(memory_ms=500, result_ttl_ms=10_000))
+    ended(scene)
+    scene.do(Forget(("m1",)))
+    scene.pass_time(500)
+    ended(scene)
+
+    scene.pass_time(9_600)
+    is_kept_past_the_old_reminder = scene.find() is not None
+    scene.pass_time(500)
+
+    assert is_kept_past_the_old_reminder
+    assert scene.find() is None

@@ -1,0 +1,96 @@
+"""What LMDB adds to the conformance suite: it keeps, it grows, and it does not open what it cannot read."""
+
+from pathlib import Path
+
+import pytest
+
+from qbroker_server.core.limits import KIB, MIB
+from qbroker_server.core.ports import StoreError
+from qbroker_server.engines.lmdb import LmdbEngine
+
+
+def fill(engine: LmdbEngine, name: bytes, count: int, size: int) -> None:
+    txn = engine.begin(bytes_max=count * size)
+    for number in range(count):
+        txn.put(b"%s%06d" % (name, number), b"x" * size)
+    txn.commit()
+
+
+def count(engine: LmdbEngine) -> int:
+    with engine.read() as txn:
+        return len(txn.scan(b"\x00", b"\xff", 1_000_000))
+
+
+def test_what_was_committed_is_there_after_a_reopening(tmp_path: Path) -> None:
+    first = LmdbEngine(tmp_path)
+    fill(first, b"a", 10, 100)
+    unfinished = first.begin(bytes_max=1)
+    unfinished.put(b"b", b"lost")
+    unfinished.abort()
+    first.close()
+
+    again = LmdbEngine(tmp_path)
+
+    assert count(again) == 10
+    again.close()
+
+
+def test_the_map_grows_as_it_is_written(tmp_path: Path) -> None:
+    engine = LmdbEngine(tmp_path, map_bytes=64 * KIB)
+
+    for name in b"abcdefgh":
+        fill(engine, bytes((name,)), 4_000, 4 * KIB)
+    fill(engine, b"large", 16, 4 * MIB)
+
+    assert count(engine) == 8 * 4_000 + 16
+    engine.close()
+
+
+def test_a_grown_store_opens_with_a_small_map(tmp_path: Path) -> None:
+    engine = LmdbEngine(tmp_path, map_bytes=64 * KIB)
+    fill(engine, b"a", 40, MIB)
+    engine.close()
+
+    again = LmdbEngine(tmp_path, map_bytes=64 * KIB)
+
+    assert count(again) == 40
+    fill(again, b"b", 40, MIB)
+    assert count(again) == 80
+    again.close()
+
+
+def test_a_reader_sees_its_moment_while_the_map_is_written(tmp_path: Path) -> None:
+    engine = LmdbEngine(tmp_path)
+    fill(engine, b"a", 10, 100)
+
+    with engine.read() as txn:
+        before = len(txn.scan(b"a", b"z", 1_000))
+        fill(engine, b"b", 10, 100)
+        after = len(txn.scan(b"a", b"z", 1_000))
+
+    assert (before, after) == (10, 10)
+    assert count(engine) == 20
+    engine.close()
+
+
+def test_deleting_makes_room_inside_the_file(tmp_path: Path) -> None:
+    engine = LmdbEngine(tmp_path)
+    fill(engine, b"a", 100, 100 * KIB)
+    full = engine.stored_bytes()
+
+    txn = engine.begin(bytes_max=MIB)
+    for key, _ in txn.scan(b"a", b"b", 1_000):
+        txn.delete(key)
+    txn.commit()
+
+    assert full > 10_000_000
+    assert engine.stored_bytes() < 100_000
+    engine.close()
+
+
+@pytest.mark.parametrize("content", [b"this is not a database" * 1_000, b"\x00" * 8_192])
+def test_what_is_not_a_store_is_refused_with_a_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "data.mdb").write_bytes(content)
+
+    with pytest.raises(StoreError, match=r"cannot be opened: .+"):
+        LmdbEngine(tmp_path)

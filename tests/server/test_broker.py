@@ -1,0 +1,182 @@
+"""The one writer: decide, commit, reply."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from qbroker_server.broker import Broker, InternalError, Step
+from qbroker_server.core import limits
+from qbroker_server.core.effects import Effects, Policy
+from qbroker_server.core.errors import Invalid
+from qbroker_server.core.ports import Txn
+from qbroker_server.core.publish import Publish, Published
+from qbroker_server.core.records import Stage
+from tests.support.engines import FlakyEngine
+from tests.support.scene import Scene, new
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A command with a defect: it writes, then fails."""
+
+    cost = (1, 0)
+
+    def apply(self, txn: Txn, now_ms: int, effects: Effects) -> None:
+        del now_ms, effects
+        txn.put(b"half", b"done")
+        raise ZeroDivisionError("a defect")
+
+
+@dataclass(frozen=True, slots=True)
+class Heavy:
+    """A command that costs and does nothing."""
+
+    cost: tuple[int, int]
+
+    def apply(self, txn: Txn, now_ms: int, effects: Effects) -> str:
+        del txn, now_ms, effects
+        return "done"
+
+
+def test_all_that_waits_shares_one_commit() -> None:
+    engine = FlakyEngine()
+    scene = Scene(engine)
+    answers: list[object] = []
+    for number in range(100):
+        scene.broker.submit(Publish((new(f"m{number}"),)), answers.append)
+
+    scene.broker.step()
+
+    assert engine.commit_count == 1
+    assert answers == [Published((), ())] * 100
+    assert not scene.broker.has_work
+
+
+def test_nobody_is_answered_before_the_commit() -> None:
+    scene = Scene(FlakyEngine())
+    answers: list[object] = []
+    scene.broker.submit(Publish((new(),)), answers.append)
+
+    step = scene.broker.decide()
+    before = list(answers)
+    step.txn.commit()
+    between = list(answers)
+    scene.broker.reply(step)
+
+    assert (before, between) == ([], [])
+    assert len(answers) == 1
+
+
+def test_a_commit_that_fails_answers_nobody() -> None:
+    engine = FlakyEngine()
+    scene = Scene(engine)
+    answers: list[object] = []
+    scene.broker.submit(Publish((new(),)), answers.append)
+    engine.failure = OSError(5, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output"):
+        scene.broker.step()
+
+    assert answers == []
+    assert scene.find() is None
+
+
+def test_a_refusal_is_an_answer() -> None:
+    scene = Scene()
+
+    with pytest.raises(Invalid):
+        scene.register("")
+
+
+def test_a_defect_in_one_command_does_not_cost_its_neighbours() -> None:
+    scene = Scene()
+    answers: dict[str, object] = {}
+    scene.broker.submit(Publish((new("a"),)), lambda value: answers.update(a=value))
+    scene.broker.submit(Broken(), lambda value: answers.update(broken=value))
+    scene.broker.submit(Publish((new("b"),)), lambda value: answers.update(b=value))
+
+    scene.step()
+
+    assert answers["a"] == answers["b"] == Published((), ())
+    assert isinstance(answers["broken"], InternalError)
+    assert scene.record("a").stage == scene.record("b").stage == Stage.QUEUED
+    assert scene.broker.read(lambda txn: txn.get(b"half")) is None
+    assert scene.faults() == []
+
+
+def test_an_answer_that_cannot_be_given_does_not_cost_its_neighbours() -> None:
+    scene = Scene()
+    answers: list[object] = []
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    scene.broker.submit(Publish((new("a"),)), fail)
+    scene.broker.submit(Publish((new("b"),)), answers.append)
+
+    scene.step()
+
+    assert len(answers) == 1
+
+
+@pytest.mark.parametrize(
+    ("cost", "count"),
+    [
+        ((1, 0), limits.STEP_ITEMS_MAX),
+        ((1_000, 0), limits.STEP_ITEMS_MAX // 1_000),
+        ((1, limits.MIB), limits.STEP_BYTES_MAX // limits.MIB),
+        ((limits.STEP_ITEMS_MAX * 9, 0), 1),
+        ((1, limits.STEP_BYTES_MAX * 9), 1),
+    ],
+)
+def test_a_step_takes_a_bounded_number_of_commands(cost: tuple[int, int], count: int) -> None:
+    scene = Scene()
+    answers: list[object] = []
+    for _ in range(count + 1):
+        scene.broker.submit(Heavy(cost), answers.append)
+
+    scene.broker.step()
+
+    assert len(answers) == count
+    assert scene.broker.has_work
+
+
+def test_listeners_hear_of_a_step_after_its_answers() -> None:
+    scene = Scene()
+    heard: list[str] = []
+
+    class Listener:
+        def stepped(self, step: Step) -> None:
+            heard.append(f"stepped with {len(step.answers)}")
+
+    scene.broker.listeners.append(Listener())
+    scene.broker.submit(Publish((new(),)), lambda _: heard.append("answered"))
+
+    scene.broker.step()
+
+    assert heard == ["answered", "stepped with 1"]
+
+
+def test_a_broker_learns_what_the_store_holds() -> None:
+    scene = Scene()
+    scene.register("s1", queues=("a",), prefetch_count=2)
+    scene.publish(*(new(f"a{n}", queue="a") for n in range(5)))
+    scene.publish(new("b", queue="b"), new("c", queue="b", eta_ms=scene.now_ms + 1))
+
+    recovered = Broker(scene.engine, scene.clock, Policy()).recover()
+
+    assert (recovered.queue_count, recovered.ready_count) == (2, 4)
+    assert (recovered.scheduled_count, recovered.leased_count) == (1, 2)
+    assert recovered.sessions == ("s1",)
+
+
+def test_leases_of_a_broker_that_crashed_are_settled_after_its_restart() -> None:
+    scene = Scene()
+    scene.register()
+    scene.publish(new())
+    delivery = scene.take_one()
+
+    scene.restart()
+
+    assert scene.settle(delivery)
+    assert scene.record().state == "SUCCESS"

@@ -1,0 +1,95 @@
+"""`qbroker serve`: one sentence and an exit code when it cannot start."""
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from qbroker_server.cli import EX_IOERR, EX_UNAVAILABLE, EX_USAGE, serve
+
+
+def run(*arguments: str, **environment: str) -> Result:
+    """`qbroker serve <arguments>` in this process."""
+    return CliRunner().invoke(serve, arguments, env=environment)
+
+
+def only_line(result: Result) -> str:
+    """The one line it said."""
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+def test_help_names_every_flag() -> None:
+    result = run("--help")
+
+    assert result.exit_code == 0
+    for flag in ("--data-dir", "--listen", "--config", "--log-level", "--engine"):
+        assert flag in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--listen", "nowhere"), "listen = 'nowhere' on the command line must be HOST:PORT"),
+        (("--log-level", "loud"), "must be one of debug, info, warning, error"),
+        (("--engine", "paper"), "must be one of lmdb, memory"),
+        (("--config", "/nowhere.toml"), "cannot read /nowhere.toml: No such file or directory"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_told(arguments: tuple[str, ...], words: str) -> None:
+    result = run(*arguments)
+
+    assert result.exit_code == EX_USAGE
+    assert words in only_line(result)
+
+
+def test_a_setting_of_the_environment_is_told_as_such() -> None:
+    result = run(QBROKER_GRACE_MS="soon")
+
+    assert result.exit_code == EX_USAGE
+    assert "grace_ms = 'soon' in the environment" in only_line(result)
+
+
+def test_a_directory_in_use_is_told(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path / "LOCK", os.O_CREAT | os.O_RDWR)
+    os.write(descriptor, b"4711\n")
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+    result = run("--data-dir", str(tmp_path), "--listen", "127.0.0.1:0")
+    os.close(descriptor)
+
+    assert result.exit_code == EX_UNAVAILABLE
+    assert "is in use by another broker (process 4711)" in only_line(result)
+
+
+def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    result = run("--data-dir", str(tmp_path / "file" / "data"))
+
+    assert result.exit_code == EX_UNAVAILABLE
+    assert "cannot be used: Not a directory" in only_line(result)
+
+
+def test_a_taken_port_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+
+        result = run("--data-dir", str(tmp_path), "--listen", listen)
+
+    assert result.exit_code == EX_UNAVAILABLE
+    assert f"Cannot listen on {listen}: " in only_line(result)
+
+
+def test_a_store_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    (tmp_path / "data.mdb").write_bytes(b"not a store" * 1_000)
+
+    result = run("--data-dir", str(tmp_path), "--listen", "127.0.0.1:0")
+
+    assert result.exit_code == EX_IOERR
+    assert f"The store in {tmp_path} cannot be opened" in only_line(result)
