@@ -1,0 +1,323 @@
+"""What qbroker costs on this machine: `make bench`, or `python tests/bench/run.py --help`.
+
+Every run has a fresh broker in a folder of its own. The broker syncs each commit, results are kept, the
+arguments are about 64 bytes of JSON. The table shows medians; nothing is asserted, because a slow
+machine is no fault.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+# Run as a program, this file's folder comes first on the path; the tests' helpers are two above.
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.bench import wire  # noqa: E402 - needs the path above
+from tests.bench.tasks import app, noop  # noqa: E402 - needs the path above
+from tests.docs import programs  # noqa: E402 - needs the path above
+from tests.docs.programs import Program  # noqa: E402 - needs the path above
+
+TEXT = "x" * 56
+"""With its quotes and brackets, the arguments are about 64 bytes of JSON."""
+
+BATCH = 1_000
+LONG_S = 600.0
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much each case does."""
+
+    seconds: float
+    end_to_end: int
+    round_trips: int
+    queued: int
+
+
+class Bench:
+    """A broker on a folder of its own, and the means to measure it."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder = folder
+        self.port = port
+        self.env = programs.environment(port, PYTHONPATH=str(ROOT))
+
+    @contextmanager
+    def broker(self) -> Iterator[Program]:
+        """The broker, listening."""
+        argv = ("qbroker", "serve", "--data-dir", str(self.folder / "data"))
+        with Program(argv, cwd=self.folder, env=self.env) as program:
+            program.wait_for(programs.BROKER_READY)
+            yield program
+            program.stop()
+
+    @contextmanager
+    def worker(self) -> Iterator[Program]:
+        """A worker with two processes, started but perhaps not ready."""
+        argv = ("qbroker", "worker", "-A", "tests.bench.tasks:app", "-c", "2", "-l", "WARNING")
+        with Program(argv, cwd=self.folder, env=self.env) as program:
+            yield program
+            program.stop()
+
+    def fill(self, count: int) -> str:
+        """Queue `count` no-ops; the id of the last."""
+        last = ""
+        for start in range(0, count, BATCH):
+            calls = [(noop, (TEXT,)) for _ in range(min(BATCH, count - start))]
+            last = app.send_many(calls)[-1].id
+        return last
+
+
+def cpu_s(program: Program) -> float:
+    """CPU the program and all it started have used, ended children included."""
+    root = psutil.Process(program.process.pid)
+    total = 0.0
+    for process in (root, *root.children(recursive=True)):
+        times = process.cpu_times()
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def anonymous_mb(program: Program) -> float:
+    """Memory of the process that is not pages of a file: `RssAnon`."""
+    status = Path(f"/proc/{program.process.pid}/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) / 1024
+
+
+def calls_a_second(call: Callable[[], object], *, threads: int, seconds: float) -> float:
+    """How often `call` is done by so many threads at once, after a warm-up."""
+    call()
+    counts = [0] * threads
+    barrier = threading.Barrier(threads + 1)
+    ends = [0.0]
+
+    def work(number: int) -> None:
+        barrier.wait()
+        while time.perf_counter() < ends[0]:
+            call()
+            counts[number] += 1
+
+    crew = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+    for member in crew:
+        member.start()
+    started = time.perf_counter()
+    ends[0] = started + seconds
+    barrier.wait()
+    for member in crew:
+        member.join()
+    return sum(counts) / (time.perf_counter() - started)
+
+
+def publish_1(bench: Bench, sizes: Sizes) -> Figures:
+    """One thread, each call confirmed."""
+    with bench.broker():
+        rate = calls_a_second(lambda: noop.delay(TEXT), threads=1, seconds=sizes.seconds)
+    return {"rate_per_s": rate}
+
+
+def publish_16(bench: Bench, sizes: Sizes) -> Figures:
+    """Sixteen threads, each call confirmed."""
+    with bench.broker():
+        rate = calls_a_second(lambda: noop.delay(TEXT), threads=16, seconds=sizes.seconds)
+    return {"rate_per_s": rate}
+
+
+def publish_many(bench: Bench, sizes: Sizes) -> Figures:
+    """`send_many` by 1,000, each batch confirmed."""
+    with bench.broker():
+        rate = calls_a_second(lambda: bench.fill(BATCH), threads=1, seconds=sizes.seconds)
+    return {"rate_per_s": rate * BATCH}
+
+
+def end_to_end(bench: Bench, sizes: Sizes) -> Figures:
+    """No-ops queued beforehand, prefork -c 2, from the first result to the last."""
+    with bench.broker() as broker:
+        first, last = bench.fill(1), bench.fill(sizes.end_to_end - 1)
+        with bench.worker() as worker:
+            app.AsyncResult(first).get(timeout=LONG_S)
+            started, used = time.perf_counter(), cpu_s(broker) + cpu_s(worker)
+            # Two processes end them nearly in order; what is still under way is a few of many.
+            app.AsyncResult(last).get(timeout=LONG_S)
+            seconds = time.perf_counter() - started
+            used = cpu_s(broker) + cpu_s(worker) - used
+    return {
+        "rate_per_s": sizes.end_to_end / seconds,
+        "cpu_us_per_task": used / sizes.end_to_end * 1e6,
+    }
+
+
+def round_trip(bench: Bench, sizes: Sizes) -> Figures:
+    """`delay().get()` on an idle system."""
+    with bench.broker(), bench.worker():
+        for _ in range(20):
+            noop.delay(TEXT).get(timeout=LONG_S)
+        taken_ms = []
+        for _ in range(sizes.round_trips):
+            started = time.perf_counter()
+            noop.delay(TEXT).get(timeout=LONG_S)
+            taken_ms.append((time.perf_counter() - started) * 1e3)
+    cuts = statistics.quantiles(taken_ms, n=100)
+    return {"p50_ms": cuts[49], "p99_ms": cuts[98]}
+
+
+def queued(bench: Bench, sizes: Sizes) -> Figures:
+    """Many messages waiting: what they cost the broker's memory, and its restart."""
+    with bench.broker() as broker:
+        # The first batches fill pools and caches that are there to stay.
+        bench.fill(10 * BATCH)
+        before = anonymous_mb(broker)
+        started = time.perf_counter()
+        bench.fill(sizes.queued - 10 * BATCH)
+        rate = (sizes.queued - 10 * BATCH) / (time.perf_counter() - started)
+        grown = anonymous_mb(broker) - before
+    started = time.perf_counter()
+    argv = ("qbroker", "serve", "--data-dir", str(bench.folder / "data"))
+    with Program(argv, cwd=bench.folder, env=bench.env) as broker:
+        target = f"127.0.0.1:{bench.port}"
+        wire.first_delivery(target, queue_name="celery", task=noop.name, timeout_s=LONG_S)
+        restart_s = time.perf_counter() - started
+        broker.stop()
+    data = sum(path.stat().st_blocks * 512 for path in (bench.folder / "data").rglob("*"))
+    return {
+        "grown_mb": grown,
+        "restart_s": restart_s,
+        "rate_per_s": rate,
+        "disk_bytes_per_message": data / sizes.queued,
+    }
+
+
+CASES: dict[str, Callable[[Bench, Sizes], Figures]] = {
+    "publish-1": publish_1,
+    "publish-16": publish_16,
+    "publish-many": publish_many,
+    "end-to-end": end_to_end,
+    "round-trip": round_trip,
+    "queued": queued,
+}
+
+AIMS = {
+    ("publish-1", "rate_per_s"): "≥ 1,500",
+    ("publish-16", "rate_per_s"): "≥ 8,000",
+    ("publish-many", "rate_per_s"): "≥ 60,000",
+    ("end-to-end", "rate_per_s"): "≥ 20,000",
+    ("end-to-end", "cpu_us_per_task"): "≤ 120",
+    ("round-trip", "p50_ms"): "≤ 2.0",
+    ("round-trip", "p99_ms"): "≤ 6",
+    ("queued", "grown_mb"): "≤ 32",
+    ("queued", "restart_s"): "≤ 2",
+}
+"""What 2 cores are meant to reach, for comparison only."""
+
+
+def options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--cases", default=",".join(CASES), help="parted by commas; all: %(default)s"
+    )
+    parser.add_argument("--runs", type=int, default=3, help="of each case (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of publishing (%(default)s)")
+    parser.add_argument("--tasks", type=int, default=50_000, help="end to end (%(default)s)")
+    parser.add_argument("--round-trips", type=int, default=1_000, help="(%(default)s)")
+    parser.add_argument("--queued", type=int, default=1_000_000, help="waiting (%(default)s)")
+    parser.add_argument("--dir", type=Path, help="where the data goes; must be a real disk")
+    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--json", action="store_true", help="a JSON line a run, no table")
+    chosen = parser.parse_args()
+    unknown = set(chosen.cases.split(",")) - set(CASES)
+    if unknown:
+        parser.error(f"no case is called {sorted(unknown)}; there are {', '.join(CASES)}")
+    return chosen
+
+
+def main() -> int:
+    """Run the chosen cases and print what they cost."""
+    chosen = options()
+    if chosen.port is not None:
+        sizes = Sizes(chosen.seconds, chosen.tasks, chosen.round_trips, chosen.queued)
+        print(json.dumps(CASES[chosen.cases](Bench(chosen.dir, chosen.port), sizes)))
+        return 0
+    warn_of_memory_disk(chosen.dir or Path(tempfile.gettempdir()))
+    rows: list[tuple[str, str, list[float]]] = []
+    for case in chosen.cases.split(","):
+        runs: list[Figures] = []
+        for run in range(chosen.runs):
+            load = os.getloadavg()[0]
+            figures = alone(case, chosen)
+            runs.append(figures | {"load_before": load})
+            if chosen.json:
+                print(json.dumps({"case": case, "run": run} | runs[-1]), flush=True)
+            else:
+                print(f"  {case} {run + 1}/{chosen.runs}: {shown(figures)}", file=sys.stderr)
+        rows += [(case, name, [figures[name] for figures in runs]) for name in runs[0]]
+    if not chosen.json:
+        print_table(rows)
+    return 0
+
+
+def alone(case: str, chosen: argparse.Namespace) -> Figures:
+    """One run in a process of its own, whose client has no past."""
+    port = programs.free_port()
+    with tempfile.TemporaryDirectory(prefix="qbroker-bench-", dir=chosen.dir) as folder:
+        argv = ["--cases", case, "--dir", folder, "--port", str(port)]
+        for name in ("seconds", "tasks", "round_trips", "queued"):
+            argv += [f"--{name.replace('_', '-')}", str(getattr(chosen, name))]
+        ended = subprocess.run(
+            [sys.executable, __file__, *argv],
+            env=programs.environment(port),
+            stdout=subprocess.PIPE,
+            check=True,
+            text=True,
+        )
+    figures: Figures = json.loads(ended.stdout)
+    return figures
+
+
+def warn_of_memory_disk(folder: Path) -> None:
+    """Say so when syncs would cost nothing."""
+    mounts = [
+        part
+        for part in psutil.disk_partitions(all=True)
+        if folder.resolve().is_relative_to(part.mountpoint)
+    ]
+    kind = max(mounts, key=lambda part: len(part.mountpoint)).fstype if mounts else "unknown"
+    if kind in {"tmpfs", "ramfs"}:
+        print(
+            f"{folder} is in memory ({kind}), where a sync costs nothing: use --dir",
+            file=sys.stderr,
+        )
+
+
+def shown(figures: Figures) -> str:
+    """Figures in one line."""
+    return ", ".join(f"{name} {value:,.2f}" for name, value in figures.items())
+
+
+def print_table(rows: list[tuple[str, str, list[float]]]) -> None:
+    """Print a table for people: medians, their range, and what was aimed at."""
+    line = "{:<14} {:<24} {:>12} {:>26}  {}"
+    print(line.format("case", "figure", "median", "range", "aim on 2 cores"))
+    for case, name, values in rows:
+        spread = f"{min(values):,.2f} to {max(values):,.2f}"
+        aim = AIMS.get((case, name), "")
+        print(line.format(case, name, f"{statistics.median(values):,.2f}", spread, aim).rstrip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

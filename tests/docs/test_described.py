@@ -1,0 +1,51 @@
+"""What users can type or set is described in the docs."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import pytest
+
+from qbroker.cli.dev import dev
+from qbroker.cli.qctl import qctl
+from qbroker_server.cli import serve
+from qbroker_server.config import Config
+from qbroker_worker.cli import worker
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+OPTIONS = [
+    (page, option)
+    for page, command in (
+        ("broker.md", serve),
+        ("workers.md", worker),
+        ("workers.md", dev),
+        ("broker.md", qctl),
+        *(("broker.md", verb) for verb in qctl.commands.values()),
+    )
+    for parameter in command.params
+    if isinstance(parameter, click.Option)
+    for option in parameter.opts
+    if option != "--version"
+]
+
+
+@pytest.mark.parametrize(("page", "option"), sorted(set(OPTIONS)))
+def test_each_option_is_on_its_page(page: str, option: str) -> None:
+    assert re.search(rf"[`\s]{option}\b", (DOCS / page).read_text())
+
+
+@pytest.mark.parametrize("setting", [field.name for field in fields(Config)])
+def test_each_setting_of_the_broker_is_on_its_page(setting: str) -> None:
+    assert f"`{setting}`" in (DOCS / "broker.md").read_text()
+
+
+@pytest.mark.parametrize("verb", sorted(qctl.commands))
+def test_each_verb_of_qctl_is_on_the_brokers_page(verb: str) -> None:
+    assert f"qctl {verb}" in (DOCS / "broker.md").read_text()
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+def test_each_page_is_reached_from_the_index_or_is_it(page: str) -> None:
+    assert page == "index.md" or f"({page})" in (DOCS / "index.md").read_text()

@@ -1,0 +1,60 @@
+"""Workers are killed under load: what acknowledges late runs all the same."""
+
+import json
+import random
+import signal
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Farm
+
+pytestmark = pytest.mark.e2e
+
+KILLS = 10
+
+PUBLISHER = """
+import json
+import signal
+import threading
+
+from proj import mark_late
+
+stopped = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+results = []
+print("publishing")
+while not stopped.is_set():
+    results.append(mark_late.delay(f"n{len(results)}"))
+    stopped.wait(0.001)
+for result in results:
+    result.get(timeout=60)
+print("RESULT " + json.dumps([result.state for result in results]))
+"""
+
+
+def test_workers_killed_ten_times_lose_no_late_acknowledged_task(farm: "Farm") -> None:
+    chance = random.Random(11)
+    farm.broker()
+    workers = [farm.worker("-c", "2", "-n", f"{name}@%h") for name in ("one", "two")]
+    publisher = farm.python(PUBLISHER)
+    publisher.wait_for("publishing")
+
+    for kill in range(KILLS):
+        victim = workers.pop(0)
+        with pytest.raises(TimeoutError):
+            victim.popen_wait(chance.uniform(0.1, 0.5))
+        children = psutil.Process(victim.pid).children(recursive=True)
+        victim.end(signal.SIGKILL)
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert alive == []
+        workers.append(farm.worker("-c", "2", "-n", f"later{kill}@%h"))
+    publisher.popen.send_signal(signal.SIGTERM)
+    states = json.loads(publisher.wait_for(r"RESULT (.*)", timeout=90).group(1))
+
+    noted = set(farm.notes())
+    assert len(states) > KILLS
+    assert set(states) == {"SUCCESS"}
+    assert [n for n in range(len(states)) if f"n{n}" not in noted] == []
