@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from qbroker import serialization, states
 from qbroker.exceptions import (
+    BackendStoreError,
     EncodeError,
     InvalidTaskError,
     LimitExceeded,
@@ -174,6 +175,9 @@ def decode_result(
     if not result:
         # Ended by the broker, or ended without anything to keep, or not ended.
         ended_by_broker = _ENDINGS.get(end_reason)
+        if ended_by_broker is None and state in states.PROPAGATE_STATES and detail:
+            # The broker could not keep, or not deliver, what there was, and says why.
+            return Stored(state=state, result=BackendStoreError(detail), is_final=is_final)
         if ended_by_broker is None:
             return Stored(state=state or states.PENDING, is_final=is_final)
         ended_state, make = ended_by_broker

@@ -28,7 +28,6 @@ ELSEWHERE: dict[str, str] = {
     "sdk/qbroker/app/task.py": "Another path to the same class: tests/sdk/test_package.py",
     "sdk/qbroker/canvas.py": "Signatures come from tasks: tests/sdk/test_task.py",
     "sdk/qbroker/clock.py": "It asks the machine; everybody else is given what it says, as in tests/sdk/test_ids.py",
-    "sdk/qbroker/envelope.py": "Both its ends meet where a message is run: tests/sdk/test_trace.py",
     "sdk/qbroker/exceptions.py": "Classes; those that travel are tested on the way: tests/sdk/test_trace.py",
     "sdk/qbroker/local.py": "Lazy tasks are its use: tests/sdk/test_app.py",
     "sdk/qbroker/ports.py": "A protocol, which the type checker tests with tests/sdk/test_task.py",

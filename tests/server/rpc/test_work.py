@@ -490,7 +490,12 @@ async def test_a_stream_without_a_word_does_not_keep_the_broker_from_stopping() 
             await served.stop()
 
         code, _ = await silent.end()
-        assert code in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
+        # The broker ended it, or the connection went first.
+        assert code in (
+            grpc.StatusCode.CANCELLED,
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            grpc.StatusCode.UNAVAILABLE,
+        )
 
 
 async def test_a_stopping_broker_applies_what_it_heard_and_says_goodbye() -> None:

@@ -77,7 +77,10 @@ class ThreadsPool:
             self._done.append((slot, finished))
             if not self._is_waking:
                 self._is_waking = True
-                self._loop.call_soon_threadsafe(self._collect)
+                try:
+                    self._loop.call_soon_threadsafe(self._collect)
+                except RuntimeError:
+                    return  # the loop is closed: the pool was killed, and this task given up
 
     def _collect(self) -> None:
         # Before looking, so that what is done from here on wakes the loop again.
