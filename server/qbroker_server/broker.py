@@ -128,7 +128,11 @@ class Broker:
         for answer, value in step.answers:
             _give(answer, value)
         for listener in self.listeners:
-            listener.stepped(step)
+            try:
+                listener.stepped(step)
+            except Exception:
+                # What one of them cannot take must not cost the others what was leased to their workers.
+                logger.exception("%r failed to hear of a step", listener)
 
     def abandon(self, step: Step | None) -> None:
         """Tell all who wait that there will be no answer: the commit of `step` failed, and it was the last."""

@@ -20,7 +20,9 @@ class Sweeper:
         self._pump = pump
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        # uvloop's handle of a timer without a delay does not say when it is due.
+        self._wakes_at = 0.0
         self._is_sweeping = False
         broker.listeners.append(self)
         self._wake()
@@ -40,9 +42,10 @@ class Sweeper:
         wait_s = min(max(0.0, (next_ms - self._clock.now_ms()) / 1000), _LOOK_S)
         wakes_at = self._loop.time() + wait_s
         if self._timer is not None:
-            if wakes_at >= self._timer.when():
+            if wakes_at >= self._wakes_at:
                 return
             self._timer.cancel()
+        self._wakes_at = wakes_at
         self._timer = self._loop.call_later(wait_s, self._wake)
 
     def _wake(self) -> None:

@@ -180,3 +180,25 @@ def test_leases_of_a_broker_that_crashed_are_settled_after_its_restart() -> None
 
     assert scene.settle(delivery)
     assert scene.record().state == "SUCCESS"
+
+
+def test_a_listener_that_fails_does_not_keep_the_others_from_hearing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Deaf:
+        def stepped(self, step: Step) -> None:
+            del step
+            raise ZeroDivisionError("a defect")
+
+    class Listener:
+        def stepped(self, step: Step) -> None:
+            heard.append(step)
+
+    heard: list[Step] = []
+    scene = Scene()
+    scene.broker.listeners += [Deaf(), Listener()]
+
+    scene.publish(new())
+
+    assert len(heard) == 1
+    assert "failed to hear of a step" in caplog.text

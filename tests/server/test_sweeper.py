@@ -2,6 +2,8 @@
 
 import asyncio
 
+import uvloop
+
 from qbroker_server.broker import Broker, Step
 from qbroker_server.core.effects import Policy
 from qbroker_server.core.publish import Publish
@@ -117,3 +119,22 @@ async def test_a_stopped_sweeper_does_nothing() -> None:
     assert sweeper._timer is not None
     assert sweeper._timer.cancelled()
     await rig.close(sweeper)
+
+
+def test_what_is_due_at_once_is_swept_on_the_brokers_own_loop() -> None:
+    async def run() -> None:
+        rig = Rig()
+        sweeper = Sweeper(rig.broker, rig.pump, rig.clock)
+        rig.broker.submit(Publish((new("m1", expires_ms=rig.clock.now_ms() + 10),)), lambda _: None)
+        step = rig.broker.step()
+        rig.clock.advance(20)
+
+        # Both before the loop turns: the second finds a timer that was set to no time at all.
+        sweeper.stepped(step)
+        sweeper.stepped(step)
+
+        await rig.wait_for("m1")
+        await rig.close(sweeper)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
