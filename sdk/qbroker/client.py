@@ -27,18 +27,40 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import cast
+from typing import Protocol, TypeVar, cast
 
 from qbroker import clock
-from qbroker.exceptions import OperationalError
+from qbroker.exceptions import Conflict, NotFound, OperationalError, RequestRefused
 from qbroker.url import parse_url
 from qbroker_proto.v1.admin_pb2 import (
+    DeadReply,
+    DeadRequest,
+    DeclareQueueRequest,
+    ExplainReply,
+    ExplainRequest,
+    ListQueuesReply,
+    ListQueuesRequest,
+    ListTasksReply,
+    ListTasksRequest,
+    MoveQueueReply,
+    MoveQueueRequest,
+    PauseQueueRequest,
     PurgeQueueReply,
     PurgeQueueRequest,
+    QueueInfo,
+    QueueOptions,
+    RemoveQueueReply,
+    RemoveQueueRequest,
+    RescheduleRequest,
+    ResumeQueueRequest,
+    RevokeReply,
+    RevokeRequest,
+    ShowTaskRequest,
     StatusReply,
     StatusRequest,
+    TaskInfo,
 )
-from qbroker_proto.v1.producer_pb2 import PublishReply, PublishRequest, Refusal
+from qbroker_proto.v1.producer_pb2 import Existing, PublishReply, PublishRequest, Refusal
 from qbroker_proto.v1.results_pb2 import (
     ForgetReply,
     ForgetRequest,
@@ -58,7 +80,15 @@ grpc.insecure_channel("127.0.0.1:1").close()  # starts the core
 for _name in _set_by_us:
     del os.environ[_name]  # noqa: TID251 - programs started from here get what the user set
 
-__all__ = ["Client", "Subscription", "Ticket", "parse_url"]
+__all__ = [
+    "Client",
+    "RevokeReply",
+    "Subscription",
+    "TaskInfo",
+    "Ticket",
+    "Verdict",
+    "parse_url",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -99,6 +129,20 @@ _FINAL_CODES = frozenset(
     }
 )
 """Trying again does not help with these."""
+_REFUSED = {
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.FAILED_PRECONDITION: Conflict,
+    grpc.StatusCode.ALREADY_EXISTS: Conflict,
+    grpc.StatusCode.INVALID_ARGUMENT: RequestRefused,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: RequestRefused,
+}
+"""The broker was reached, and said no."""
+BULK_TIMEOUT_S = 600.0
+"""How long an order may take that goes through as many messages as there are."""
+
+Verdict = Refusal | Existing
+"""Why a message was not stored, with its place as `index`."""
+A_co = TypeVar("A_co", covariant=True)
 
 
 def _said(error: Exception) -> tuple[grpc.StatusCode, str]:
@@ -256,16 +300,16 @@ class _Lane(ABC):
 
 
 class Ticket:
-    """Messages on their way. `refusals` are by their place in `messages`."""
+    """Messages on their way. `verdicts` are by their place in `messages`."""
 
-    __slots__ = ("_lock", "_notify", "bytes_count", "error", "messages", "refusals")
+    __slots__ = ("_lock", "_notify", "bytes_count", "error", "messages", "verdicts")
 
     def __init__(
         self, messages: Sequence[bytes], notify: Callable[[], object] | None = None
     ) -> None:
         self.messages = messages
         self.bytes_count = sum(map(len, messages))
-        self.refusals: Sequence[Refusal] = ()
+        self.verdicts: Sequence[Verdict] = ()
         self.error: OperationalError | None = None
         self._notify = notify
         self._lock = threading.Lock()
@@ -346,8 +390,8 @@ class _Publisher(_Lane):
             settled = [ticket for ticket in tickets if ticket in self._unconfirmed]
             for ticket in settled:
                 del self._unconfirmed[ticket]
-        if confirm.refusals:
-            _hand_out(confirm.refusals, tickets)
+        if confirm.refusals or confirm.existing:
+            _hand_out([*confirm.refusals, *confirm.existing], tickets)
         for ticket in settled:
             ticket.settle()
 
@@ -360,15 +404,18 @@ class _Publisher(_Lane):
             ticket.settle()
 
 
-def _hand_out(refusals: Iterable[Refusal], tickets: Iterable[Ticket]) -> None:
-    """Give each ticket the refusals of its own messages, counted from its own first."""
+def _hand_out(verdicts: Iterable[Verdict], tickets: Iterable[Ticket]) -> None:
+    """Give each ticket the verdicts on its own messages, counted from its own first."""
+    by_place = sorted(verdicts, key=lambda verdict: verdict.index, reverse=True)
     offset = 0
     for ticket in tickets:
         end = offset + len(ticket.messages)
-        mine = [refusal for refusal in refusals if offset <= refusal.index < end]
-        for refusal in mine:
-            refusal.index -= offset
-        ticket.refusals = mine
+        mine: list[Verdict] = []
+        while by_place and by_place[-1].index < end:
+            verdict = by_place.pop()
+            verdict.index -= offset
+            mine.append(verdict)
+        ticket.verdicts = mine
         offset = end
 
 
@@ -566,39 +613,43 @@ class Client:
         self._connected().publisher.submit(ticket)
         return ticket
 
-    def wait(self, ticket: Ticket) -> Sequence[Refusal]:
-        """The refusals of a ticket, once the broker has answered."""
+    def wait(self, ticket: Ticket) -> Sequence[Verdict]:
+        """The verdicts on a ticket's messages, once the broker has answered."""
         if not ticket.is_settled_within(self.timeout_s):
             raise self._connected().publisher.abandon(ticket)
         if ticket.error is not None:
             raise ticket.error
-        return ticket.refusals
+        return ticket.verdicts
 
-    def publish(self, messages: Sequence[bytes]) -> list[Refusal]:
-        """Send messages and wait until they are on the broker's disk; answers what was refused."""
+    def publish(self, messages: Sequence[bytes]) -> list[Verdict]:
+        """Send messages and wait until they are on the broker's disk; answers which were not stored, and why.
+
+        One whose unique key is taken has an Existing, which names who has it, and a Refusal besides where its
+        policy is to be refused.
+        """
         if len(messages) == 1:
             return list(self.wait(self.submit(messages)))
-        refusals: list[Refusal] = []
+        verdicts: list[Verdict] = []
         in_flight: list[tuple[int, Ticket]] = []
         place = 0
         for batch in batches(messages):
             if len(in_flight) >= TICKETS_IN_FLIGHT_MAX:
-                refusals += self._collect(*in_flight.pop(0))
+                verdicts += self._collect(*in_flight.pop(0))
             in_flight.append((place, self.submit(batch)))
             place += len(batch)
         for offset, ticket in in_flight:
-            refusals += self._collect(offset, ticket)
-        return refusals
+            verdicts += self._collect(offset, ticket)
+        return verdicts
 
-    def _collect(self, offset: int, ticket: Ticket) -> Sequence[Refusal]:
-        refusals = self.wait(ticket)
-        for refusal in refusals:
-            refusal.index += offset
-        return refusals
+    def _collect(self, offset: int, ticket: Ticket) -> Sequence[Verdict]:
+        verdicts = self.wait(ticket)
+        for verdict in verdicts:
+            verdict.index += offset
+        return verdicts
 
-    async def apublish(self, messages: Sequence[bytes]) -> list[Refusal]:
+    async def apublish(self, messages: Sequence[bytes]) -> list[Verdict]:
         """Do the same without blocking the event loop."""
-        refusals: list[Refusal] = []
+        verdicts: list[Verdict] = []
         place = 0
         for batch in batches(messages):
             settled = asyncio.Event()
@@ -613,11 +664,11 @@ class Client:
                 raise publisher.abandon(ticket) from None
             if ticket.error is not None:
                 raise ticket.error
-            for refusal in ticket.refusals:
-                refusal.index += place
-                refusals.append(refusal)
+            for verdict in ticket.verdicts:
+                verdict.index += place
+                verdicts.append(verdict)
             place += len(batch)
-        return refusals
+        return verdicts
 
     def read(self, task_id: str) -> TaskState:
         """Where a task is now."""
@@ -646,28 +697,169 @@ class Client:
 
     def forget(self, task_ids: Sequence[str]) -> int:
         """Drop what is kept of ended tasks; answers of how many there was something."""
-        request = ForgetRequest(ids=task_ids).SerializeToString()
-        reply = self._call("/qbroker.v1.Results/Forget", request)
-        return ForgetReply.FromString(reply).forgotten_count
+        reply = self._ask("Results/Forget", ForgetRequest(ids=task_ids), ForgetReply)
+        return reply.forgotten_count
+
+    # -- questions and orders; refused ones raise NotFound, Conflict or RequestRefused
 
     def status(self) -> StatusReply:
         """The broker at a glance."""
-        return StatusReply.FromString(
-            self._call("/qbroker.v1.Admin/Status", StatusRequest().SerializeToString())
-        )
+        return self._ask("Admin/Status", StatusRequest(), StatusReply)
 
-    def purge_queue(self, queue_name: str) -> int:
+    def list_queues(self, queue: str = "") -> Sequence[QueueInfo]:
+        """All queues, or the one that is named."""
+        request = ListQueuesRequest(queue=queue)
+        return self._ask("Admin/ListQueues", request, ListQueuesReply).queues
+
+    def declare_queue(self, queue: str, *, is_new: bool = False, **options: int | str) -> QueueInfo:
+        """Make a queue, or give it other options: those of `QueueOptions`. With `is_new` it must have no others."""
+        wanted = QueueOptions(**options)  # type: ignore[arg-type] # the broker's names; it checks the values
+        request = DeclareQueueRequest(queue=queue, options=wanted, is_new=is_new)
+        return self._ask("Admin/DeclareQueue", request, QueueInfo)
+
+    def pause_queue(self, queue: str, *, by: str, why: str) -> QueueInfo:
+        """Deliver nothing of the queue until it is resumed."""
+        request = PauseQueueRequest(queue=queue, by=by, why=why)
+        return self._ask("Admin/PauseQueue", request, QueueInfo)
+
+    def resume_queue(self, queue: str) -> QueueInfo:
+        """Deliver again."""
+        return self._ask("Admin/ResumeQueue", ResumeQueueRequest(queue=queue), QueueInfo)
+
+    def purge_queue(self, queue: str) -> int:
         """Drop every message that waits in the queue; answers how many there were."""
-        request = PurgeQueueRequest(queue=queue_name).SerializeToString()
-        reply = self._call("/qbroker.v1.Admin/PurgeQueue", request)
-        return PurgeQueueReply.FromString(reply).purged_count
+        request = PurgeQueueRequest(queue=queue)
+        return self._ask("Admin/PurgeQueue", request, PurgeQueueReply, BULK_TIMEOUT_S).purged_count
 
-    def _call(self, method: str, request: bytes) -> bytes:
-        call: Callable[..., bytes] = self._connected().channel.unary_unary(method)
+    def move_queue(self, source: str, target: str) -> int:
+        """Put what waits in a queue into another; answers how many messages that were."""
+        request = MoveQueueRequest(source=source, target=target)
+        return self._ask("Admin/MoveQueue", request, MoveQueueReply, BULK_TIMEOUT_S).moved_count
+
+    def remove_queue(self, queue: str) -> None:
+        """Remove an empty queue."""
+        self._ask("Admin/RemoveQueue", RemoveQueueRequest(queue=queue), RemoveQueueReply)
+
+    def list_tasks(
+        self,
+        *,
+        queue: str = "",
+        task: str = "",
+        stages: Sequence[int] = (),
+        label: str = "",
+        age_ms_min: int = 0,
+        age_ms_max: int = 0,
+        limit: int = 100,
+        after: str = "",
+    ) -> ListTasksReply:
+        """A page of tasks. It may hold fewer than `limit`; `next` is the `after` of the page that follows."""
+        request = ListTasksRequest(
+            queue=queue,
+            task=task,
+            stages=stages,  # type: ignore[arg-type] # numbers of the wire's enum
+            label=label,
+            age_ms_min=age_ms_min,
+            age_ms_max=age_ms_max,
+            limit=limit,
+            after=after,
+        )
+        return self._ask("Admin/ListTasks", request, ListTasksReply)
+
+    def show_task(self, task_id: str) -> TaskInfo:
+        """Everything the broker knows of a task."""
+        return self._ask("Admin/ShowTask", ShowTaskRequest(id=task_id), TaskInfo)
+
+    def explain(self, task_id: str) -> ExplainReply:
+        """Why a task is where it is."""
+        return self._ask("Admin/Explain", ExplainRequest(id=task_id), ExplainReply)
+
+    def reschedule(self, task_id: str, eta_ms: int) -> TaskInfo:
+        """Have a waiting task run at another time."""
+        request = RescheduleRequest(id=task_id, eta_ms=eta_ms)
+        return self._ask("Admin/Reschedule", request, TaskInfo)
+
+    def revoke(
+        self,
+        task_ids: Sequence[str] = (),
+        *,
+        labels: Sequence[str] = (),
+        root_id: str = "",
+        terminate: bool = False,
+        signal: str = "",
+        why: str = "",
+    ) -> RevokeReply:
+        """Have tasks not run: those named, those with any of the labels, those of a workflow."""
+        request = RevokeRequest(
+            ids=task_ids,
+            labels=labels,
+            root_id=root_id,
+            terminate=terminate,
+            signal=signal,
+            why=why,
+        )
+        is_bulk = labels or root_id or len(task_ids) > BATCH_COUNT_MAX
+        return self._ask("Admin/Revoke", request, RevokeReply, BULK_TIMEOUT_S if is_bulk else None)
+
+    def requeue_dead(
+        self,
+        task_ids: Sequence[str] = (),
+        *,
+        task: str = "",
+        queue: str = "",
+        all_of_them: bool = False,
+        dry_run: bool = False,
+    ) -> int:
+        """Put dead letters back into their queues; answers how many."""
+        request = DeadRequest(
+            ids=task_ids, task=task, queue=queue, all=all_of_them, dry_run=dry_run
+        )
+        return self._ask("Admin/RequeueDead", request, DeadReply, BULK_TIMEOUT_S).count
+
+    def remove_dead(
+        self,
+        task_ids: Sequence[str] = (),
+        *,
+        task: str = "",
+        queue: str = "",
+        all_of_them: bool = False,
+        dry_run: bool = False,
+    ) -> int:
+        """Forget dead letters; answers how many."""
+        request = DeadRequest(
+            ids=task_ids, task=task, queue=queue, all=all_of_them, dry_run=dry_run
+        )
+        return self._ask("Admin/RemoveDead", request, DeadReply, BULK_TIMEOUT_S).count
+
+    def _ask(
+        self,
+        method: str,
+        request: "_Serializable",
+        reply: "type[_Parsed[A_co]]",
+        timeout_s: float | None = None,
+    ) -> A_co:
+        call: Callable[..., bytes] = self._connected().channel.unary_unary(f"/qbroker.v1.{method}")
         try:
-            return call(request, timeout=self.timeout_s, wait_for_ready=True)
+            answer = call(
+                request.SerializeToString(),
+                timeout=timeout_s or self.timeout_s,
+                wait_for_ready=timeout_s is None,
+            )
         except grpc.RpcError as exc:
-            raise OperationalError(f"no answer from {self.url}: {_said(exc)[1]}") from exc
+            code, said = _said(exc)
+            refused = _REFUSED.get(code)
+            if refused is not None:
+                raise refused(said) from exc
+            raise OperationalError(f"no answer from {self.url}: {said}") from exc
+        return reply.FromString(answer)
+
+
+class _Serializable(Protocol):
+    def SerializeToString(self) -> bytes: ...  # noqa: N802 - protobuf's name
+
+
+class _Parsed(Protocol[A_co]):
+    @classmethod
+    def FromString(cls, s: bytes, /) -> A_co: ...  # noqa: N802 - protobuf's name
 
 
 def _wake(loop: asyncio.AbstractEventLoop, wake: Callable[[], object]) -> None:

@@ -32,6 +32,8 @@ OUTCOME_WORKER_LOST = 3
 OUTCOME_IGNORED = 4
 OUTCOME_REJECTED = 5
 OUTCOME_REVOKED = 6
+OUTCOME_RETRY = 7
+OUTCOME_TIMEOUT = 8
 
 # The numbers of qbroker.v1.EndReason.
 END_WORKER_LOST = 2
@@ -39,14 +41,21 @@ END_EXPIRED = 3
 END_REVOKED = 4
 END_MAX_DELIVERIES = 5
 END_REJECTED = 6
+END_DROPPED = 7
+END_REPLACED = 8
 
-
-def encode_body(args: Sequence[Value], kwargs: Mapping[str, Value]) -> bytes:
-    """The body of a plain call, as JSON."""
-    return serialization.json_encode((args, kwargs, _EMBED_NONE))
+STAGES = ("unknown", "scheduled", "queued", "leased", "started", "done", "dead")
+"""Where a task is, each at the place of its number in qbroker.v1.Stage."""
 
 
 _EMBED_NONE: dict[str, Value] = {}
+
+
+def encode_body(
+    args: Sequence[Value], kwargs: Mapping[str, Value], embed: Mapping[str, Value] = _EMBED_NONE
+) -> bytes:
+    """The body of a call, as JSON."""
+    return serialization.json_encode((args, kwargs, embed))
 
 
 def decode_body(
@@ -62,6 +71,12 @@ def decode_body(
         f"the body of message {message.id!r} is not [args, kwargs, embed] but "
         f"{type(content).__name__}"
     )
+
+
+def decode_call(raw: bytes, accepted: frozenset[str]) -> tuple[list[Value], dict[str, Value]]:
+    """Args and kwargs of a serialized message."""
+    args, kwargs, _ = decode_body(Message.FromString(raw), accepted)
+    return args, kwargs
 
 
 def check_size(message: bytes, name: str, bytes_max: int) -> None:
@@ -147,6 +162,7 @@ class Stored:
     """What is known of a task: its state, and its result or why there is none."""
 
     state: str = states.PENDING
+    stage: str = STAGES[0]
     result: Value = None
     traceback: str | None = None
     is_final: bool = False
@@ -166,22 +182,27 @@ def decode_result(
     state: str,
     result: bytes,
     *,
+    stage: int = 0,
     is_final: bool,
     end_reason: int,
     detail: str,
     accepted: frozenset[str],
 ) -> Stored:
     """What the broker told about a task, as a value."""
+    # A stage of a newer broker's is none we know.
+    where = STAGES[stage] if stage < len(STAGES) else STAGES[0]
     if not result:
         # Ended by the broker, or ended without anything to keep, or not ended.
         ended_by_broker = _ENDINGS.get(end_reason)
         if ended_by_broker is None and state in states.PROPAGATE_STATES and detail:
             # The broker could not keep, or not deliver, what there was, and says why.
-            return Stored(state=state, result=BackendStoreError(detail), is_final=is_final)
+            return Stored(state, where, BackendStoreError(detail), is_final=is_final)
         if ended_by_broker is None:
-            return Stored(state=state or states.PENDING, is_final=is_final)
+            return Stored(state or states.PENDING, where, is_final=is_final)
         ended_state, make = ended_by_broker
-        return Stored(state=state or ended_state, result=make(detail), is_final=is_final)
+        if state not in states.READY_STATES:
+            state = ended_state
+        return Stored(state, where, make(detail), is_final=is_final)
     kept = Result.FromString(result)
     value: Value = None
     if kept.body:
@@ -189,10 +210,17 @@ def decode_result(
             value = serialization.decode(kept.body, kept.content_type, accepted)
         except SerializationError as exc:
             value = exc
-    if kept.state in states.EXCEPTION_STATES and not isinstance(value, BaseException):
+    # A retry may have had no exception as its reason.
+    is_without_reason = value is None and kept.state == states.RETRY
+    if (
+        kept.state in states.EXCEPTION_STATES
+        and not isinstance(value, BaseException)
+        and not is_without_reason
+    ):
         value = decode_exception(value, kept.traceback)
     return Stored(
         state=kept.state,
+        stage=where,
         result=value,
         traceback=kept.traceback or None,
         is_final=is_final,
@@ -221,4 +249,6 @@ _ENDINGS: dict[int, tuple[str, Callable[[str], BaseException]]] = {
         lambda detail: WorkerLostError(detail or "Its workers died too often."),
     ),
     END_REJECTED: (states.FAILURE, lambda detail: TaskRevokedError(detail or "rejected")),
+    END_DROPPED: (states.REVOKED, lambda detail: TaskRevokedError(detail or "dropped")),
+    END_REPLACED: (states.REVOKED, lambda detail: TaskRevokedError(detail or "replaced")),
 }

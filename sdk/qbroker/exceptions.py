@@ -11,7 +11,10 @@
     │       └── IncompleteStream  MaxRetriesExceededError  ChordError
     ├── KombuError                      the message, or its way to the broker, is at fault
     │   ├── OperationalError
-    │   │   └── MessageRefused          the broker answered, and said no
+    │   │   ├── MessageRefused          the broker answered, and said no
+    │   │   │   └── DuplicateTaskError
+    │   │   └── RequestRefused          the same, to a question or an order
+    │   │       └── NotFound  Conflict
     │   ├── LimitExceeded
     │   ├── SerializationError ── EncodeError  DecodeError
     │   └── SerializerNotInstalled ── ContentDisallowed
@@ -22,6 +25,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 __all__ = [
     "AlreadyRegistered",
@@ -33,8 +37,10 @@ __all__ = [
     "CeleryError",
     "CeleryWarning",
     "ChordError",
+    "Conflict",
     "ContentDisallowed",
     "DecodeError",
+    "DuplicateTaskError",
     "DuplicateTaskNameWarning",
     "EncodeError",
     "Ignore",
@@ -46,11 +52,13 @@ __all__ = [
     "MaxRetriesExceededError",
     "MessageRefused",
     "NotConfigured",
+    "NotFound",
     "NotRegistered",
     "OperationalError",
     "QueueNotFound",
     "Reject",
     "RemoteTraceback",
+    "RequestRefused",
     "Retry",
     "SecurityError",
     "SecurityWarning",
@@ -206,6 +214,27 @@ class MessageRefused(OperationalError):
         return f"the broker refused message {self.task_id!r}: {self.reason}"
 
 
+class DuplicateTaskError(MessageRefused):
+    """A task with the same unique key is there already: `holder` is its id."""
+
+    def __init__(self, task_id: str, reason: str, holder: str = "") -> None:
+        super().__init__(task_id, reason)
+        self.holder = holder
+        self.args = (task_id, reason, holder)
+
+
+class RequestRefused(OperationalError):
+    """The broker will not do what it was asked, and said why; nothing was changed."""
+
+
+class NotFound(RequestRefused):
+    """The broker has no such queue or task."""
+
+
+class Conflict(RequestRefused):
+    """What the broker has stands against what it was asked."""
+
+
 class LimitExceeded(KombuError):
     """More than a limit allows."""
 
@@ -253,7 +282,10 @@ class Terminated(Exception):
 
 
 class Retry(TaskPredicate):
-    """The task is to be tried again later: `exc` is why, `when` is seconds or a datetime."""
+    """The task is to be tried again later: `exc` is why, `when` is seconds or a datetime.
+
+    `sig` is the call that is to be made, `again` the message of it and when it is due, in Unix milliseconds.
+    """
 
     def __init__(
         self,
@@ -261,7 +293,7 @@ class Retry(TaskPredicate):
         exc: BaseException | str | None = None,
         when: object = None,
         is_eager: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
-        sig: object = None,
+        sig: Any = None,  # noqa: ANN401 - a Signature, which stands above this module
     ) -> None:
         self.message = message
         self.exc = None if isinstance(exc, str) else exc
@@ -269,6 +301,7 @@ class Retry(TaskPredicate):
         self.when = when
         self.is_eager = is_eager
         self.sig = sig
+        self.again: tuple[bytes, int] | None = None
         super().__init__(message, exc, when)
 
     def humanize(self) -> str:

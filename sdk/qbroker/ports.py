@@ -34,5 +34,14 @@ class Sender(Protocol):
     ) -> Result[Value]:
         """Do the same without blocking the event loop."""
 
+    def resend(
+        self,
+        request: Value,
+        args: Sequence[Value],
+        kwargs: Mapping[str, Value],
+        options: Mapping[str, Value],
+    ) -> tuple[bytes, int]:
+        """The message of a retry of the task that `request` runs, and when it is due in Unix milliseconds."""
+
     def AsyncResult(self, id: str, task_name: str | None = None) -> Result[Value]:  # noqa: A002, N802 - Celery's names
         """The result of any task."""

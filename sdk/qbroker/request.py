@@ -54,6 +54,17 @@ def _headers(message: Message) -> dict[str, Value] | None:
     return json.loads(message.headers) if message.headers else None
 
 
+def _stamps(message: Message) -> dict[str, list[str]] | None:
+    if not message.stamped_headers:
+        return None
+    found: dict[str, list[str]] = {name: [] for name in message.stamped_headers}
+    for label in message.labels:
+        name, _, value = label.partition("=")
+        if name in found:
+            found[name].append(value)
+    return found
+
+
 class Context:
     """One run of a task: who asked for it, with what, and how often it was tried."""
 
@@ -83,9 +94,13 @@ class Context:
     loglevel: int | None = None
     properties: Value = None
     replaced_task_nesting = 0
-    stamped_headers: Value = None
-    stamps: Value = None
     utc = True
+    override_max_retries: int | None = None
+    """The limit that `retry` was last given in this run; `autoretry_for` keeps to it."""
+    embed: dict[str, Value] = {}  # noqa: RUF012 - stands for none, and is never changed
+    """What came with the arguments: callbacks, errbacks, the rest of a chain."""
+    pending_retry: BaseException | None = None
+    """The Retry that the task asked for without having it raised."""
 
     retries = _Field(lambda m: m.retries, 0)
     ignore_result = _Field(lambda m: m.ignore_result, default=False)
@@ -100,6 +115,8 @@ class Context:
     time_limit = _Field(lambda m: m.time_limit or None)
     soft_time_limit = _Field(lambda m: m.soft_time_limit or None)
     headers = _Field(_headers)
+    stamped_headers = _Field(lambda m: list(m.stamped_headers) or None)
+    stamps = _Field(_stamps)
     argsrepr = _Field(lambda m: m.argsrepr or None)
     kwargsrepr = _Field(lambda m: m.kwargsrepr or None)
 
@@ -129,6 +146,11 @@ class Context:
             return False
         self._protected = True
         return True
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether some worker had it before and died, or gave it back started."""
+        return self._redelivered
 
     @property
     def timelimit(self) -> tuple[float | None, float | None]:
@@ -175,6 +197,7 @@ class Context:
             "soft_time_limit": self.soft_time_limit,
             "time_limit": self.time_limit,
             "headers": self.headers,
+            "retries": self.retries,
             "reply_to": self.reply_to,
         }
 

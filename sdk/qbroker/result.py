@@ -9,11 +9,12 @@ import datetime as dt
 import queue
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from qbroker import _state, clock, envelope, states
 from qbroker.envelope import Stored
-from qbroker.exceptions import OperationalError, TimeoutError as ResultTimeout
+from qbroker.exceptions import OperationalError, TaskRevokedError, TimeoutError as ResultTimeout
 from qbroker.request import current_request, joins_allowed
 from qbroker.serialization import Value
 
@@ -26,6 +27,7 @@ __all__ = [
     "Backend",
     "DisabledBackend",
     "EagerResult",
+    "Explanation",
     "ResultBase",
     "allow_join_result",
     "assert_will_not_block",
@@ -147,6 +149,7 @@ class BrokerBackend(Backend):
         return envelope.decode_result(
             answer.state,
             answer.result,
+            stage=answer.stage,
             is_final=answer.is_final,
             end_reason=answer.end_reason,
             detail=answer.detail,
@@ -214,6 +217,17 @@ class BrokerBackend(Backend):
 
 
 # -- results -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where a task is, and in a sentence why; as text, the sentence."""
+
+    stage: str
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
 
 
 class ResultBase:
@@ -355,6 +369,44 @@ class AsyncResult(ResultBase, Generic[R_co]):
         self._ended = None
         self.backend.forget(self.id)
 
+    def revoke(
+        self,
+        connection: Value = None,
+        terminate: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+        signal: str | None = None,
+        wait: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+        timeout: float | None = None,
+    ) -> None:
+        """Have the task not run; with `terminate`, end it also when it runs, by `signal` (SIGTERM).
+
+        The broker writes it down and answers; so nothing is left to `wait` for, and no worker has to be up.
+        """
+        self.app.control.revoke(self.id, terminate=terminate, signal=signal or "SIGTERM")
+
+    def revoke_by_stamped_headers(
+        self,
+        headers: Value,
+        connection: Value = None,
+        terminate: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+        signal: str | None = None,
+        wait: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+        timeout: float | None = None,
+    ) -> None:
+        """Have all tasks not run that have any of these stamps, this one or not."""
+        self.app.control.revoke_by_stamped_headers(
+            headers, terminate=terminate, signal=signal or "SIGTERM"
+        )
+
+    def explain(self) -> Explanation:
+        """Where the task is and why, in a sentence: paused, limited, due at …, N ahead of it."""
+        found: Explanation = self.app.control.explain(self.id)
+        return found
+
+    @property
+    def stage(self) -> str:
+        """Where the broker has it: unknown, scheduled, queued, leased, started, done or dead."""
+        return self._read().stage
+
     @property
     def state(self) -> str:
         """PENDING, STARTED, SUCCESS, FAILURE, …; PENDING also when nobody knows the id."""
@@ -476,11 +528,30 @@ class EagerResult(AsyncResult[R_co]):
     ) -> None:
         super().__init__(id, backend=DisabledBackend(), task_name=name)
         self._ended = Stored(
-            state=state, result=ret_value, traceback=traceback, is_final=True, name=name
+            state=state,
+            stage="done",
+            result=ret_value,
+            traceback=traceback,
+            is_final=True,
+            name=name,
         )
 
     def forget(self) -> None:
         """Nothing is kept anywhere."""
+
+    def revoke(self, *args: Value, **kwargs: Value) -> None:
+        """Say that it was revoked. It has run all the same."""
+        self._ended = Stored(
+            state=states.REVOKED,
+            stage="done",
+            result=TaskRevokedError("revoked"),
+            is_final=True,
+            name=self._task_name,
+        )
+
+    def explain(self) -> Explanation:
+        """It has ended, here."""
+        return Explanation("done", f"It ran in the process that called it: {self.state}.")
 
     def __reduce__(self) -> tuple[Value, ...]:
         ended = self._ended

@@ -34,6 +34,7 @@ __all__ = [
     "task_prerun",
     "task_received",
     "task_rejected",
+    "task_retry",
     "task_revoked",
     "task_success",
     "worker_before_create_process",
@@ -206,6 +207,8 @@ task_success = Signal("task_success")
 """result, runtime"""
 task_failure = Signal("task_failure")
 """task_id, exception, args, kwargs, traceback, einfo"""
+task_retry = Signal("task_retry")
+"""request, reason, einfo; `reason` is the Retry that was raised."""
 task_internal_error = Signal("task_internal_error")
 """task_id, args, kwargs, request, exception, traceback, einfo"""
 task_revoked = Signal("task_revoked")

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from qbroker_server.core import lease, limits, queue
 from qbroker_server.core.command import Command
 from qbroker_server.core.dispatch import Delivery, Dispatcher
-from qbroker_server.core.effects import Effects, Policy
+from qbroker_server.core.effects import Cancel, Effects, Policy
 from qbroker_server.core.errors import CoreError, StoreLost
 from qbroker_server.core.ports import Engine, ReadTxn, WriteTxn
 from qbroker_server.core.records import Record
@@ -48,9 +48,12 @@ class Step:
     txn: WriteTxn
     answers: list[tuple[Reply, object]]
     deliveries: dict[str, list[Delivery]]
+    cancels: list[Cancel]
+    came: dict[str, int]
+    went: dict[str, int]
     changed: dict[str, Record]
     next_ms: int | None
-    """The earliest time at which something of this step wants to be looked at."""
+    """The earliest time at which something of this step, or what a limit holds back, wants to be looked at."""
     has_more: bool
     """It looked at as many messages as one step may: there may be more to give."""
 
@@ -81,7 +84,7 @@ class Broker:
     def recover(self) -> Recovered:
         """Learn what the store holds; O(queues + sessions)."""
         with self.engine.read() as txn:
-            self.dispatcher.load(txn)
+            self.dispatcher.load(txn, self._clock.now_ms())
             counts = [queue.counts(txn, name) for name in queue.names(txn)]
             return Recovered(
                 queue_count=len(counts),
@@ -123,6 +126,9 @@ class Broker:
             logger.exception("A step of %d commands failed; each is applied alone.", len(batch))
             return self._decide_each(batch)
 
+    def _is_consumed(self, name: str) -> bool:
+        return bool(self.dispatcher.consumers(name))
+
     def reply(self, step: Step) -> None:
         """Answer everybody a committed step concerns."""
         for answer, value in step.answers:
@@ -163,7 +169,7 @@ class Broker:
         now_ms = self._clock.now_ms()
         answers: list[tuple[Reply, object]] = []
         txn = self.engine.begin(bytes_max=bytes_max)
-        effects = Effects(self.policy, self.engine.room_bytes)
+        effects = Effects(self.policy, self.engine.room_bytes, self._is_consumed)
         try:
             for command, reply in batch:
                 try:
@@ -180,7 +186,18 @@ class Broker:
         for sentence in effects.damaged:
             logger.error("Put aside: %s", sentence)
         has_more = self.dispatcher.is_cut_short
-        return Step(txn, answers, deliveries, effects.changed, effects.next_ms, has_more)
+        times = [ms for ms in (effects.next_ms, self.dispatcher.wake_ms) if ms is not None]
+        return Step(
+            txn,
+            answers,
+            deliveries,
+            effects.cancels,
+            effects.came,
+            effects.went,
+            effects.changed,
+            min(times, default=None),
+            has_more,
+        )
 
     def _decide_each(self, batch: list[tuple[Command[Any], Reply]]) -> Step:
         """Apply each command of a failed batch to a transaction of its own, to learn which may stay."""

@@ -48,7 +48,10 @@ EX_IOERR = 74
     help="Settings from a file.",
 )
 @click.option(
-    "--log-level", "-l", metavar="LEVEL", help="debug, info, warning or error. [default: info]"
+    "--log-level",
+    "-l",
+    metavar="LEVEL",
+    help="debug, info, warning or error. [default: info]",
 )
 @click.option(
     "--engine",
@@ -67,7 +70,12 @@ def serve(
     Every setting can also be given as QBROKER_<NAME> in the environment or in a TOML file; a flag wins
     over the environment, the environment over the file.
     """
-    flags = {"data_dir": data_dir, "listen": listen, "log_level": log_level, "engine": engine}
+    flags = {
+        "data_dir": data_dir,
+        "listen": listen,
+        "log_level": log_level,
+        "engine": engine,
+    }
     given = {name: value for name, value in flags.items() if value is not None}
     try:
         config = configuration.load(given, os.environ, file)

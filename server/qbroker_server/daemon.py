@@ -31,6 +31,7 @@ from qbroker_server.engines.lmdb import LmdbEngine
 from qbroker_server.engines.memory import MemoryEngine
 from qbroker_server.lock import owned
 from qbroker_server.pump import Pump
+from qbroker_server.rates import Rates
 from qbroker_server.rpc.admin import Admin
 from qbroker_server.rpc.publish import Producer
 from qbroker_server.rpc.results import Results
@@ -131,7 +132,9 @@ class Daemon:
         )
         producer = Producer(self._pump, self._streams, message_bytes_max=config.max_message_bytes)
         results = Results(broker, self._pump, self._streams)
-        admin = Admin(broker, self._pump, self._worker, version=release, started_ms=clock.now_ms())
+        rates = Rates(clock)
+        broker.listeners.append(rates)
+        admin = Admin(broker, self._pump, self._worker, rates, clock, version=release)
         worker_pb2_grpc.add_WorkerServicer_to_server(self._worker, self._server)
         producer_pb2_grpc.add_ProducerServicer_to_server(producer, self._server)
         results_pb2_grpc.add_ResultsServicer_to_server(results, self._server)

@@ -50,12 +50,15 @@ class Sweeper:
 
     def _wake(self) -> None:
         self._timer = None
-        next_ms = self._broker.read(timetable.next_ms)
-        if next_ms is None:
+        due_ms = self._broker.read(timetable.next_ms)
+        times = [ms for ms in (due_ms, self._broker.dispatcher.wake_ms) if ms is not None]
+        if not times:
             return
+        next_ms = min(times)
         if next_ms > self._clock.now_ms():
             self._set(next_ms)
             return
+        # A step that finds nothing due still dispatches what a limit has let go.
         self._is_sweeping = True
         self._pump.submit(Sweep(), self._swept)
 

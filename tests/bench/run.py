@@ -8,6 +8,7 @@ machine is no fault.
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -25,8 +27,9 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from qbroker.limits import Limit  # noqa: E402 - needs the path above
 from tests.bench import wire  # noqa: E402 - needs the path above
-from tests.bench.tasks import app, noop  # noqa: E402 - needs the path above
+from tests.bench.tasks import app, late_by, noop  # noqa: E402 - needs the path above
 from tests.docs import programs  # noqa: E402 - needs the path above
 from tests.docs.programs import Program  # noqa: E402 - needs the path above
 
@@ -54,7 +57,9 @@ class Bench:
     def __init__(self, folder: Path, port: int) -> None:
         self.folder = folder
         self.port = port
-        self.env = programs.environment(port, PYTHONPATH=str(ROOT))
+        self.env = programs.environment(
+            port, PYTHONPATH=f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        )
 
     @contextmanager
     def broker(self) -> Iterator[Program]:
@@ -73,11 +78,12 @@ class Bench:
             yield program
             program.stop()
 
-    def fill(self, count: int) -> str:
-        """Queue `count` no-ops; the id of the last."""
+    def fill(self, count: int, **options: float) -> str:
+        """Queue `count` no-ops with these options; the id of the last."""
         last = ""
         for start in range(0, count, BATCH):
-            calls = [(noop, (TEXT,)) for _ in range(min(BATCH, count - start))]
+            size = min(BATCH, count - start)
+            calls: list[tuple[object, ...]] = [(noop, (TEXT,), {}, options)] * size
             last = app.send_many(calls)[-1].id
         return last
 
@@ -200,6 +206,83 @@ def queued(bench: Bench, sizes: Sizes) -> Figures:
     }
 
 
+def scheduled(bench: Bench, sizes: Sizes) -> Figures:
+    """Many tasks that are not due: memory, rate beside unscheduled ones, and how quickly one is found."""
+    count = sizes.queued - 20 * BATCH
+    with bench.broker() as broker:
+        bench.fill(10 * BATCH)
+        bench.fill(10 * BATCH, countdown=36_000)
+        before = anonymous_mb(broker)
+        started = time.perf_counter()
+        last = bench.fill(count // 2, countdown=36_000)
+        scheduled_s = time.perf_counter() - started
+        started = time.perf_counter()
+        queued_last = bench.fill(count // 2)
+        queued_s = time.perf_counter() - started
+        grown = anonymous_mb(broker) - before
+        client = app.client()
+        explain_ms = median_ms(lambda: client.explain(queued_last))
+        page_ms = median_ms(lambda: client.list_tasks(queue="celery", limit=100))
+        started = time.perf_counter()
+        app.AsyncResult(last).revoke()
+        cancel_ms = (time.perf_counter() - started) * 1e3
+    return {
+        "grown_mb": grown,
+        "rate_ratio": queued_s / scheduled_s,
+        "explain_ms": explain_ms,
+        "page_ms": page_ms,
+        "cancel_ms": cancel_ms,
+    }
+
+
+def lateness(bench: Bench, sizes: Sizes) -> Figures:
+    """20,000 tasks due over 20 seconds: how late they run, and whether any is early."""
+    del sizes
+    count, span_s = 20_000, 20.0
+    with bench.broker(), bench.worker():
+        for _ in range(50):
+            late_by.delay(0.0).get(timeout=LONG_S)
+        start = time.time() + 6.0
+        dues = [start + n * span_s / count for n in range(count)]
+        with app.pipeline():
+            results = [
+                late_by.apply_async((due,), eta=datetime.fromtimestamp(due, UTC)) for due in dues
+            ]
+        late_ms = sorted(result.get(timeout=LONG_S) * 1e3 for result in results)
+    return {
+        "earliest_ms": late_ms[0],
+        "p50_ms": late_ms[count // 2],
+        "p99_ms": late_ms[int(count * 0.99)],
+    }
+
+
+def throttled(bench: Bench, sizes: Sizes) -> Figures:
+    """What free tasks lose beside 1,000 that a limit holds back, in the same queue."""
+    rates = []
+    for held_back in (0, 1_000):
+        with bench.broker():
+            limit = Limit("bench", rate="1/h")
+            app.send_many([(noop, (TEXT,), {}, {"limits": [limit]}) for _ in range(held_back)])
+            first, last = bench.fill(1), bench.fill(sizes.end_to_end - 1)
+            with bench.worker():
+                app.AsyncResult(first).get(timeout=LONG_S)
+                started = time.perf_counter()
+                app.AsyncResult(last).get(timeout=LONG_S)
+                rates.append(sizes.end_to_end / (time.perf_counter() - started))
+        shutil.rmtree(bench.folder / "data")
+    return {"free_per_s": rates[0], "beside_per_s": rates[1], "ratio": rates[1] / rates[0]}
+
+
+def median_ms(call: Callable[[], object], count: int = 50) -> float:
+    """How long a call takes."""
+    taken = []
+    for _ in range(count):
+        started = time.perf_counter()
+        call()
+        taken.append((time.perf_counter() - started) * 1e3)
+    return statistics.median(taken)
+
+
 CASES: dict[str, Callable[[Bench, Sizes], Figures]] = {
     "publish-1": publish_1,
     "publish-16": publish_16,
@@ -207,6 +290,9 @@ CASES: dict[str, Callable[[Bench, Sizes], Figures]] = {
     "end-to-end": end_to_end,
     "round-trip": round_trip,
     "queued": queued,
+    "scheduled": scheduled,
+    "lateness": lateness,
+    "throttled": throttled,
 }
 
 AIMS = {
@@ -219,6 +305,14 @@ AIMS = {
     ("round-trip", "p99_ms"): "≤ 6",
     ("queued", "grown_mb"): "≤ 32",
     ("queued", "restart_s"): "≤ 2",
+    ("scheduled", "grown_mb"): "flat",
+    ("scheduled", "rate_ratio"): "≥ 0.7",
+    ("scheduled", "explain_ms"): "≤ 5",
+    ("scheduled", "cancel_ms"): "≤ 5",
+    ("scheduled", "page_ms"): "≤ 50",
+    ("lateness", "earliest_ms"): "≥ 0",
+    ("lateness", "p99_ms"): "≤ 20",
+    ("throttled", "ratio"): "≥ 0.9",
 }
 """What 2 cores are meant to reach, for comparison only."""
 

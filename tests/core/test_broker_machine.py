@@ -20,11 +20,14 @@ from hypothesis.stateful import (
     rule,
 )
 
+from qbroker_server.core import dead
 from qbroker_server.core.effects import Policy
+from qbroker_server.core.errors import Invalid, NotFound
 from qbroker_server.core.lease import LeaseId, Outcome, ReturnLeases, Settle
-from qbroker_server.core.queue import Purge
+from qbroker_server.core.queue import Move, Pause, Purge, Resume
 from qbroker_server.core.records import Flag, Stage
 from qbroker_server.core.results import Forget
+from qbroker_server.core.revoke import Revoke
 from qbroker_server.core.schedule import Sweep
 from qbroker_server.engines.lmdb import LmdbEngine
 from tests.support.scene import Scene, new
@@ -57,6 +60,7 @@ class Message:
     attempt: int = 0
     deaths: int = 0
     forget_ms: int = 0
+    is_revoking: bool = False
 
     @property
     def order(self) -> tuple[int, int]:
@@ -81,6 +85,7 @@ class Model:
     messages: dict[str, Message] = field(default_factory=dict)
     workers: dict[str, Worker] = field(default_factory=dict)
     """Those whose stream is open."""
+    paused: set[str] = field(default_factory=set)
     place: int = 0
 
     def next_place(self) -> int:
@@ -112,13 +117,28 @@ class Model:
     def lose(self, message: Message, now_ms: int, *, was_started: bool) -> None:
         """Its worker is gone, or has given it back."""
         message.session = ""
+        if message.is_revoking:
+            self.end(message, now_ms, is_kept=True)
+            return
         if was_started and not message.is_late:
             self.end(message, now_ms, is_kept=True)
             return
         message.deaths += was_started
         message.stage = Stage.QUEUED
         if message.deaths >= POLICY.deaths_max:
+            message.stage = Stage.DEAD
+
+    def retry(self, message: Message, now_ms: int, eta_ms: int) -> None:
+        """Its task asked for another try."""
+        message.session = ""
+        if message.is_revoking:
             self.end(message, now_ms, is_kept=True)
+            return
+        message.expires_ms = 0
+        if eta_ms > now_ms:
+            message.stage, message.eta_ms = Stage.SCHEDULED, eta_ms
+        else:
+            message.stage, message.place = Stage.QUEUED, self.next_place()
 
 
 class BrokerMachine(RuleBasedStateMachine):
@@ -306,28 +326,107 @@ class BrokerMachine(RuleBasedStateMachine):
         outcome=st.sampled_from(Outcome),
         requeue=st.booleans(),
         is_started=st.booleans(),
+        delay_ms=st.sampled_from([0, 1, 30]),
     )
     def settle(
-        self, back: int, speaker: str | None, outcome: Outcome, requeue: bool, is_started: bool
+        self,
+        back: int,
+        speaker: str | None,
+        outcome: Outcome,
+        requeue: bool,
+        is_started: bool,
+        delay_ms: int,
     ) -> None:
         session, lease, message = self.choose(back, speaker)
         now_ms = self.scene.now_ms
+        eta_ms = now_ms + delay_ms
         requeue = requeue and outcome == Outcome.REJECTED
         if message is not None:
             if outcome == Outcome.WORKER_LOST:
                 self.model.lose(message, now_ms, was_started=True)
+            elif outcome == Outcome.RETRY:
+                self.model.retry(message, now_ms, eta_ms)
             elif requeue:
                 message.stage, message.session = Stage.QUEUED, ""
+            elif outcome == Outcome.REJECTED:
+                message.stage, message.session = Stage.DEAD, ""
             else:
                 self.model.end(message, now_ms, is_kept=outcome != Outcome.IGNORED)
 
         reported = self.scene.report(
             session,
             starts=[lease] if is_started else [],
-            settles=[Settle(lease.id, lease.attempt, outcome, b"result", requeue)],
+            settles=[Settle(lease.id, lease.attempt, outcome, b"result", requeue, eta_ms=eta_ms)],
         )
 
         assert reported.lost == (() if message else (lease,))
+        self.check_deliveries()
+
+    @rule(ids=st.frozensets(IDS, min_size=1), is_terminated=st.booleans())
+    def revoke(self, ids: frozenset[str], is_terminated: bool) -> None:
+        now_ms = self.scene.now_ms
+        known = {id_: self.model.messages[id_] for id_ in ids if id_ in self.model.messages}
+        told = {i for i, m in known.items() if m.stage in (Stage.LEASED, Stage.STARTED)}
+        waited = {i for i, m in known.items() if m.stage in (Stage.QUEUED, Stage.SCHEDULED)}
+
+        # Ids that nobody has published are the business of test_revoke.py.
+        revoked = self.scene.do(Revoke(sorted(known), is_terminated))
+
+        assert (set(revoked.told), set(revoked.ended)) == (told, waited)
+        for id_ in told:
+            known[id_].is_revoking = True
+        for id_ in waited:
+            self.model.end(known[id_], now_ms, is_kept=True)
+        self.check_deliveries()
+
+    @rule(id_=IDS)
+    def requeue_dead(self, id_: str) -> None:
+        message = self.model.messages.get(id_)
+        is_dead = message is not None and message.stage == Stage.DEAD
+
+        assert self.scene.do(dead.Requeue((id_,))) == is_dead
+
+        if message is not None and is_dead:
+            message.stage, message.deaths, message.expires_ms = Stage.QUEUED, 0, 0
+            message.is_revoking = False
+            self.check_deliveries()
+
+    @rule(id_=IDS)
+    def remove_dead(self, id_: str) -> None:
+        message = self.model.messages.get(id_)
+        is_dead = message is not None and message.stage == Stage.DEAD
+
+        assert self.scene.do(dead.Remove((id_,))) == is_dead
+
+        if is_dead:
+            del self.model.messages[id_]
+
+    @rule(queue=QUEUES)
+    def pause(self, queue: str) -> None:
+        self.scene.do(Pause(queue, "somebody", "a reason"))
+        self.model.paused.add(queue)
+
+    @precondition(lambda self: self.model.paused)
+    @rule(data=st.data())
+    def resume(self, data: st.DataObject) -> None:
+        queue = data.draw(st.sampled_from(sorted(self.model.paused)))
+        self.model.paused.discard(queue)
+
+        assert self.scene.do(Resume(queue))
+        self.check_deliveries()
+
+    @rule(source=QUEUES, other=QUEUES)
+    def move(self, source: str, other: str) -> None:
+        queued = [m for m in self.model.messages.values() if m.stage == Stage.QUEUED]
+        moving = sorted((m for m in queued if m.queue == source), key=lambda m: m.order)
+        try:
+            moved_count = self.scene.do(Move(source, other))
+        except (Invalid, NotFound):
+            assert source == other or not moving
+            return
+        assert moved_count == len(moving)
+        for message in moving:
+            message.queue, message.place = other, self.model.next_place()
         self.check_deliveries()
 
     @rule(back=BACK, speaker=st.none() | SESSIONS)
@@ -418,6 +517,7 @@ class BrokerMachine(RuleBasedStateMachine):
                 message = model.messages[delivery.id]
                 assert message.stage == Stage.QUEUED
                 assert not 0 < message.expires_ms <= now_ms
+                assert message.queue not in model.paused
                 assert model.may_take(session, message)
                 assert model.has_room(session)
                 message.attempt += 1
@@ -433,6 +533,8 @@ class BrokerMachine(RuleBasedStateMachine):
                 # Whether it is revoked yet depends on whether anybody looked.
                 if self.scene.record(id_).stage == Stage.DONE:
                     model.end(message, now_ms, is_kept=True)
+                continue
+            if message.queue in model.paused:
                 continue
             for session in model.workers:
                 assert not (model.may_take(session, message) and model.has_room(session)), id_

@@ -2,7 +2,7 @@
 
 import pytest
 
-from qbroker_server.core import keys, limits, queue
+from qbroker_server.core import keys, limits
 from qbroker_server.core.lease import LeaseId
 from qbroker_server.core.records import EndReason, Stage
 from tests.support.scene import QUEUE, Scene, new
@@ -175,7 +175,7 @@ def test_a_worker_without_a_stream_gets_no_more() -> None:
     scene.publish(new())
 
     assert scene.take() == []
-    assert scene.broker.dispatcher.consumer_count(QUEUE) == 0
+    assert scene.broker.dispatcher.consumers(QUEUE) == []
 
 
 def test_consumers_are_the_connected_sessions_of_a_queue() -> None:
@@ -183,9 +183,9 @@ def test_consumers_are_the_connected_sessions_of_a_queue() -> None:
     scene.register("s1", queues=("a", "b"))
     scene.register("s2", queues=("b",))
 
-    consumer_count = scene.broker.dispatcher.consumer_count
+    consumers = scene.broker.dispatcher.consumers
 
-    assert [consumer_count(name) for name in ("a", "b", "c")] == [1, 2, 0]
+    assert [len(consumers(name)) for name in ("a", "b", "c")] == [1, 2, 0]
 
 
 def test_queues_take_turns() -> None:
@@ -287,8 +287,3 @@ def test_a_message_whose_payload_is_damaged_is_not_delivered() -> None:
 
     assert scene.take_ids() == ["b"]
     assert scene.counts().ready_count == 0
-
-
-def test_the_lane_of_a_task_depends_on_its_name_alone() -> None:
-    assert queue.lane_of("t") == queue.lane_of("t")
-    assert queue.lane_of("t") != queue.lane_of("u")

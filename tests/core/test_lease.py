@@ -165,7 +165,7 @@ def test_at_so_many_deaths_a_message_is_given_up(
 
     assert scene.take() == []
     assert scene.record().end_reason == EndReason.MAX_DELIVERIES
-    assert f"killed {last} workers (max_deliveries {last})" in scene.record().detail
+    assert f"death {last} of {last} (max_deliveries)" in scene.record().detail
     assert scene.faults() == []
 
 
@@ -192,7 +192,7 @@ def test_a_message_that_expired_in_a_workers_hands_is_revoked_when_it_returns() 
         (Outcome.SUCCESS, "SUCCESS", EndReason.SETTLED),
         (Outcome.FAILURE, "FAILURE", EndReason.SETTLED),
         (Outcome.IGNORED, "", EndReason.SETTLED),
-        (Outcome.REJECTED, "REJECTED", EndReason.REJECTED),
+        (Outcome.REJECTED, "FAILURE", EndReason.REJECTED),
         (Outcome.REVOKED, "REVOKED", EndReason.REVOKED),
     ],
 )

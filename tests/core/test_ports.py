@@ -20,6 +20,7 @@ ALLOWED = {
     "hashlib",
     "heapq",
     "itertools",
+    "json",
     "qbroker_server",
     "struct",
     "typing",

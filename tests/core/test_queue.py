@@ -1,8 +1,13 @@
 """A queue: its order, its lanes, its counts, and how it is emptied."""
 
+import pytest
+
 from qbroker_server.core import keys, limits, queue
-from qbroker_server.core.queue import Purge
-from qbroker_server.core.records import EndReason, Stage
+from qbroker_server.core.errors import Conflict, Invalid, NotFound
+from qbroker_server.core.lease import Outcome
+from qbroker_server.core.queue import Declare, Move, Pause, Purge, Remove, Resume
+from qbroker_server.core.records import EndReason, Flag, Overflow, QueueOptions, Stage
+from qbroker_server.core.revoke import Revoke
 from tests.support.scene import QUEUE, Scene, new
 
 
@@ -107,7 +112,11 @@ def test_lanes_are_those_of_parked_tasks() -> None:
 
     lanes = scene.broker.read(lambda txn: list(queue.lanes(txn, QUEUE)))
 
-    assert sorted(lanes) == sorted([queue.lane_of("t1"), queue.lane_of("t2")])
+    by_head = {head: lane for lane, head in lanes}
+    assert by_head.keys() == {"a", "b"}
+    assert all(lane.startswith(queue.PARKED) for lane in by_head.values())
+    assert by_head["a"] != by_head["b"]
+    assert scene.record("c").lane == by_head["b"]
 
 
 def test_a_damaged_count_costs_no_message() -> None:
@@ -119,3 +128,175 @@ def test_a_damaged_count_costs_no_message() -> None:
     scene.register()
 
     assert scene.take_ids() == ["a", "b"]
+
+
+# -- queues as objects ---------------------------------------------------------------------------
+
+
+def options(scene: Scene, name: str = QUEUE) -> QueueOptions:
+    return scene.counts(name).options
+
+
+def test_a_declared_queue_keeps_its_options_over_a_restart() -> None:
+    scene = Scene()
+    wanted = QueueOptions(length_max=5, overflow="drop-head", message_ttl_ms=1_000)
+
+    scene.do(Declare("mail", wanted))
+    scene.restart()
+
+    assert options(scene, "mail") == wanted
+
+
+def test_declaring_a_new_queue_that_exists_names_the_difference() -> None:
+    scene = Scene()
+    scene.do(Declare("mail", QueueOptions(length_max=5)))
+
+    scene.do(Declare("mail", QueueOptions(length_max=5), is_new=True))
+    with pytest.raises(Conflict, match="length_max is 5, not 6"):
+        scene.do(Declare("mail", QueueOptions(length_max=6), is_new=True))
+
+    assert options(scene, "mail").length_max == 5
+
+
+@pytest.mark.parametrize("wrong", [QueueOptions(length_max=-1), QueueOptions(overflow="explode")])
+def test_options_that_cannot_be_are_refused(wrong: QueueOptions) -> None:
+    scene = Scene()
+
+    with pytest.raises(Invalid, match="of queue 'mail'"):
+        scene.do(Declare("mail", wrong))
+
+    assert scene.rows(keys.QUEUE) == []
+
+
+def test_a_full_queue_refuses_or_drops_or_buries() -> None:
+    scene = Scene()
+    for overflow in Overflow:
+        scene.do(Declare(overflow, QueueOptions(length_max=2, overflow=overflow)))
+        ids = [f"{overflow}{n}" for n in range(3)]
+
+        published = scene.publish(*[new(i, queue=overflow) for i in ids])
+
+        stages = [record.stage if (record := scene.find(i)) else None for i in ids]
+        match overflow:
+            case Overflow.REJECT:
+                assert "2 of 2 messages (max-length)" in str(published.refusals[0][1])
+                assert stages == [Stage.QUEUED, Stage.QUEUED, None]
+            case Overflow.DROP_HEAD:
+                assert stages == [Stage.DONE, Stage.QUEUED, Stage.QUEUED]
+                assert scene.record(ids[0]).end_reason == EndReason.DROPPED
+            case Overflow.DEAD_LETTER:
+                assert stages == [Stage.DEAD, Stage.QUEUED, Stage.QUEUED]
+    assert scene.faults() == []
+
+
+def test_a_queue_full_of_bytes_refuses() -> None:
+    scene = Scene()
+    scene.do(Declare(QUEUE, QueueOptions(bytes_max=100)))
+
+    published = scene.publish(new("a", payload=b"x" * 60), new("b", payload=b"x" * 60))
+
+    assert "60 of 100 bytes (max-bytes)" in str(published.refusals[0][1])
+
+
+def test_messages_of_a_queue_expire_by_its_rule_or_their_own_whichever_is_sooner() -> None:
+    scene = Scene()
+    scene.do(Declare(QUEUE, QueueOptions(message_ttl_ms=1_000)))
+    scene.publish(new("queue's"), new("own", expires_ms=scene.now_ms + 500))
+
+    scene.pass_time(500)
+    half = [scene.record(i).state for i in ("queue's", "own")]
+    scene.pass_time(500)
+
+    assert half == ["", "REVOKED"]
+    assert scene.record("queue's").state == "REVOKED"
+
+
+def test_a_queues_own_limit_of_deaths_counts_where_the_message_says_nothing() -> None:
+    scene = Scene()
+    scene.register()
+    scene.do(Declare(QUEUE, QueueOptions(deaths_max=1)))
+    scene.publish(new("quiet", flags=Flag.ACK_LATE))
+
+    scene.settle(scene.take_one(), Outcome.WORKER_LOST)
+
+    assert scene.record("quiet").stage == Stage.DEAD
+
+
+def test_a_paused_queue_gives_nothing_until_it_is_resumed_also_over_a_restart() -> None:
+    scene = Scene()
+    scene.do(Pause(QUEUE, "ops", "upgrade"))
+    scene.publish(new())
+
+    scene.restart()
+    scene.register()
+    held_back = scene.take()
+    scene.do(Resume(QUEUE))
+
+    assert held_back == []
+    assert scene.take_ids() == ["m1"]
+
+
+def test_a_moved_queue_keeps_its_order_behind_what_is_there() -> None:
+    scene = Scene()
+    scene.publish(new("there", queue="target"))
+    scene.publish(new("low"), new("high", priority=9))
+
+    moved_count = scene.do(Move(QUEUE, "target"))
+    scene.register(queues=("target",))
+
+    assert moved_count == 2
+    assert scene.take_ids() == ["high", "there", "low"]
+    assert scene.faults() == []
+
+
+def test_only_an_empty_queue_is_removed() -> None:
+    scene = Scene()
+    scene.publish(new(eta_ms=2**50))
+
+    with pytest.raises(Conflict, match="1 scheduled"):
+        scene.do(Remove(QUEUE))
+    scene.do(Revoke(["m1"]))
+    scene.do(Remove(QUEUE))
+
+    assert scene.rows(keys.QUEUE) == []
+    with pytest.raises(NotFound, match="no queue 'celery'"):
+        scene.do(Remove(QUEUE))
+
+
+def test_a_queue_that_expires_goes_when_it_has_been_idle() -> None:
+    scene = Scene()
+    scene.do(Declare("brief", QueueOptions(expires_ms=1_000)))
+
+    scene.pass_time(1_000)
+    after_one = scene.rows(keys.QUEUE)
+    scene.pass_time(1_000)
+
+    assert len(after_one) == 1
+    assert scene.rows(keys.QUEUE) == []
+
+
+def test_a_queue_that_expires_stays_while_it_is_used() -> None:
+    scene = Scene()
+    scene.do(Declare("busy", QueueOptions(expires_ms=1_000)))
+    scene.do(Declare("watched", QueueOptions(expires_ms=1_000)))
+    scene.register(queues=("watched",))
+
+    for n in range(5):
+        scene.publish(new(f"m{n}", queue="busy"))
+        scene.pass_time(1_000)
+        scene.do(Revoke([f"m{n}"]))
+
+    names = {key[len(keys.QUEUE) :].decode() for key, _ in scene.rows(keys.QUEUE)}
+    assert names == {"busy", "watched"}
+
+
+def test_low_priorities_progress_where_messages_age() -> None:
+    scene = Scene()
+    scene.do(Declare(QUEUE, QueueOptions(ageing_ms=1_000)))
+    scene.publish(new("old", priority=0))
+    scene.pass_time(5_000)
+    scene.publish(new("young", priority=4), new("urgent", priority=9))
+
+    scene.register(prefetch_count=3)
+
+    assert scene.take_ids() == ["urgent", "old", "young"]

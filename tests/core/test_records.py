@@ -5,9 +5,12 @@ from hypothesis import given, strategies as st
 
 from qbroker_server.core.errors import CorruptRecord
 from qbroker_server.core.records import (
+    Extras,
+    Limit,
     QueueRecord,
     Record,
     Stage,
+    UniqueScope,
     decode,
     decode_queue,
     encode,
@@ -18,15 +21,42 @@ U8, U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
 I64 = st.integers(-(2**63), 2**63 - 1)
 SHORT = st.text(max_size=60)
 
+EXTRAS = st.builds(
+    Extras,
+    # Without a key its scope says nothing, and is not stored; the same with weights.
+    unique_key=st.text(min_size=1, max_size=60),
+    unique_scope=st.sampled_from(UniqueScope),
+    unique_until_ms=st.integers(0, 2**53),
+    limits=st.lists(
+        st.builds(
+            Limit,
+            key=SHORT,
+            rate=st.floats(0, 1e6),
+            per_ms=st.integers(0, 2**40),
+            concurrency=U32,
+        ),
+        max_size=3,
+    ).map(tuple),
+    fairness_key=st.text(min_size=1, max_size=60),
+    fairness_weight=st.integers(1, 100),
+    labels=st.lists(SHORT, max_size=3).map(tuple),
+    root_id=SHORT,
+    history=st.lists(
+        st.tuples(U32, SHORT, st.integers(0, 2**53), SHORT, SHORT).map(list), max_size=3
+    ),
+)
+
 RECORDS = st.builds(
     Record,
     stage=st.sampled_from(Stage),
-    flags=U8,
+    flags=U32,
     priority=U8,
     end_reason=U8,
     attempt=U32,
     deaths=U16,
     deaths_max=U16,
+    retries=U32,
+    size=U32,
     seq=U64,
     published_ms=I64,
     eta_ms=I64,
@@ -39,6 +69,7 @@ RECORDS = st.builds(
     lane=st.binary(max_size=255),
     state=SHORT,
     detail=st.text(max_size=1_000),
+    extras=st.none() | EXTRAS,
     payload=st.binary(max_size=2_000),
 )
 

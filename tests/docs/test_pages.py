@@ -1,6 +1,7 @@
 """What the docs say, done. The convention stands in pages.py."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -71,6 +72,9 @@ def test_every_block_of_a_page_runs(page: Page, tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(code)
 
+    # What finds the packages under test, where they are not installed, must go on doing so.
+    path_ahead = os.pathsep.join(filter(None, (str(tmp_path), env.get("PYTHONPATH"))))
+
     for argv in (c for c in servers if "dev" in c):
         with Program(argv, cwd=tmp_path, env=env) as dev:
             dev.wait_for(programs.WORKER_READY)
@@ -99,7 +103,7 @@ def test_every_block_of_a_page_runs(page: Page, tmp_path: Path) -> None:
                 ]
             ),
             cwd=tmp_path,
-            env=env | {"PYTHONPATH": str(tmp_path)},
+            env=env | {"PYTHONPATH": path_ahead},
             capture_output=True,
             text=True,
             timeout=120,

@@ -16,12 +16,15 @@ import pytest
 START_S = 20.0
 """How long a process may take to say that it is up, on a machine with other things to do."""
 
+QCTL = "from qbroker.cli.qctl import main; main()"
+
 PROJECT = '''
 import os
 import signal
 import time
 
 from qbroker import App
+from qbroker.limits import Limit
 
 app = App("proj", broker=os.environ["PROJ_BROKER"], backend="qbroker://")
 NOTES = os.environ["PROJ_NOTES"]
@@ -82,6 +85,32 @@ def die_late(word):
     note(word)
     os.kill(os.getpid(), signal.SIGKILL)
     signal.pause()
+
+
+@app.task
+def nap(word, seconds):
+    note(word)
+    time.sleep(seconds)
+    return seconds
+
+
+@app.task
+def late_by(number, due):
+    note(number)
+    return time.time() - due
+
+
+@app.task(bind=True, max_retries=5, default_retry_delay=0.05)
+def flaky(self, word, failures):
+    note(self.request.id)
+    if self.request.retries < failures:
+        raise self.retry(exc=ValueError("not yet"))
+    return self.request.retries
+
+
+@app.task(limits=[Limit("ten a second", rate="10/s")])
+def limited(number):
+    return time.time()
 
 
 @app.task
@@ -169,6 +198,10 @@ class Farm:
         self.notes_path = folder / "notes"
         self.broker_url = ""
         self._processes: list[Process] = []
+        # What the tests themselves run with comes behind the project.
+        self._path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]).rstrip(
+            os.pathsep
+        )
         (folder / "proj.py").write_text(PROJECT)
 
     def start(self, *arguments: str, **extra: str) -> Process:
@@ -177,7 +210,7 @@ class Farm:
             **os.environ,
             "PROJ_BROKER": self.broker_url,
             "PROJ_NOTES": str(self.notes_path),
-            "PYTHONPATH": str(self.folder),
+            "PYTHONPATH": self._path,
             **extra,
         }
         process = Process([sys.executable, "-m", "qbroker", *arguments], env, self.folder)
@@ -207,12 +240,22 @@ class Farm:
             **os.environ,
             "PROJ_BROKER": self.broker_url,
             "PROJ_NOTES": str(self.notes_path),
-            "PYTHONPATH": str(self.folder),
+            "PYTHONPATH": self._path,
             "PYTHONUNBUFFERED": "1",
         }
         process = Process([sys.executable, str(script)], env, self.folder)
         self._processes.append(process)
         return process
+
+    def qctl(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """What `qctl <arguments>` says of this test's broker."""
+        return subprocess.run(
+            [sys.executable, "-c", QCTL, "-b", self.broker_url, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=START_S,
+            check=False,
+        )
 
     def notes(self) -> list[str]:
         """What the tasks noted, in order."""

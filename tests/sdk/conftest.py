@@ -1,4 +1,4 @@
-"""What SDK tests share: a fake broker, and apps that are gone after the test."""
+"""What SDK tests share: a fake broker and the real one, and apps that are gone after the test."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,6 +7,7 @@ import pytest
 from qbroker import App, _state
 from qbroker.serialization import Value
 from tests.sdk.fake_broker import FakeBroker, echo
+from tests.sdk.real_broker import RealBroker
 
 MakeApp = Callable[..., App]
 
@@ -39,3 +40,17 @@ def make_app() -> Iterator[MakeApp]:
 def app(broker: FakeBroker, make_app: MakeApp) -> App:
     """An app that keeps results in the fake broker."""
     return make_app(broker=broker.url, backend="qbroker://")
+
+
+@pytest.fixture
+def real_broker() -> Iterator[RealBroker]:
+    """The broker itself, serving from memory."""
+    started = RealBroker().start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def real_app(real_broker: RealBroker, make_app: MakeApp) -> App:
+    """An app that keeps results in it."""
+    return make_app(broker=real_broker.url, backend="qbroker://")

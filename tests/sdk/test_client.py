@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from qbroker.client import BATCH_BYTES_MAX, BATCH_COUNT_MAX, Client, batches
+from qbroker import client as clients
+from qbroker.client import BATCH_BYTES_MAX, BATCH_COUNT_MAX, Client, Ticket, Verdict, batches
 from qbroker.exceptions import ImproperlyConfigured, OperationalError
 from qbroker.url import parse_url
 from qbroker_proto.v1.message_pb2 import Message
+from qbroker_proto.v1.producer_pb2 import Existing, Refusal
 from tests.sdk.fake_broker import FakeBroker
 
 FORKS = 200
@@ -219,3 +221,30 @@ def test_the_environment_of_programs_started_from_here_is_left_as_it_was() -> No
 
     assert "GRPC_POLL_STRATEGY" not in names
     assert "GRPC_VERBOSITY" not in names
+
+
+def test_each_ticket_gets_the_verdicts_on_its_own_messages() -> None:
+    first, second, third = Ticket([b"a"]), Ticket([b"b", b"c"]), Ticket([b"d"])
+    verdicts: list[Verdict] = [
+        Refusal(index=3, reason="d"),
+        Refusal(index=2, reason="c"),
+        Existing(index=2, id="x"),
+    ]
+
+    clients._hand_out(verdicts, [first, second, third])
+
+    assert first.verdicts == []
+    assert [verdict.index for verdict in second.verdicts] == [1, 1]
+    assert {type(verdict) for verdict in second.verdicts} == {Refusal, Existing}
+    assert third.verdicts == [Refusal(index=0, reason="d")]
+
+
+def test_an_order_to_a_broker_that_is_away_is_an_error_within_the_deadline() -> None:
+    client = Client("qbroker://127.0.0.1:1", timeout_s=0.3)
+
+    with pytest.raises(OperationalError, match=r"no answer from qbroker://127\.0\.0\.1:1"):
+        client.explain("an-id")
+    with pytest.raises(OperationalError, match=r"no answer from qbroker://127\.0\.0\.1:1"):
+        client.purge_queue("q")
+
+    client.close()

@@ -44,6 +44,10 @@ SAMPLE = """
 from typing import Any, assert_type
 
 from qbroker import App, AsyncResult, Signature, Task, shared_task
+from qbroker.app.control import Revoked
+from qbroker.exceptions import DuplicateTaskError, Retry
+from qbroker.limits import Limit
+from qbroker.result import Explanation
 
 app = App("proj")
 
@@ -67,6 +71,15 @@ async def fetch(url: str) -> bytes:
     return b""
 
 
+@app.task(bind=True, limits=[Limit("cust:{x}", rate="100/m", concurrency=3)])
+def flaky(self: Task[..., Any], x: int) -> int:
+    try:
+        return x
+    except OSError as exc:
+        assert_type(self.retry(exc=exc, countdown=0.5, throw=False), Retry)
+        raise self.retry(exc=exc, max_retries=None, queue="slow")
+
+
 @shared_task
 def shared(x: float) -> float:
     return x
@@ -81,6 +94,12 @@ assert_type(bound.delay(1), AsyncResult[str])
 assert_type(fetch.delay("u"), AsyncResult[bytes])
 assert_type(shared.delay(1.0).get(), float)
 send.delay("me")
+assert_type(flaky.apply_async((1,), countdown=0.5, unique_key="k", labels={"a": 1}), AsyncResult[int])
+assert_type(flaky.delay(1).explain(), Explanation)
+assert_type(flaky.delay(1).stage, str)
+assert_type(app.control.revoke("id", terminate=True), Revoked)
+assert_type(app.control.revoke(["id"]).ended, tuple[str, ...])
+assert_type(DuplicateTaskError("id", "why").holder, str)
 
 
 async def main() -> None:
@@ -94,6 +113,9 @@ add.delay()  # WRONG: call-arg
 add.s(1, z=1)  # WRONG: call-arg
 bound.delay("x")  # WRONG: arg-type
 send.delay(to=1)  # WRONG: arg-type
+flaky.retry(countdown="soon")  # WRONG: arg-type
+Limit("k", concurrency="3")  # WRONG: arg-type
+app.control.revoke(1)  # WRONG: arg-type
 """
 
 

@@ -74,7 +74,7 @@ def test_a_signature_merges_what_comes_later(app: App) -> None:
 def test_options_of_the_decorator_are_attributes(app: App) -> None:
     task = app.task(name="own", max_retries=9, queue="q", acks_late=True)(add)
 
-    assert (task.max_retries, task.queue, task.acks_late) == (9, "q", True)  # type: ignore[attr-defined] # made by the option
+    assert (task.max_retries, task.queue, task.acks_late) == (9, "q", True)
     assert task.ignore_result is False
 
 

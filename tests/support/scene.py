@@ -7,7 +7,7 @@ from qbroker_server.broker import Broker
 from qbroker_server.core import check, keys, message, payloads, queue
 from qbroker_server.core.command import Command
 from qbroker_server.core.dispatch import Delivery
-from qbroker_server.core.effects import Policy
+from qbroker_server.core.effects import Cancel, Policy
 from qbroker_server.core.errors import CoreError
 from qbroker_server.core.lease import (
     LeaseId,
@@ -85,6 +85,8 @@ class Scene:
         self.policy = policy or Policy()
         self.changed: dict[str, Record] = {}
         """Every message that started or ended, as it was last told."""
+        self.cancels: list[Cancel] = []
+        """Every lease whose worker was to be told that it is revoked."""
         self._given: dict[str, list[Delivery]] = {}
         self.restart()
 
@@ -124,6 +126,7 @@ class Scene:
                 self._given.setdefault(session, []).extend(deliveries)
                 self.broker.dispatcher.sent(session, sum(len(d.payload) for d in deliveries))
             self.changed.update(step.changed)
+            self.cancels += step.cancels
             if not (step.has_more or self.broker.has_work):
                 return
 

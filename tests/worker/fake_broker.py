@@ -8,10 +8,12 @@ from typing import TypeAlias
 import grpc
 
 from qbroker_proto.v1.worker_pb2 import (
+    Cancel,
     Delivery as WireDelivery,
     Lease as WireLease,
     Register,
     Registered,
+    Settle as WireSettle,
     WorkReply,
     WorkRequest,
 )
@@ -28,6 +30,9 @@ class FakeBroker(WorkerServicer):
         self.queued: list[WireDelivery] = []
         self.leased: dict[str, WireDelivery] = {}
         self.settled: dict[str, tuple[int, bytes]] = {}
+        self.settles: list[WireSettle] = []
+        self.revoked: list[Cancel] = []
+        """What the next reply says is revoked."""
         self.released: list[str] = []
         self.started: list[str] = []
         self.registers: list[Register] = []
@@ -83,7 +88,10 @@ class FakeBroker(WorkerServicer):
                     await self._register(request.register, context)
                 elif self.applies:
                     self._apply(request)
-                    await self._write(context, WorkReply(applied_seq=self._applied_seq))
+                    cancels, self.revoked = self.revoked, []
+                    await self._write(
+                        context, WorkReply(applied_seq=self._applied_seq, cancels=cancels)
+                    )
                 self._news.set()
                 self._wake.set()
             delivering.cancel()
@@ -117,6 +125,7 @@ class FakeBroker(WorkerServicer):
             if self.leased[settle.id].attempt == settle.attempt:
                 del self.leased[settle.id]
                 self.settled[settle.id] = (settle.outcome, settle.result)
+                self.settles.append(settle)
         for lease in request.releases:
             self.queued.insert(0, self.leased.pop(lease.id))
             self.released.append(lease.id)

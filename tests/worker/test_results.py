@@ -3,6 +3,7 @@
 from qbroker import envelope
 from qbroker.exceptions import WorkerLostError
 from qbroker_proto.v1.message_pb2 import Message
+from qbroker_proto.v1.worker_pb2 import Settle
 from qbroker_worker.results import lost_result
 from qbroker_worker.values import Delivery
 
@@ -16,7 +17,7 @@ def _delivery(message: Message) -> Delivery:
 def test_the_caller_finds_a_worker_lost_error_with_the_sentence() -> None:
     message = Message(id="id", task="proj.add", queue="mail", root_id="root")
 
-    result = lost_result("celery@here")(_delivery(message), SENTENCE)
+    result, more = lost_result("celery@here")(_delivery(message), SENTENCE)
     stored = envelope.decode_result(
         "FAILURE",
         result,
@@ -29,15 +30,16 @@ def test_the_caller_finds_a_worker_lost_error_with_the_sentence() -> None:
     assert isinstance(stored.result, WorkerLostError)
     assert str(stored.result) == SENTENCE
     assert (stored.worker, stored.queue, stored.root_id) == ("celery@here", "mail", "root")
+    assert Settle.FromString(more).detail == SENTENCE
 
 
 def test_a_message_that_wants_no_result_gets_none() -> None:
     message = Message(id="id", ignore_result=True)
 
-    assert lost_result("celery@here")(_delivery(message), SENTENCE) == b""
+    assert lost_result("celery@here")(_delivery(message), SENTENCE)[0] == b""
 
 
 def test_a_message_that_wants_failures_kept_all_the_same_gets_one() -> None:
     message = Message(id="id", ignore_result=True, store_errors_even_if_ignored=True)
 
-    assert lost_result("celery@here")(_delivery(message), SENTENCE) != b""
+    assert lost_result("celery@here")(_delivery(message), SENTENCE)[0] != b""

@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import grpc
 import pytest
 
+from qbroker_proto.v1.worker_pb2 import Cancel as WireCancel, Settle as WireSettle
 from qbroker_worker.session import News, Session
 from qbroker_worker.stream import BACKOFF_MAX_S, Identity, Refused, Stream, backoff_s
-from qbroker_worker.values import SUCCESS, Delivery
+from qbroker_worker.values import RETRY, SUCCESS, Cancel, Delivery
 from tests.worker.fake_broker import FakeBroker, serving
+from tests.worker.toys import PATIENCE_S
 
 IDENTITY = Identity(
     session_id="session",
@@ -32,6 +34,8 @@ class Worker:
     def __init__(self, port: int) -> None:
         self.session = Session(2)
         self.heard: list[Delivery] = []
+        self.cancelled: list[Cancel] = []
+        self._news = asyncio.Event()
         self.links: list[bool] = []
         self.is_settling = True
         self.stream = Stream(
@@ -45,8 +49,17 @@ class Worker:
 
     def _hear(self, news: News) -> None:
         self.heard += news.fresh
+        self.cancelled += [cancel for _, cancel in news.cancelled]
+        self._news.set()
         if self.is_settling:
             self.settle()
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        """Wait until what was heard makes it so."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not is_so():
+                self._news.clear()
+                await self._news.wait()
 
     def settle(self) -> None:
         """Settle all that was heard."""
@@ -81,6 +94,35 @@ async def test_deliveries_come_in_and_settles_go_out() -> None:
     assert broker.settled == {f"id-{n}": (SUCCESS, b"%d" % n) for n in range(10)}
     assert broker.registers[0].name == "celery@here"
     assert list(broker.registers[0].tasks) == ["echo"]
+
+
+async def test_what_was_revoked_is_heard_and_what_else_a_settle_says_is_said() -> None:
+    broker = FakeBroker()
+    more = WireSettle(message=b"again", eta_ms=5, detail="not yet").SerializeToString()
+    async with serving(broker) as port:
+        worker = Worker(port)
+        worker.is_settling = False
+        async with running(worker):
+            broker.publish("held")
+            broker.publish("tried")
+            await worker.until(lambda: len(worker.heard) == 2)
+            attempt = broker.leased["held"].attempt
+            broker.revoked.append(
+                WireCancel(id="held", attempt=attempt, terminate=True, signal="SIGINT")
+            )
+            worker.session.settle(worker.heard[1], RETRY, b"", more=more)
+            worker.stream.wake()
+            await worker.until(lambda: bool(worker.cancelled))
+            await broker.until(lambda b: len(b.settles) == 1)
+
+    assert worker.cancelled == [Cancel("held", attempt, True, "SIGINT")]
+    (settle,) = broker.settles
+    assert (settle.outcome, settle.message, settle.eta_ms, settle.detail) == (
+        RETRY,
+        b"again",
+        5,
+        "not yet",
+    )
 
 
 async def test_a_link_that_breaks_is_replaced_and_nothing_settles_twice_or_never() -> None:

@@ -12,7 +12,7 @@ from logging import ERROR, INFO
 from pathlib import Path
 
 from qbroker_worker.pools.forkserver import ForkServer, Loaded, Refusal
-from qbroker_worker.values import FAILURE, SUCCESS, Delivery, Finished, Ran, Run
+from qbroker_worker.values import FAILURE, RETRY, SUCCESS, Delivery, Finished, Ran, Run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,6 +40,8 @@ def run(message: bytes, attempt: int, redelivered: bool) -> Ran:
             return Ran(SUCCESS, b"x" * argument, False, 10e-6)
         case "fail":
             return Ran(FAILURE, b"failed", False, 10e-6, ERROR, "it failed \udc80")
+        case "again":
+            return Ran(RETRY, b"", False, 10e-6, more=str(argument).encode())
         case "wait":
             # Until somebody opens the other end of the named pipe.
             began = os.open(f"{argument}.began", os.O_RDWR)
@@ -94,9 +96,9 @@ def fork_server(loader: str = "load") -> ForkServer:
     return ForkServer(pid, ours)
 
 
-def lost_result(lost: Delivery, sentence: str) -> bytes:
-    """The result of a task that was lost."""
-    return f"{lost.id}: {sentence}".encode()
+def lost_result(lost: Delivery, sentence: str) -> tuple[bytes, bytes]:
+    """The result of a task that was lost, and what else its settle says."""
+    return f"{lost.id}: {sentence}".encode(), b""
 
 
 def gate(path: Path) -> Path:

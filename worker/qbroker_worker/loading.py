@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from qbroker.app import App, trace
 from qbroker.app.loading import LoadError, find_app
 from qbroker.app.log import setup_logging
-from qbroker.envelope import OUTCOME_SUCCESS
+from qbroker.envelope import OUTCOME_RETRY, OUTCOME_SUCCESS
 from qbroker_proto.v1.message_pb2 import Message
+from qbroker_proto.v1.worker_pb2 import Settle
 from qbroker_worker.pools.forkserver import Loaded, Refusal
 from qbroker_worker.values import Ran, Run
 
@@ -93,6 +94,11 @@ def _facts_of(app: App) -> Facts:
     )
 
 
+def _more(ran: trace.Ran) -> bytes:
+    """What a settle says beside the outcome, and most do not."""
+    return Settle(message=ran.message, eta_ms=ran.eta_ms, detail=ran.detail).SerializeToString()
+
+
 def build_run(app: App, *, hostname: str) -> Run:
     """The SDK's runner, with the log line of each run where somebody would read it."""
     run = trace.build_runner(app, hostname=hostname)
@@ -107,6 +113,7 @@ def build_run(app: App, *, hostname: str) -> Run:
         level, line = trace.log_line(ran, Message.FromString(message).id)
         if not logger.isEnabledFor(level):
             level, line = 0, ""
-        return Ran(outcome, ran.result, ran.requeue, ran.runtime_s, level, line)
+        more = _more(ran) if outcome == OUTCOME_RETRY or ran.detail else b""
+        return Ran(outcome, ran.result, ran.requeue, ran.runtime_s, level, line, more)
 
     return run_and_tell

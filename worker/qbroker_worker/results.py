@@ -3,6 +3,7 @@
 from qbroker import envelope, serialization, states
 from qbroker.exceptions import WorkerLostError
 from qbroker_proto.v1.message_pb2 import Message, Result
+from qbroker_proto.v1.worker_pb2 import Settle
 from qbroker_worker.clock import now_ms
 from qbroker_worker.pools.pool import LostResult
 from qbroker_worker.values import Delivery
@@ -11,10 +12,12 @@ from qbroker_worker.values import Delivery
 def lost_result(hostname: str) -> LostResult:
     """Makes a WorkerLostError of a sentence; nothing where the message wants no failure kept."""
 
-    def make(delivery: Delivery, sentence: str) -> bytes:
+    def make(delivery: Delivery, sentence: str) -> tuple[bytes, bytes]:
+        # In the history stands which worker it was; here how it died.
+        more = Settle(detail=sentence).SerializeToString()
         call = Message.FromString(delivery.message)
         if call.ignore_result and not call.store_errors_even_if_ignored:
-            return b""
+            return b"", more
         found = envelope.encode_exception(WorkerLostError(sentence))
         result = Result(
             state=states.FAILURE,
@@ -29,6 +32,6 @@ def lost_result(hostname: str) -> LostResult:
             parent_id=call.parent_id,
             root_id=call.root_id,
         )
-        return result.SerializeToString()
+        return result.SerializeToString(), more
 
     return make

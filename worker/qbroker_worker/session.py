@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from qbroker_worker.values import Delivery, Lease, Settle, Start
+from qbroker_worker.values import Cancel, Delivery, Lease, Settle, Start
 
 REQUEST_ITEMS_MAX = 1_000
 REQUEST_BYTES_MAX = 2 * 1024 * 1024
@@ -48,13 +48,15 @@ class Heard(NamedTuple):
     deliveries: Sequence[Delivery] = ()
     applied_seq: int = 0
     lost: Sequence[Lease] = ()
+    cancels: Sequence[Cancel] = ()
 
 
 class News(NamedTuple):
-    """What the broker's words change: `fresh` is to be run, `lost` is somebody else's now."""
+    """What the broker's words change: `fresh` is to be run, `lost` is somebody else's now, `cancelled` was revoked."""
 
     fresh: Sequence[Delivery] = ()
     lost: Sequence[Delivery] = ()
+    cancelled: Sequence[tuple[Delivery, Cancel]] = ()
 
 
 @dataclass(slots=True)
@@ -137,10 +139,15 @@ class Session:
             held[delivery.id] = delivery
         for delivery in lost:
             self._starts.pop(delivery.id, None)
+        cancelled = [
+            (held[cancel.id], cancel)
+            for cancel in heard.cancels
+            if self._holds(Lease(cancel.id, cancel.attempt))
+        ]
         if self._is_draining and fresh:
             self.release(fresh)
-            return News(lost=lost)
-        return News(fresh, lost)
+            return News(lost=lost, cancelled=cancelled)
+        return News(fresh, lost, cancelled)
 
     def _holds_newest(self, delivery: Delivery) -> bool:
         held = self._held.get(delivery.id)
@@ -178,7 +185,15 @@ class Session:
         if self._held.get(delivery.id) is delivery:
             self._starts[delivery.id] = Start(delivery.id, delivery.attempt, pid)
 
-    def settle(self, delivery: Delivery, outcome: int, result: bytes, *, requeue: bool) -> bool:
+    def settle(
+        self,
+        delivery: Delivery,
+        outcome: int,
+        result: bytes,
+        *,
+        requeue: bool = False,
+        more: bytes = b"",
+    ) -> bool:
         """The delivery has ended; False when its lease was lost meanwhile and nobody would listen."""
         id_ = delivery.id
         held = self._held.pop(id_, None)
@@ -187,7 +202,7 @@ class Session:
                 self._held[id_] = held
             return False
         self._starts.pop(id_, None)
-        self._settles.append(Settle(id_, delivery.attempt, outcome, result, requeue))
+        self._settles.append(Settle(id_, delivery.attempt, outcome, result, requeue, more))
         return True
 
     def release(self, deliveries: Iterable[Delivery]) -> None:
@@ -250,7 +265,7 @@ class Session:
         waiting = self._settles
         count = bytes_ = 0
         for settle in islice(waiting, REQUEST_ITEMS_MAX):
-            bytes_ += len(settle.result)
+            bytes_ += len(settle.result) + len(settle.more)
             if count and bytes_ > REQUEST_BYTES_MAX:
                 break
             count += 1

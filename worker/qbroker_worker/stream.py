@@ -19,7 +19,7 @@ from qbroker_proto.v1.worker_pb2 import (
 )
 from qbroker_proto.v1.worker_pb2_grpc import WorkerStub
 from qbroker_worker.session import Heard, Hello, News, Request, Session
-from qbroker_worker.values import Delivery, Lease
+from qbroker_worker.values import Cancel, Delivery, Lease
 
 logger = logging.getLogger(__name__)
 
@@ -213,8 +213,10 @@ def _request(request: Request) -> WorkRequest:
     if request.prefetch_count is not None:
         wire.prefetch_count = request.prefetch_count
     add = wire.settles.add
-    for id_, attempt, outcome, result, requeue in request.settles:
-        add(id=id_, attempt=attempt, outcome=outcome, result=result, requeue=requeue)
+    for id_, attempt, outcome, result, requeue, more in request.settles:
+        settle = add(id=id_, attempt=attempt, outcome=outcome, result=result, requeue=requeue)
+        if more:
+            settle.MergeFromString(more)
     return wire
 
 
@@ -235,4 +237,5 @@ def _heard(reply: WorkReply) -> Heard:
         ],
         reply.applied_seq,
         [Lease(lease.id, lease.attempt) for lease in reply.lost],
+        [Cancel(c.id, c.attempt, c.terminate, c.signal) for c in reply.cancels],
     )

@@ -12,6 +12,7 @@ WORKER_LOST = 3
 IGNORED = 4
 REJECTED = 5
 REVOKED = 6
+RETRY = 7
 
 
 class Delivery(NamedTuple):
@@ -49,6 +50,19 @@ class Settle(NamedTuple):
     outcome: int
     result: bytes
     requeue: bool
+    more: bytes
+    """What else it says: a serialized part of a qbroker.v1.Settle, or b""."""
+
+
+class Cancel(NamedTuple):
+    """The broker's word that a delivery was revoked."""
+
+    id: str
+    attempt: int
+    is_terminated: bool
+    """End it even if it runs."""
+    signal: str
+    """With which signal, where the pool can: "SIGTERM"."""
 
 
 class Ran(NamedTuple):
@@ -60,6 +74,8 @@ class Ran(NamedTuple):
     runtime_s: float
     level: int = 0
     line: str = ""
+    more: bytes = b""
+    """What else the settle is to say: a serialized part of a qbroker.v1.Settle."""
 
 
 Run = Callable[[bytes, int, bool], Ran]
@@ -76,3 +92,4 @@ class Finished(NamedTuple):
     runtime_s: float
     level: int
     line: str
+    more: bytes = b""

@@ -19,7 +19,7 @@ from qbroker.app import trace
 from qbroker_worker.pools.pool import Pool
 from qbroker_worker.session import News, Session
 from qbroker_worker.stream import Refused, Stream
-from qbroker_worker.values import Delivery, Finished
+from qbroker_worker.values import REVOKED, Cancel, Delivery, Finished
 
 logger = logging.getLogger(__name__)
 task_logger = logging.getLogger(trace.__name__)
@@ -150,6 +150,8 @@ class Worker:
             for delivery in news.lost:
                 logger.warning("Lost the lease of task %s[%s]", delivery.task, delivery.id)
             self._pool.forget(news.lost)
+        for delivery, cancel in news.cancelled:
+            self._cancel(delivery, cancel)
         if news.fresh:
             if self._tells_received:
                 for delivery in news.fresh:
@@ -161,6 +163,14 @@ class Worker:
         self._stream.wake()
         self._changed.set()
 
+    def _cancel(self, delivery: Delivery, cancel: Cancel) -> None:
+        """End a revoked delivery, if it has not begun, or if it is to be ended all the same."""
+        number = _signal_number(cancel.signal) if cancel.is_terminated else None
+        if self._pool.cancel(delivery, number):
+            task_logger.info(trace.LOG_REVOKED, {"name": delivery.task, "id": delivery.id})
+            self._session.settle(delivery, REVOKED, b"")
+            self.changed()
+
     # -- what the pool tells -------------------------------------------------------------------
 
     def started(self, delivery: Delivery, pid: int) -> None:
@@ -171,8 +181,8 @@ class Worker:
     def finished(self, finished: Sequence[Finished]) -> None:
         """These have ended."""
         settle = self._session.settle
-        for delivery, outcome, result, requeue, _, level, line in finished:
-            is_ours = settle(delivery, outcome, result, requeue=requeue)
+        for delivery, outcome, result, requeue, _, level, line, more in finished:
+            is_ours = settle(delivery, outcome, result, requeue=requeue, more=more)
             if level:
                 task_logger.log(level, "%s", line)
             if not is_ours:
@@ -273,6 +283,12 @@ def run(
     near.close()
     far.close()
     return code
+
+
+def _signal_number(name: str) -> int:
+    """The signal's number; TERM's where the system has none of the name."""
+    full = name if name.startswith("SIG") else f"SIG{name}"
+    return int(getattr(signal, full, signal.SIGTERM))
 
 
 def _ignore(signum: int, frame: FrameType | None) -> None:

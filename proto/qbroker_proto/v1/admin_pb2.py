@@ -22,27 +22,74 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from qbroker_proto.v1 import results_pb2 as qbroker__proto_dot_v1_dot_results__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cqbroker_proto/v1/admin.proto\x12\nqbroker.v1\"\x0f\n\rStatusRequest\"\xc5\x01\n\x0bStatusReply\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x12\n\nstarted_ms\x18\x02 \x01(\x03\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\'\n\x06queues\x18\x04 \x03(\x0b\x32\x17.qbroker.v1.QueueStatus\x12)\n\x07workers\x18\x05 \x03(\x0b\x32\x18.qbroker.v1.WorkerStatus\x12\x17\n\x0fscheduled_count\x18\x06 \x01(\x04\x12\x14\n\x0cstored_bytes\x18\x07 \x01(\x04\"^\n\x0bQueueStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bready_count\x18\x02 \x01(\x04\x12\x14\n\x0cleased_count\x18\x03 \x01(\x04\x12\x16\n\x0e\x63onsumer_count\x18\x04 \x01(\r\"\xd7\x01\n\x0cWorkerStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08hostname\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\r\x12\x0c\n\x04pool\x18\x05 \x01(\t\x12\x13\n\x0b\x63oncurrency\x18\x06 \x01(\r\x12\x16\n\x0eprefetch_count\x18\x07 \x01(\r\x12\x14\n\x0cleased_count\x18\x08 \x01(\r\x12\x14\n\x0cis_connected\x18\t \x01(\x08\x12\x0e\n\x06queues\x18\n \x03(\t\x12\x0f\n\x07version\x18\x0b \x01(\t\"\"\n\x11PurgeQueueRequest\x12\r\n\x05queue\x18\x01 \x01(\t\"\'\n\x0fPurgeQueueReply\x12\x14\n\x0cpurged_count\x18\x01 \x01(\x04\x32\x8f\x01\n\x05\x41\x64min\x12<\n\x06Status\x12\x19.qbroker.v1.StatusRequest\x1a\x17.qbroker.v1.StatusReply\x12H\n\nPurgeQueue\x12\x1d.qbroker.v1.PurgeQueueRequest\x1a\x1b.qbroker.v1.PurgeQueueReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cqbroker_proto/v1/admin.proto\x12\nqbroker.v1\x1a\x1eqbroker_proto/v1/results.proto\"\x0f\n\rStatusRequest\"\xd9\x01\n\x0bStatusReply\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x12\n\nstarted_ms\x18\x02 \x01(\x03\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\'\n\x06queues\x18\x04 \x03(\x0b\x32\x17.qbroker.v1.QueueStatus\x12)\n\x07workers\x18\x05 \x03(\x0b\x32\x18.qbroker.v1.WorkerStatus\x12\x17\n\x0fscheduled_count\x18\x06 \x01(\x04\x12\x14\n\x0cstored_bytes\x18\x07 \x01(\x04\x12\x12\n\ndead_count\x18\x08 \x01(\x04\"q\n\x0bQueueStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bready_count\x18\x02 \x01(\x04\x12\x14\n\x0cleased_count\x18\x03 \x01(\x04\x12\x16\n\x0e\x63onsumer_count\x18\x04 \x01(\r\x12\x11\n\tis_paused\x18\x05 \x01(\x08\"\xd7\x01\n\x0cWorkerStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x10\n\x08hostname\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\r\x12\x0c\n\x04pool\x18\x05 \x01(\t\x12\x13\n\x0b\x63oncurrency\x18\x06 \x01(\r\x12\x16\n\x0eprefetch_count\x18\x07 \x01(\r\x12\x14\n\x0cleased_count\x18\x08 \x01(\r\x12\x14\n\x0cis_connected\x18\t \x01(\x08\x12\x0e\n\x06queues\x18\n \x03(\t\x12\x0f\n\x07version\x18\x0b \x01(\t\"\x9e\x01\n\x0cQueueOptions\x12\x12\n\nlength_max\x18\x01 \x01(\x04\x12\x11\n\tbytes_max\x18\x02 \x01(\x04\x12\x10\n\x08overflow\x18\x03 \x01(\t\x12\x16\n\x0emessage_ttl_ms\x18\x04 \x01(\x03\x12\x16\n\x0emax_deliveries\x18\x05 \x01(\r\x12\x12\n\nexpires_ms\x18\x06 \x01(\x03\x12\x11\n\tageing_ms\x18\x07 \x01(\x03\"\xbc\x02\n\tQueueInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bready_count\x18\x02 \x01(\x04\x12\x14\n\x0cleased_count\x18\x03 \x01(\x04\x12\x17\n\x0fscheduled_count\x18\x04 \x01(\x04\x12\x13\n\x0bready_bytes\x18\x05 \x01(\x04\x12\x16\n\x0e\x63onsumer_count\x18\x06 \x01(\r\x12\x11\n\toldest_ms\x18\x07 \x01(\x03\x12\x0f\n\x07in_rate\x18\x08 \x01(\x01\x12\x10\n\x08out_rate\x18\t \x01(\x01\x12)\n\x07options\x18\n \x01(\x0b\x32\x18.qbroker.v1.QueueOptions\x12\x11\n\tpaused_ms\x18\x0b \x01(\x03\x12\x11\n\tpaused_by\x18\x0c \x01(\t\x12\x12\n\npaused_why\x18\r \x01(\t\x12\x15\n\runknown_count\x18\x0e \x01(\x04\"\"\n\x11ListQueuesRequest\x12\r\n\x05queue\x18\x01 \x01(\t\"8\n\x0fListQueuesReply\x12%\n\x06queues\x18\x01 \x03(\x0b\x32\x15.qbroker.v1.QueueInfo\"_\n\x13\x44\x65\x63lareQueueRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12)\n\x07options\x18\x02 \x01(\x0b\x32\x18.qbroker.v1.QueueOptions\x12\x0e\n\x06is_new\x18\x03 \x01(\x08\";\n\x11PauseQueueRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\"#\n\x12ResumeQueueRequest\x12\r\n\x05queue\x18\x01 \x01(\t\"\"\n\x11PurgeQueueRequest\x12\r\n\x05queue\x18\x01 \x01(\t\"\'\n\x0fPurgeQueueReply\x12\x14\n\x0cpurged_count\x18\x01 \x01(\x04\"2\n\x10MoveQueueRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\"%\n\x0eMoveQueueReply\x12\x13\n\x0bmoved_count\x18\x01 \x01(\x04\"#\n\x12RemoveQueueRequest\x12\r\n\x05queue\x18\x01 \x01(\t\"\x12\n\x10RemoveQueueReply\"\xf1\x03\n\x08TaskInfo\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12 \n\x05stage\x18\x04 \x01(\x0e\x32\x11.qbroker.v1.Stage\x12\r\n\x05state\x18\x05 \x01(\t\x12\x10\n\x08priority\x18\x06 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\r\x12\x0f\n\x07retries\x18\x08 \x01(\r\x12\x0e\n\x06\x64\x65\x61ths\x18\t \x01(\r\x12\x14\n\x0cpublished_ms\x18\n \x01(\x03\x12\x0e\n\x06\x65ta_ms\x18\x0b \x01(\x03\x12\x12\n\nexpires_ms\x18\x0c \x01(\x03\x12\x12\n\nchanged_ms\x18\r \x01(\x03\x12\x0e\n\x06worker\x18\x0e \x01(\t\x12)\n\nend_reason\x18\x0f \x01(\x0e\x32\x15.qbroker.v1.EndReason\x12\x0e\n\x06\x64\x65tail\x18\x10 \x01(\t\x12\x0e\n\x06labels\x18\x11 \x03(\t\x12\x0f\n\x07root_id\x18\x12 \x01(\t\x12\x12\n\nunique_key\x18\x13 \x01(\t\x12\x15\n\rmessage_bytes\x18\x14 \x01(\r\x12$\n\x07history\x18\x15 \x03(\x0b\x32\x13.qbroker.v1.Attempt\x12\x1b\n\x13is_waiting_to_retry\x18\x16 \x01(\x08\x12\x0f\n\x07message\x18\x17 \x01(\x0c\x12\x0e\n\x06result\x18\x18 \x01(\x0c\"T\n\x07\x41ttempt\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\x0b\n\x03how\x18\x02 \x01(\t\x12\r\n\x05\x61t_ms\x18\x03 \x01(\x03\x12\x0e\n\x06worker\x18\x04 \x01(\t\x12\x0c\n\x04line\x18\x05 \x01(\t\"\xa7\x01\n\x10ListTasksRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12!\n\x06stages\x18\x03 \x03(\x0e\x32\x11.qbroker.v1.Stage\x12\r\n\x05label\x18\x04 \x01(\t\x12\x12\n\nage_ms_min\x18\x05 \x01(\x03\x12\x12\n\nage_ms_max\x18\x06 \x01(\x03\x12\r\n\x05limit\x18\x07 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x08 \x01(\t\"C\n\x0eListTasksReply\x12#\n\x05tasks\x18\x01 \x03(\x0b\x32\x14.qbroker.v1.TaskInfo\x12\x0c\n\x04next\x18\x02 \x01(\t\"\x1d\n\x0fShowTaskRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x1c\n\x0e\x45xplainRequest\x12\n\n\x02id\x18\x01 \x01(\t\"B\n\x0c\x45xplainReply\x12 \n\x05stage\x18\x01 \x01(\x0e\x32\x11.qbroker.v1.Stage\x12\x10\n\x08sentence\x18\x02 \x01(\t\"/\n\x11RescheduleRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x65ta_ms\x18\x02 \x01(\x03\"m\n\rRevokeRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x0f\n\x07root_id\x18\x03 \x01(\t\x12\x11\n\tterminate\x18\x04 \x01(\x08\x12\x0e\n\x06signal\x18\x05 \x01(\t\x12\x0b\n\x03why\x18\x06 \x01(\t\"8\n\x0bRevokeReply\x12\r\n\x05\x65nded\x18\x01 \x03(\t\x12\x0c\n\x04told\x18\x02 \x03(\t\x12\x0c\n\x04late\x18\x03 \x03(\t\"U\n\x0b\x44\x65\x61\x64Request\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x0b\n\x03\x61ll\x18\x04 \x01(\x08\x12\x0f\n\x07\x64ry_run\x18\x05 \x01(\x08\"\x1a\n\tDeadReply\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x32\x84\x08\n\x05\x41\x64min\x12<\n\x06Status\x12\x19.qbroker.v1.StatusRequest\x1a\x17.qbroker.v1.StatusReply\x12H\n\nListQueues\x12\x1d.qbroker.v1.ListQueuesRequest\x1a\x1b.qbroker.v1.ListQueuesReply\x12\x46\n\x0c\x44\x65\x63lareQueue\x12\x1f.qbroker.v1.DeclareQueueRequest\x1a\x15.qbroker.v1.QueueInfo\x12\x42\n\nPauseQueue\x12\x1d.qbroker.v1.PauseQueueRequest\x1a\x15.qbroker.v1.QueueInfo\x12\x44\n\x0bResumeQueue\x12\x1e.qbroker.v1.ResumeQueueRequest\x1a\x15.qbroker.v1.QueueInfo\x12H\n\nPurgeQueue\x12\x1d.qbroker.v1.PurgeQueueRequest\x1a\x1b.qbroker.v1.PurgeQueueReply\x12\x45\n\tMoveQueue\x12\x1c.qbroker.v1.MoveQueueRequest\x1a\x1a.qbroker.v1.MoveQueueReply\x12K\n\x0bRemoveQueue\x12\x1e.qbroker.v1.RemoveQueueRequest\x1a\x1c.qbroker.v1.RemoveQueueReply\x12\x45\n\tListTasks\x12\x1c.qbroker.v1.ListTasksRequest\x1a\x1a.qbroker.v1.ListTasksReply\x12=\n\x08ShowTask\x12\x1b.qbroker.v1.ShowTaskRequest\x1a\x14.qbroker.v1.TaskInfo\x12?\n\x07\x45xplain\x12\x1a.qbroker.v1.ExplainRequest\x1a\x18.qbroker.v1.ExplainReply\x12\x41\n\nReschedule\x12\x1d.qbroker.v1.RescheduleRequest\x1a\x14.qbroker.v1.TaskInfo\x12<\n\x06Revoke\x12\x19.qbroker.v1.RevokeRequest\x1a\x17.qbroker.v1.RevokeReply\x12=\n\x0bRequeueDead\x12\x17.qbroker.v1.DeadRequest\x1a\x15.qbroker.v1.DeadReply\x12<\n\nRemoveDead\x12\x17.qbroker.v1.DeadRequest\x1a\x15.qbroker.v1.DeadReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'qbroker_proto.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STATUSREQUEST']._serialized_start=44
-  _globals['_STATUSREQUEST']._serialized_end=59
-  _globals['_STATUSREPLY']._serialized_start=62
-  _globals['_STATUSREPLY']._serialized_end=259
-  _globals['_QUEUESTATUS']._serialized_start=261
-  _globals['_QUEUESTATUS']._serialized_end=355
-  _globals['_WORKERSTATUS']._serialized_start=358
-  _globals['_WORKERSTATUS']._serialized_end=573
-  _globals['_PURGEQUEUEREQUEST']._serialized_start=575
-  _globals['_PURGEQUEUEREQUEST']._serialized_end=609
-  _globals['_PURGEQUEUEREPLY']._serialized_start=611
-  _globals['_PURGEQUEUEREPLY']._serialized_end=650
-  _globals['_ADMIN']._serialized_start=653
-  _globals['_ADMIN']._serialized_end=796
+  _globals['_STATUSREQUEST']._serialized_start=76
+  _globals['_STATUSREQUEST']._serialized_end=91
+  _globals['_STATUSREPLY']._serialized_start=94
+  _globals['_STATUSREPLY']._serialized_end=311
+  _globals['_QUEUESTATUS']._serialized_start=313
+  _globals['_QUEUESTATUS']._serialized_end=426
+  _globals['_WORKERSTATUS']._serialized_start=429
+  _globals['_WORKERSTATUS']._serialized_end=644
+  _globals['_QUEUEOPTIONS']._serialized_start=647
+  _globals['_QUEUEOPTIONS']._serialized_end=805
+  _globals['_QUEUEINFO']._serialized_start=808
+  _globals['_QUEUEINFO']._serialized_end=1124
+  _globals['_LISTQUEUESREQUEST']._serialized_start=1126
+  _globals['_LISTQUEUESREQUEST']._serialized_end=1160
+  _globals['_LISTQUEUESREPLY']._serialized_start=1162
+  _globals['_LISTQUEUESREPLY']._serialized_end=1218
+  _globals['_DECLAREQUEUEREQUEST']._serialized_start=1220
+  _globals['_DECLAREQUEUEREQUEST']._serialized_end=1315
+  _globals['_PAUSEQUEUEREQUEST']._serialized_start=1317
+  _globals['_PAUSEQUEUEREQUEST']._serialized_end=1376
+  _globals['_RESUMEQUEUEREQUEST']._serialized_start=1378
+  _globals['_RESUMEQUEUEREQUEST']._serialized_end=1413
+  _globals['_PURGEQUEUEREQUEST']._serialized_start=1415
+  _globals['_PURGEQUEUEREQUEST']._serialized_end=1449
+  _globals['_PURGEQUEUEREPLY']._serialized_start=1451
+  _globals['_PURGEQUEUEREPLY']._serialized_end=1490
+  _globals['_MOVEQUEUEREQUEST']._serialized_start=1492
+  _globals['_MOVEQUEUEREQUEST']._serialized_end=1542
+  _globals['_MOVEQUEUEREPLY']._serialized_start=1544
+  _globals['_MOVEQUEUEREPLY']._serialized_end=1581
+  _globals['_REMOVEQUEUEREQUEST']._serialized_start=1583
+  _globals['_REMOVEQUEUEREQUEST']._serialized_end=1618
+  _globals['_REMOVEQUEUEREPLY']._serialized_start=1620
+  _globals['_REMOVEQUEUEREPLY']._serialized_end=1638
+  _globals['_TASKINFO']._serialized_start=1641
+  _globals['_TASKINFO']._serialized_end=2138
+  _globals['_ATTEMPT']._serialized_start=2140
+  _globals['_ATTEMPT']._serialized_end=2224
+  _globals['_LISTTASKSREQUEST']._serialized_start=2227
+  _globals['_LISTTASKSREQUEST']._serialized_end=2394
+  _globals['_LISTTASKSREPLY']._serialized_start=2396
+  _globals['_LISTTASKSREPLY']._serialized_end=2463
+  _globals['_SHOWTASKREQUEST']._serialized_start=2465
+  _globals['_SHOWTASKREQUEST']._serialized_end=2494
+  _globals['_EXPLAINREQUEST']._serialized_start=2496
+  _globals['_EXPLAINREQUEST']._serialized_end=2524
+  _globals['_EXPLAINREPLY']._serialized_start=2526
+  _globals['_EXPLAINREPLY']._serialized_end=2592
+  _globals['_RESCHEDULEREQUEST']._serialized_start=2594
+  _globals['_RESCHEDULEREQUEST']._serialized_end=2641
+  _globals['_REVOKEREQUEST']._serialized_start=2643
+  _globals['_REVOKEREQUEST']._serialized_end=2752
+  _globals['_REVOKEREPLY']._serialized_start=2754
+  _globals['_REVOKEREPLY']._serialized_end=2810
+  _globals['_DEADREQUEST']._serialized_start=2812
+  _globals['_DEADREQUEST']._serialized_end=2897
+  _globals['_DEADREPLY']._serialized_start=2899
+  _globals['_DEADREPLY']._serialized_end=2925
+  _globals['_ADMIN']._serialized_start=2928
+  _globals['_ADMIN']._serialized_end=3956
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class AdminStub:
-    """Missing associated documentation comment in .proto file."""
+    """What operators look at and change. The broker answers all of it by itself.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -39,15 +40,81 @@ class AdminStub:
                 request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.StatusRequest.SerializeToString,
                 response_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.StatusReply.FromString,
                 _registered_method=True)
+        self.ListQueues = channel.unary_unary(
+                '/qbroker.v1.Admin/ListQueues',
+                request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.ListQueuesRequest.SerializeToString,
+                response_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.ListQueuesReply.FromString,
+                _registered_method=True)
+        self.DeclareQueue = channel.unary_unary(
+                '/qbroker.v1.Admin/DeclareQueue',
+                request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.DeclareQueueRequest.SerializeToString,
+                response_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.QueueInfo.FromString,
+                _registered_method=True)
+        self.PauseQueue = channel.unary_unary(
+                '/qbroker.v1.Admin/PauseQueue',
+                request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.PauseQueueRequest.SerializeToString,
+                response_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.QueueInfo.FromString,
+                _registered_method=True)
+        self.ResumeQueue = channel.unary_unary(
+                '/qbroker.v1.Admin/ResumeQueue',
+                request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.ResumeQueueRequest.SerializeToString,
+                response_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.QueueInfo.FromString,
+                _registered_method=True)
         self.PurgeQueue = channel.unary_unary(
                 '/qbroker.v1.Admin/PurgeQueue',
                 request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.PurgeQueueRequest.SerializeToString,
                 response_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.PurgeQueueReply.FromString,
                 _registered_method=True)
+        self.MoveQueue = channel.unary_unary(
+                '/qbroker.v1.Admin/MoveQueue',
+                request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.MoveQueueRequest.SerializeToString,
+                response_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.MoveQueueReply.FromString,
+                _registered_method=True)
+        self.RemoveQueue = channel.unary_unary(
+                '/qbroker.v1.Admin/RemoveQueue',
+                request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.RemoveQueueRequest.SerializeToString,
+                response_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.RemoveQueueReply.FromString,
+                _registered_method=True)
+        self.ListTasks = channel.unary_unary(
+                '/qbroker.v1.Admin/ListTasks',
+                request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.ListTasksRequest.SerializeToString,
+                response_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.ListTasksReply.FromString,
+                _registered_method=True)
+        self.ShowTask = channel.unary_unary(
+                '/qbroker.v1.Admin/ShowTask',
+                request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.ShowTaskRequest.SerializeToString,
+                response_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.TaskInfo.FromString,
+                _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/qbroker.v1.Admin/Explain',
+                request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.ExplainReply.FromString,
+                _registered_method=True)
+        self.Reschedule = channel.unary_unary(
+                '/qbroker.v1.Admin/Reschedule',
+                request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.RescheduleRequest.SerializeToString,
+                response_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.TaskInfo.FromString,
+                _registered_method=True)
+        self.Revoke = channel.unary_unary(
+                '/qbroker.v1.Admin/Revoke',
+                request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.RevokeRequest.SerializeToString,
+                response_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.RevokeReply.FromString,
+                _registered_method=True)
+        self.RequeueDead = channel.unary_unary(
+                '/qbroker.v1.Admin/RequeueDead',
+                request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.DeadRequest.SerializeToString,
+                response_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.DeadReply.FromString,
+                _registered_method=True)
+        self.RemoveDead = channel.unary_unary(
+                '/qbroker.v1.Admin/RemoveDead',
+                request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.DeadRequest.SerializeToString,
+                response_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.DeadReply.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
-    """Missing associated documentation comment in .proto file."""
+    """What operators look at and change. The broker answers all of it by itself.
+    """
 
     def Status(self, request, context):
         """The broker at a glance.
@@ -56,9 +123,94 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def PurgeQueue(self, request, context):
-        """Remove every waiting message of a queue.
+    def ListQueues(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeclareQueue(self, request, context):
+        """Make a queue, or give it other options.
         """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseQueue(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeQueue(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PurgeQueue(self, request, context):
+        """Revoke every waiting message of a queue.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MoveQueue(self, request, context):
+        """Put the waiting messages of a queue into another.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveQueue(self, request, context):
+        """Remove an empty queue.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTasks(self, request, context):
+        """Tasks by what they are, a page at a time. A page may hold fewer than asked for, even none, and
+        still name the next: looking is bounded in time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowTask(self, request, context):
+        """Everything the broker knows of one task.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """Why a task is where it is, in a sentence.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reschedule(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Revoke(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RequeueDead(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveDead(self, request, context):
+        """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -71,10 +223,75 @@ def add_AdminServicer_to_server(servicer, server):
                     request_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.StatusRequest.FromString,
                     response_serializer=qbroker__proto_dot_v1_dot_admin__pb2.StatusReply.SerializeToString,
             ),
+            'ListQueues': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQueues,
+                    request_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.ListQueuesRequest.FromString,
+                    response_serializer=qbroker__proto_dot_v1_dot_admin__pb2.ListQueuesReply.SerializeToString,
+            ),
+            'DeclareQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeclareQueue,
+                    request_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.DeclareQueueRequest.FromString,
+                    response_serializer=qbroker__proto_dot_v1_dot_admin__pb2.QueueInfo.SerializeToString,
+            ),
+            'PauseQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseQueue,
+                    request_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.PauseQueueRequest.FromString,
+                    response_serializer=qbroker__proto_dot_v1_dot_admin__pb2.QueueInfo.SerializeToString,
+            ),
+            'ResumeQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeQueue,
+                    request_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.ResumeQueueRequest.FromString,
+                    response_serializer=qbroker__proto_dot_v1_dot_admin__pb2.QueueInfo.SerializeToString,
+            ),
             'PurgeQueue': grpc.unary_unary_rpc_method_handler(
                     servicer.PurgeQueue,
                     request_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.PurgeQueueRequest.FromString,
                     response_serializer=qbroker__proto_dot_v1_dot_admin__pb2.PurgeQueueReply.SerializeToString,
+            ),
+            'MoveQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveQueue,
+                    request_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.MoveQueueRequest.FromString,
+                    response_serializer=qbroker__proto_dot_v1_dot_admin__pb2.MoveQueueReply.SerializeToString,
+            ),
+            'RemoveQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveQueue,
+                    request_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.RemoveQueueRequest.FromString,
+                    response_serializer=qbroker__proto_dot_v1_dot_admin__pb2.RemoveQueueReply.SerializeToString,
+            ),
+            'ListTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTasks,
+                    request_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.ListTasksRequest.FromString,
+                    response_serializer=qbroker__proto_dot_v1_dot_admin__pb2.ListTasksReply.SerializeToString,
+            ),
+            'ShowTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowTask,
+                    request_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.ShowTaskRequest.FromString,
+                    response_serializer=qbroker__proto_dot_v1_dot_admin__pb2.TaskInfo.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.ExplainRequest.FromString,
+                    response_serializer=qbroker__proto_dot_v1_dot_admin__pb2.ExplainReply.SerializeToString,
+            ),
+            'Reschedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reschedule,
+                    request_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.RescheduleRequest.FromString,
+                    response_serializer=qbroker__proto_dot_v1_dot_admin__pb2.TaskInfo.SerializeToString,
+            ),
+            'Revoke': grpc.unary_unary_rpc_method_handler(
+                    servicer.Revoke,
+                    request_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.RevokeRequest.FromString,
+                    response_serializer=qbroker__proto_dot_v1_dot_admin__pb2.RevokeReply.SerializeToString,
+            ),
+            'RequeueDead': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequeueDead,
+                    request_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.DeadRequest.FromString,
+                    response_serializer=qbroker__proto_dot_v1_dot_admin__pb2.DeadReply.SerializeToString,
+            ),
+            'RemoveDead': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveDead,
+                    request_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.DeadRequest.FromString,
+                    response_serializer=qbroker__proto_dot_v1_dot_admin__pb2.DeadReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -85,7 +302,8 @@ def add_AdminServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Admin:
-    """Missing associated documentation comment in .proto file."""
+    """What operators look at and change. The broker answers all of it by itself.
+    """
 
     @staticmethod
     def Status(request,
@@ -115,6 +333,114 @@ class Admin:
             _registered_method=True)
 
     @staticmethod
+    def ListQueues(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qbroker.v1.Admin/ListQueues',
+            qbroker__proto_dot_v1_dot_admin__pb2.ListQueuesRequest.SerializeToString,
+            qbroker__proto_dot_v1_dot_admin__pb2.ListQueuesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeclareQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qbroker.v1.Admin/DeclareQueue',
+            qbroker__proto_dot_v1_dot_admin__pb2.DeclareQueueRequest.SerializeToString,
+            qbroker__proto_dot_v1_dot_admin__pb2.QueueInfo.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qbroker.v1.Admin/PauseQueue',
+            qbroker__proto_dot_v1_dot_admin__pb2.PauseQueueRequest.SerializeToString,
+            qbroker__proto_dot_v1_dot_admin__pb2.QueueInfo.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qbroker.v1.Admin/ResumeQueue',
+            qbroker__proto_dot_v1_dot_admin__pb2.ResumeQueueRequest.SerializeToString,
+            qbroker__proto_dot_v1_dot_admin__pb2.QueueInfo.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def PurgeQueue(request,
             target,
             options=(),
@@ -131,6 +457,249 @@ class Admin:
             '/qbroker.v1.Admin/PurgeQueue',
             qbroker__proto_dot_v1_dot_admin__pb2.PurgeQueueRequest.SerializeToString,
             qbroker__proto_dot_v1_dot_admin__pb2.PurgeQueueReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qbroker.v1.Admin/MoveQueue',
+            qbroker__proto_dot_v1_dot_admin__pb2.MoveQueueRequest.SerializeToString,
+            qbroker__proto_dot_v1_dot_admin__pb2.MoveQueueReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qbroker.v1.Admin/RemoveQueue',
+            qbroker__proto_dot_v1_dot_admin__pb2.RemoveQueueRequest.SerializeToString,
+            qbroker__proto_dot_v1_dot_admin__pb2.RemoveQueueReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qbroker.v1.Admin/ListTasks',
+            qbroker__proto_dot_v1_dot_admin__pb2.ListTasksRequest.SerializeToString,
+            qbroker__proto_dot_v1_dot_admin__pb2.ListTasksReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qbroker.v1.Admin/ShowTask',
+            qbroker__proto_dot_v1_dot_admin__pb2.ShowTaskRequest.SerializeToString,
+            qbroker__proto_dot_v1_dot_admin__pb2.TaskInfo.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qbroker.v1.Admin/Explain',
+            qbroker__proto_dot_v1_dot_admin__pb2.ExplainRequest.SerializeToString,
+            qbroker__proto_dot_v1_dot_admin__pb2.ExplainReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reschedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qbroker.v1.Admin/Reschedule',
+            qbroker__proto_dot_v1_dot_admin__pb2.RescheduleRequest.SerializeToString,
+            qbroker__proto_dot_v1_dot_admin__pb2.TaskInfo.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Revoke(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qbroker.v1.Admin/Revoke',
+            qbroker__proto_dot_v1_dot_admin__pb2.RevokeRequest.SerializeToString,
+            qbroker__proto_dot_v1_dot_admin__pb2.RevokeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequeueDead(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qbroker.v1.Admin/RequeueDead',
+            qbroker__proto_dot_v1_dot_admin__pb2.DeadRequest.SerializeToString,
+            qbroker__proto_dot_v1_dot_admin__pb2.DeadReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveDead(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qbroker.v1.Admin/RemoveDead',
+            qbroker__proto_dot_v1_dot_admin__pb2.DeadRequest.SerializeToString,
+            qbroker__proto_dot_v1_dot_admin__pb2.DeadReply.FromString,
             options,
             channel_credentials,
             insecure,

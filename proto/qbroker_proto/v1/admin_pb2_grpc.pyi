@@ -27,24 +27,72 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminStub:
+    """What operators look at and change. The broker answers all of it by itself."""
+
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AdminAsyncStub: ...
     Status: _grpc.UnaryUnaryMultiCallable[_admin_pb2.StatusRequest, _admin_pb2.StatusReply]
     """The broker at a glance."""
+    ListQueues: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListQueuesRequest, _admin_pb2.ListQueuesReply]
+    DeclareQueue: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DeclareQueueRequest, _admin_pb2.QueueInfo]
+    """Make a queue, or give it other options."""
+    PauseQueue: _grpc.UnaryUnaryMultiCallable[_admin_pb2.PauseQueueRequest, _admin_pb2.QueueInfo]
+    ResumeQueue: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ResumeQueueRequest, _admin_pb2.QueueInfo]
     PurgeQueue: _grpc.UnaryUnaryMultiCallable[_admin_pb2.PurgeQueueRequest, _admin_pb2.PurgeQueueReply]
-    """Remove every waiting message of a queue."""
+    """Revoke every waiting message of a queue."""
+    MoveQueue: _grpc.UnaryUnaryMultiCallable[_admin_pb2.MoveQueueRequest, _admin_pb2.MoveQueueReply]
+    """Put the waiting messages of a queue into another."""
+    RemoveQueue: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveQueueRequest, _admin_pb2.RemoveQueueReply]
+    """Remove an empty queue."""
+    ListTasks: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListTasksRequest, _admin_pb2.ListTasksReply]
+    """Tasks by what they are, a page at a time. A page may hold fewer than asked for, even none, and
+    still name the next: looking is bounded in time.
+    """
+    ShowTask: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ShowTaskRequest, _admin_pb2.TaskInfo]
+    """Everything the broker knows of one task."""
+    Explain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ExplainRequest, _admin_pb2.ExplainReply]
+    """Why a task is where it is, in a sentence."""
+    Reschedule: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RescheduleRequest, _admin_pb2.TaskInfo]
+    Revoke: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RevokeRequest, _admin_pb2.RevokeReply]
+    RequeueDead: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DeadRequest, _admin_pb2.DeadReply]
+    RemoveDead: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DeadRequest, _admin_pb2.DeadReply]
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
+    """What operators look at and change. The broker answers all of it by itself."""
+
     def __init__(self, channel: _aio.Channel) -> None: ...
     Status: _aio.UnaryUnaryMultiCallable[_admin_pb2.StatusRequest, _admin_pb2.StatusReply]  # type: ignore[assignment]
     """The broker at a glance."""
+    ListQueues: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListQueuesRequest, _admin_pb2.ListQueuesReply]  # type: ignore[assignment]
+    DeclareQueue: _aio.UnaryUnaryMultiCallable[_admin_pb2.DeclareQueueRequest, _admin_pb2.QueueInfo]  # type: ignore[assignment]
+    """Make a queue, or give it other options."""
+    PauseQueue: _aio.UnaryUnaryMultiCallable[_admin_pb2.PauseQueueRequest, _admin_pb2.QueueInfo]  # type: ignore[assignment]
+    ResumeQueue: _aio.UnaryUnaryMultiCallable[_admin_pb2.ResumeQueueRequest, _admin_pb2.QueueInfo]  # type: ignore[assignment]
     PurgeQueue: _aio.UnaryUnaryMultiCallable[_admin_pb2.PurgeQueueRequest, _admin_pb2.PurgeQueueReply]  # type: ignore[assignment]
-    """Remove every waiting message of a queue."""
+    """Revoke every waiting message of a queue."""
+    MoveQueue: _aio.UnaryUnaryMultiCallable[_admin_pb2.MoveQueueRequest, _admin_pb2.MoveQueueReply]  # type: ignore[assignment]
+    """Put the waiting messages of a queue into another."""
+    RemoveQueue: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveQueueRequest, _admin_pb2.RemoveQueueReply]  # type: ignore[assignment]
+    """Remove an empty queue."""
+    ListTasks: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListTasksRequest, _admin_pb2.ListTasksReply]  # type: ignore[assignment]
+    """Tasks by what they are, a page at a time. A page may hold fewer than asked for, even none, and
+    still name the next: looking is bounded in time.
+    """
+    ShowTask: _aio.UnaryUnaryMultiCallable[_admin_pb2.ShowTaskRequest, _admin_pb2.TaskInfo]  # type: ignore[assignment]
+    """Everything the broker knows of one task."""
+    Explain: _aio.UnaryUnaryMultiCallable[_admin_pb2.ExplainRequest, _admin_pb2.ExplainReply]  # type: ignore[assignment]
+    """Why a task is where it is, in a sentence."""
+    Reschedule: _aio.UnaryUnaryMultiCallable[_admin_pb2.RescheduleRequest, _admin_pb2.TaskInfo]  # type: ignore[assignment]
+    Revoke: _aio.UnaryUnaryMultiCallable[_admin_pb2.RevokeRequest, _admin_pb2.RevokeReply]  # type: ignore[assignment]
+    RequeueDead: _aio.UnaryUnaryMultiCallable[_admin_pb2.DeadRequest, _admin_pb2.DeadReply]  # type: ignore[assignment]
+    RemoveDead: _aio.UnaryUnaryMultiCallable[_admin_pb2.DeadRequest, _admin_pb2.DeadReply]  # type: ignore[assignment]
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
+    """What operators look at and change. The broker answers all of it by itself."""
+
     @_abc_1.abstractmethod
     def Status(
         self,
@@ -54,11 +102,110 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         """The broker at a glance."""
 
     @_abc_1.abstractmethod
+    def ListQueues(
+        self,
+        request: _admin_pb2.ListQueuesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListQueuesReply, _abc.Awaitable[_admin_pb2.ListQueuesReply]]: ...
+
+    @_abc_1.abstractmethod
+    def DeclareQueue(
+        self,
+        request: _admin_pb2.DeclareQueueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.QueueInfo, _abc.Awaitable[_admin_pb2.QueueInfo]]:
+        """Make a queue, or give it other options."""
+
+    @_abc_1.abstractmethod
+    def PauseQueue(
+        self,
+        request: _admin_pb2.PauseQueueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.QueueInfo, _abc.Awaitable[_admin_pb2.QueueInfo]]: ...
+
+    @_abc_1.abstractmethod
+    def ResumeQueue(
+        self,
+        request: _admin_pb2.ResumeQueueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.QueueInfo, _abc.Awaitable[_admin_pb2.QueueInfo]]: ...
+
+    @_abc_1.abstractmethod
     def PurgeQueue(
         self,
         request: _admin_pb2.PurgeQueueRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.PurgeQueueReply, _abc.Awaitable[_admin_pb2.PurgeQueueReply]]:
-        """Remove every waiting message of a queue."""
+        """Revoke every waiting message of a queue."""
+
+    @_abc_1.abstractmethod
+    def MoveQueue(
+        self,
+        request: _admin_pb2.MoveQueueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.MoveQueueReply, _abc.Awaitable[_admin_pb2.MoveQueueReply]]:
+        """Put the waiting messages of a queue into another."""
+
+    @_abc_1.abstractmethod
+    def RemoveQueue(
+        self,
+        request: _admin_pb2.RemoveQueueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RemoveQueueReply, _abc.Awaitable[_admin_pb2.RemoveQueueReply]]:
+        """Remove an empty queue."""
+
+    @_abc_1.abstractmethod
+    def ListTasks(
+        self,
+        request: _admin_pb2.ListTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListTasksReply, _abc.Awaitable[_admin_pb2.ListTasksReply]]:
+        """Tasks by what they are, a page at a time. A page may hold fewer than asked for, even none, and
+        still name the next: looking is bounded in time.
+        """
+
+    @_abc_1.abstractmethod
+    def ShowTask(
+        self,
+        request: _admin_pb2.ShowTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.TaskInfo, _abc.Awaitable[_admin_pb2.TaskInfo]]:
+        """Everything the broker knows of one task."""
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _admin_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ExplainReply, _abc.Awaitable[_admin_pb2.ExplainReply]]:
+        """Why a task is where it is, in a sentence."""
+
+    @_abc_1.abstractmethod
+    def Reschedule(
+        self,
+        request: _admin_pb2.RescheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.TaskInfo, _abc.Awaitable[_admin_pb2.TaskInfo]]: ...
+
+    @_abc_1.abstractmethod
+    def Revoke(
+        self,
+        request: _admin_pb2.RevokeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RevokeReply, _abc.Awaitable[_admin_pb2.RevokeReply]]: ...
+
+    @_abc_1.abstractmethod
+    def RequeueDead(
+        self,
+        request: _admin_pb2.DeadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.DeadReply, _abc.Awaitable[_admin_pb2.DeadReply]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveDead(
+        self,
+        request: _admin_pb2.DeadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.DeadReply, _abc.Awaitable[_admin_pb2.DeadReply]]: ...
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -2,7 +2,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -11,11 +11,53 @@ class AckPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     ACK_POLICY_EARLY: _ClassVar[AckPolicy]
     ACK_POLICY_LATE: _ClassVar[AckPolicy]
+
+class UniqueScope(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    UNIQUE_SCOPE_FINISH: _ClassVar[UniqueScope]
+    UNIQUE_SCOPE_START: _ClassVar[UniqueScope]
+    UNIQUE_SCOPE_TIME: _ClassVar[UniqueScope]
+
+class UniquePolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    UNIQUE_POLICY_REJECT: _ClassVar[UniquePolicy]
+    UNIQUE_POLICY_RETURN_EXISTING: _ClassVar[UniquePolicy]
+    UNIQUE_POLICY_REPLACE: _ClassVar[UniquePolicy]
 ACK_POLICY_EARLY: AckPolicy
 ACK_POLICY_LATE: AckPolicy
+UNIQUE_SCOPE_FINISH: UniqueScope
+UNIQUE_SCOPE_START: UniqueScope
+UNIQUE_SCOPE_TIME: UniqueScope
+UNIQUE_POLICY_REJECT: UniquePolicy
+UNIQUE_POLICY_RETURN_EXISTING: UniquePolicy
+UNIQUE_POLICY_REPLACE: UniquePolicy
+
+class Unique(_message.Message):
+    __slots__ = ("key", "scope", "ttl_ms", "policy")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    scope: UniqueScope
+    ttl_ms: int
+    policy: UniquePolicy
+    def __init__(self, key: _Optional[str] = ..., scope: _Optional[_Union[UniqueScope, str]] = ..., ttl_ms: _Optional[int] = ..., policy: _Optional[_Union[UniquePolicy, str]] = ...) -> None: ...
+
+class Limit(_message.Message):
+    __slots__ = ("key", "rate", "per_ms", "concurrency")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    PER_MS_FIELD_NUMBER: _ClassVar[int]
+    CONCURRENCY_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    rate: float
+    per_ms: int
+    concurrency: int
+    def __init__(self, key: _Optional[str] = ..., rate: _Optional[float] = ..., per_ms: _Optional[int] = ..., concurrency: _Optional[int] = ...) -> None: ...
 
 class Message(_message.Message):
-    __slots__ = ("id", "task", "queue", "priority", "eta_ms", "expires_ms", "ack_policy", "ignore_result", "store_errors_even_if_ignored", "result_ttl_ms", "max_deliveries", "retries", "root_id", "parent_id", "content_type", "content_encoding", "compression", "body", "origin", "shadow", "argsrepr", "kwargsrepr", "headers", "time_limit", "soft_time_limit", "reply_to", "correlation_id", "track_started")
+    __slots__ = ("id", "task", "queue", "priority", "eta_ms", "expires_ms", "ack_policy", "ignore_result", "store_errors_even_if_ignored", "result_ttl_ms", "max_deliveries", "retries", "root_id", "parent_id", "content_type", "content_encoding", "compression", "body", "origin", "shadow", "argsrepr", "kwargsrepr", "headers", "time_limit", "soft_time_limit", "reply_to", "correlation_id", "track_started", "requeue_on_timeout", "reject_on_failure", "unique", "limits", "fairness_key", "fairness_weight", "labels", "stamped_headers")
     ID_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     QUEUE_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +86,14 @@ class Message(_message.Message):
     REPLY_TO_FIELD_NUMBER: _ClassVar[int]
     CORRELATION_ID_FIELD_NUMBER: _ClassVar[int]
     TRACK_STARTED_FIELD_NUMBER: _ClassVar[int]
+    REQUEUE_ON_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    REJECT_ON_FAILURE_FIELD_NUMBER: _ClassVar[int]
+    UNIQUE_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    FAIRNESS_KEY_FIELD_NUMBER: _ClassVar[int]
+    FAIRNESS_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    STAMPED_HEADERS_FIELD_NUMBER: _ClassVar[int]
     id: str
     task: str
     queue: str
@@ -72,7 +122,15 @@ class Message(_message.Message):
     reply_to: str
     correlation_id: str
     track_started: bool
-    def __init__(self, id: _Optional[str] = ..., task: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., eta_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ..., ack_policy: _Optional[_Union[AckPolicy, str]] = ..., ignore_result: _Optional[bool] = ..., store_errors_even_if_ignored: _Optional[bool] = ..., result_ttl_ms: _Optional[int] = ..., max_deliveries: _Optional[int] = ..., retries: _Optional[int] = ..., root_id: _Optional[str] = ..., parent_id: _Optional[str] = ..., content_type: _Optional[str] = ..., content_encoding: _Optional[str] = ..., compression: _Optional[str] = ..., body: _Optional[bytes] = ..., origin: _Optional[str] = ..., shadow: _Optional[str] = ..., argsrepr: _Optional[str] = ..., kwargsrepr: _Optional[str] = ..., headers: _Optional[str] = ..., time_limit: _Optional[float] = ..., soft_time_limit: _Optional[float] = ..., reply_to: _Optional[str] = ..., correlation_id: _Optional[str] = ..., track_started: _Optional[bool] = ...) -> None: ...
+    requeue_on_timeout: bool
+    reject_on_failure: bool
+    unique: Unique
+    limits: _containers.RepeatedCompositeFieldContainer[Limit]
+    fairness_key: str
+    fairness_weight: int
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    stamped_headers: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., task: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., eta_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ..., ack_policy: _Optional[_Union[AckPolicy, str]] = ..., ignore_result: _Optional[bool] = ..., store_errors_even_if_ignored: _Optional[bool] = ..., result_ttl_ms: _Optional[int] = ..., max_deliveries: _Optional[int] = ..., retries: _Optional[int] = ..., root_id: _Optional[str] = ..., parent_id: _Optional[str] = ..., content_type: _Optional[str] = ..., content_encoding: _Optional[str] = ..., compression: _Optional[str] = ..., body: _Optional[bytes] = ..., origin: _Optional[str] = ..., shadow: _Optional[str] = ..., argsrepr: _Optional[str] = ..., kwargsrepr: _Optional[str] = ..., headers: _Optional[str] = ..., time_limit: _Optional[float] = ..., soft_time_limit: _Optional[float] = ..., reply_to: _Optional[str] = ..., correlation_id: _Optional[str] = ..., track_started: _Optional[bool] = ..., requeue_on_timeout: _Optional[bool] = ..., reject_on_failure: _Optional[bool] = ..., unique: _Optional[_Union[Unique, _Mapping]] = ..., limits: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ..., fairness_key: _Optional[str] = ..., fairness_weight: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., stamped_headers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Result(_message.Message):
     __slots__ = ("state", "content_type", "content_encoding", "compression", "body", "traceback", "done_ms", "worker", "runtime_s", "retries", "task", "queue", "parent_id", "root_id", "children")

@@ -12,9 +12,11 @@ class RefusalCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REFUSAL_CODE_UNSPECIFIED: _ClassVar[RefusalCode]
     REFUSAL_CODE_INVALID: _ClassVar[RefusalCode]
     REFUSAL_CODE_RESOURCE_EXHAUSTED: _ClassVar[RefusalCode]
+    REFUSAL_CODE_ALREADY_EXISTS: _ClassVar[RefusalCode]
 REFUSAL_CODE_UNSPECIFIED: RefusalCode
 REFUSAL_CODE_INVALID: RefusalCode
 REFUSAL_CODE_RESOURCE_EXHAUSTED: RefusalCode
+REFUSAL_CODE_ALREADY_EXISTS: RefusalCode
 
 class PublishRequest(_message.Message):
     __slots__ = ("seq", "messages")
@@ -25,14 +27,24 @@ class PublishRequest(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., messages: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class PublishReply(_message.Message):
-    __slots__ = ("seq", "refusals", "duplicates")
+    __slots__ = ("seq", "refusals", "duplicates", "existing")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     REFUSALS_FIELD_NUMBER: _ClassVar[int]
     DUPLICATES_FIELD_NUMBER: _ClassVar[int]
+    EXISTING_FIELD_NUMBER: _ClassVar[int]
     seq: int
     refusals: _containers.RepeatedCompositeFieldContainer[Refusal]
     duplicates: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, seq: _Optional[int] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., duplicates: _Optional[_Iterable[int]] = ...) -> None: ...
+    existing: _containers.RepeatedCompositeFieldContainer[Existing]
+    def __init__(self, seq: _Optional[int] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., duplicates: _Optional[_Iterable[int]] = ..., existing: _Optional[_Iterable[_Union[Existing, _Mapping]]] = ...) -> None: ...
+
+class Existing(_message.Message):
+    __slots__ = ("index", "id")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    id: str
+    def __init__(self, index: _Optional[int] = ..., id: _Optional[str] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("index", "code", "reason", "retry_after_ms")

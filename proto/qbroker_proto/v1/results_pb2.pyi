@@ -26,6 +26,8 @@ class EndReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     END_REASON_REVOKED: _ClassVar[EndReason]
     END_REASON_MAX_DELIVERIES: _ClassVar[EndReason]
     END_REASON_REJECTED: _ClassVar[EndReason]
+    END_REASON_DROPPED: _ClassVar[EndReason]
+    END_REASON_REPLACED: _ClassVar[EndReason]
 STAGE_UNKNOWN: Stage
 STAGE_SCHEDULED: Stage
 STAGE_QUEUED: Stage
@@ -40,6 +42,8 @@ END_REASON_EXPIRED: EndReason
 END_REASON_REVOKED: EndReason
 END_REASON_MAX_DELIVERIES: EndReason
 END_REASON_REJECTED: EndReason
+END_REASON_DROPPED: EndReason
+END_REASON_REPLACED: EndReason
 
 class WatchRequest(_message.Message):
     __slots__ = ("watch", "unwatch", "read")

@@ -17,6 +17,8 @@ class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OUTCOME_IGNORED: _ClassVar[Outcome]
     OUTCOME_REJECTED: _ClassVar[Outcome]
     OUTCOME_REVOKED: _ClassVar[Outcome]
+    OUTCOME_RETRY: _ClassVar[Outcome]
+    OUTCOME_TIMEOUT: _ClassVar[Outcome]
 OUTCOME_UNSPECIFIED: Outcome
 OUTCOME_SUCCESS: Outcome
 OUTCOME_FAILURE: Outcome
@@ -24,6 +26,8 @@ OUTCOME_WORKER_LOST: Outcome
 OUTCOME_IGNORED: Outcome
 OUTCOME_REJECTED: Outcome
 OUTCOME_REVOKED: Outcome
+OUTCOME_RETRY: Outcome
+OUTCOME_TIMEOUT: Outcome
 
 class WorkRequest(_message.Message):
     __slots__ = ("seq", "register", "prefetch_count", "starts", "settles", "releases", "drain", "leave")
@@ -90,34 +94,54 @@ class Start(_message.Message):
     def __init__(self, id: _Optional[str] = ..., attempt: _Optional[int] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class Settle(_message.Message):
-    __slots__ = ("id", "attempt", "outcome", "result", "requeue", "follow_ups")
+    __slots__ = ("id", "attempt", "outcome", "result", "requeue", "follow_ups", "message", "eta_ms", "detail")
     ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     REQUEUE_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_UPS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    ETA_MS_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
     id: str
     attempt: int
     outcome: Outcome
     result: bytes
     requeue: bool
     follow_ups: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, id: _Optional[str] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., result: _Optional[bytes] = ..., requeue: _Optional[bool] = ..., follow_ups: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    message: bytes
+    eta_ms: int
+    detail: str
+    def __init__(self, id: _Optional[str] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., result: _Optional[bytes] = ..., requeue: _Optional[bool] = ..., follow_ups: _Optional[_Iterable[bytes]] = ..., message: _Optional[bytes] = ..., eta_ms: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class WorkReply(_message.Message):
-    __slots__ = ("registered", "deliveries", "applied_seq", "lost", "goodbye")
+    __slots__ = ("registered", "deliveries", "applied_seq", "lost", "goodbye", "cancels")
     REGISTERED_FIELD_NUMBER: _ClassVar[int]
     DELIVERIES_FIELD_NUMBER: _ClassVar[int]
     APPLIED_SEQ_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    CANCELS_FIELD_NUMBER: _ClassVar[int]
     registered: Registered
     deliveries: _containers.RepeatedCompositeFieldContainer[Delivery]
     applied_seq: int
     lost: _containers.RepeatedCompositeFieldContainer[Lease]
     goodbye: str
-    def __init__(self, registered: _Optional[_Union[Registered, _Mapping]] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ..., applied_seq: _Optional[int] = ..., lost: _Optional[_Iterable[_Union[Lease, _Mapping]]] = ..., goodbye: _Optional[str] = ...) -> None: ...
+    cancels: _containers.RepeatedCompositeFieldContainer[Cancel]
+    def __init__(self, registered: _Optional[_Union[Registered, _Mapping]] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ..., applied_seq: _Optional[int] = ..., lost: _Optional[_Iterable[_Union[Lease, _Mapping]]] = ..., goodbye: _Optional[str] = ..., cancels: _Optional[_Iterable[_Union[Cancel, _Mapping]]] = ...) -> None: ...
+
+class Cancel(_message.Message):
+    __slots__ = ("id", "attempt", "terminate", "signal")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    TERMINATE_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    attempt: int
+    terminate: bool
+    signal: str
+    def __init__(self, id: _Optional[str] = ..., attempt: _Optional[int] = ..., terminate: _Optional[bool] = ..., signal: _Optional[str] = ...) -> None: ...
 
 class Registered(_message.Message):
     __slots__ = ("broker_version", "grace_ms")

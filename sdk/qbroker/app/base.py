@@ -25,15 +25,16 @@ from typing import (
 from qbroker import _state, serialization, signals, states
 from qbroker._version import __version__
 from qbroker.app.config import Settings
+from qbroker.app.control import Control
 from qbroker.app.pipeline import Pipeline, current_pipeline
-from qbroker.app.sending import Call, Defaults, prepare, zone_of
+from qbroker.app.sending import Call, Defaults, prepare, prepare_again, settle, zone_of
 from qbroker.app.trace import execute, plan_of
 from qbroker.canvas import Signature, maybe_signature, signature
 from qbroker.exceptions import (
     DuplicateTaskNameWarning,
     ImproperlyConfigured,
-    MessageRefused,
     NotRegistered,
+    Retry,
 )
 from qbroker.ids import uuid7
 from qbroker.local import PromiseProxy, Proxy
@@ -50,7 +51,7 @@ from qbroker.task import Task as BaseTask, header_of
 from qbroker.url import parse_url
 
 if TYPE_CHECKING:
-    from qbroker.client import Client
+    from qbroker.client import Client, Verdict
 
 __all__ = ["App", "Celery", "TaskRegistry", "shared_task"]
 
@@ -384,6 +385,10 @@ class App:
                 "__qualname__": fun.__qualname__,
                 **options,
             }
+            for option in ("unique_key", "fairness_key"):
+                if callable(options.get(option)):
+                    # A function of the arguments, not a method of the task.
+                    attributes[option] = staticmethod(options[option])
             class_: type[BaseTask[..., Value]] = type(
                 fun.__name__, (base or self.Task,), attributes
             )
@@ -473,6 +478,11 @@ class App:
         """The result of any call, by its id."""
         return Result(id, backend, task_name, self, parent)
 
+    @property
+    def control(self) -> Control:
+        """Revoking, purging, and asking where a task is."""
+        return Control(self.client, lambda: self.conf.task_default_queue)
+
     # -- calls
 
     def send_task(
@@ -488,19 +498,27 @@ class App:
         """Call a task by its name, without having it; options as for `apply_async`.
 
         Answers when the broker has the message on disk (in a pipeline: at once). Raises
-        OperationalError when it does not answer, MessageRefused when it refuses.
+        OperationalError when it does not answer, MessageRefused when it refuses, and DuplicateTaskError when a
+        task with the same unique key is there.
         """
         call, told = self._prepare(name, args, kwargs, task_type, options)
         pipeline = current_pipeline.get()
         client = self.client()
         if pipeline is not None and pipeline.client is client:
+            call.result = result = self._sent(call, task_type, add_to_parent=add_to_parent)
             pipeline.add(call)
         else:
-            for refusal in client.publish((call.message,)):
-                raise MessageRefused(call.task_id, refusal.reason, refusal.retry_after_ms)
+            self._settle(call, client.publish((call.message,)))
+            result = self._sent(call, task_type, add_to_parent=add_to_parent)
         if told is not None:
             signals.after_task_publish.send(name, **told)
-        return self._sent(call, task_type, add_to_parent=add_to_parent)
+        return result
+
+    def _settle(self, call: Call, verdicts: "Sequence[Verdict]") -> None:
+        if verdicts:
+            refusal = settle((call,), verdicts)
+            if refusal is not None:
+                raise refusal
 
     async def asend_task(
         self,
@@ -514,8 +532,7 @@ class App:
     ) -> Result[Value]:
         """Do the same without blocking the event loop."""
         call, told = self._prepare(name, args, kwargs, task_type, options)
-        for refusal in await self.client().apublish((call.message,)):
-            raise MessageRefused(call.task_id, refusal.reason, refusal.retry_after_ms)
+        self._settle(call, await self.client().apublish((call.message,)))
         if told is not None:
             signals.after_task_publish.send(name, **told)
         return self._sent(call, task_type, add_to_parent=add_to_parent)
@@ -611,6 +628,18 @@ class App:
         custom = {key: value for key, value in headers.items() if key not in own}
         return {**options, "task_id": task_id, "headers": custom}, told
 
+    def resend(
+        self,
+        request: Context,
+        args: Sequence[Value],
+        kwargs: Mapping[str, Value],
+        options: Mapping[str, Value],
+    ) -> tuple[bytes, int]:
+        """The message of a retry of the task that `request` runs, and when it is due in Unix milliseconds."""
+        message = request.message
+        assert message is not None, "only what came as a message is sent again"
+        return prepare_again(self.conf, message, args, kwargs, request.embed, options)
+
     def _sent(
         self, call: Call, task_type: Defaults | None, *, add_to_parent: bool
     ) -> Result[Value]:
@@ -643,21 +672,29 @@ class App:
         throw = self.conf.task_eager_propagates if throw is None else throw
         task_id = task_id or uuid7()
         outer = current_request.get()
-        request = Context(
-            id=task_id,
-            args=args or (),
-            kwargs=kwargs or {},
-            retries=retries,
-            is_eager=True,
-            called_directly=False,
-            headers=dict(headers) if headers else None,
-            root_id=(outer.root_id if outer is not None and outer.id else None) or task_id,
-            parent_id=outer.id if outer is not None else None,
-            correlation_id=task_id,
-            hostname=platform.node(),
-            ignore_result=bool(options.get("ignore_result", task.ignore_result)),
-        )
-        ended = execute(plan_of(task), request, args or (), kwargs or {}, None)
+        args, kwargs = args or (), kwargs or {}
+        while True:
+            request = Context(
+                id=task_id,
+                args=args,
+                kwargs=kwargs,
+                retries=retries,
+                is_eager=True,
+                called_directly=False,
+                headers=dict(headers) if headers else None,
+                root_id=(outer.root_id if outer is not None and outer.id else None) or task_id,
+                parent_id=outer.id if outer is not None else None,
+                correlation_id=task_id,
+                hostname=platform.node(),
+                ignore_result=bool(options.get("ignore_result", task.ignore_result)),
+            )
+            ended = execute(plan_of(task), request, args, kwargs, None)
+            if not isinstance(ended.value, Retry) or ended.value.sig is None:
+                break
+            # Nobody waits here: a retry follows at once.
+            args, kwargs = ended.value.sig.args, ended.value.sig.kwargs
+            headers = ended.value.sig.options.get("headers", headers)
+            retries += 1
         if throw and ended.state in states.PROPAGATE_STATES:
             raise ended.value
         return EagerResult(

@@ -5,7 +5,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from qbroker.app.sending import Call
+from qbroker.app.sending import Call, settle
 from qbroker.exceptions import MessageRefused
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ _BATCHES_IN_FLIGHT_MAX = 16
 class Pipeline:
     """Calls made inside the block return at once; leaving it raises what became of the worst of them.
 
-    What was called is sent also when the block raises: some of it is on its way by then.
+    What was called is sent also when the block raises: some of it is on its way by then. The result of a call
+    with `unique_policy="return_existing"` has the id of the task that exists when the block is over.
     """
 
     def __init__(self, client: "Client") -> None:
@@ -69,11 +70,11 @@ class Pipeline:
 
     def _confirm_oldest(self) -> None:
         calls, ticket = self._in_flight.popleft()
-        for refusal in self.client.wait(ticket):
+        verdicts = self.client.wait(ticket)
+        if verdicts:
             # The others are stored, and are waited for first.
-            self._refusal = self._refusal or MessageRefused(
-                calls[refusal.index].task_id, refusal.reason, refusal.retry_after_ms
-            )
+            refusal = settle(calls, verdicts)
+            self._refusal = self._refusal or refusal
 
     def __enter__(self) -> Self:
         self._token = current_pipeline.set(self)

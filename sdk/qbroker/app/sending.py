@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import math
 import os
 import socket
 from collections.abc import Mapping, Sequence
@@ -10,12 +11,16 @@ from zoneinfo import ZoneInfo
 
 from qbroker import clock, envelope
 from qbroker.app.config import Settings
+from qbroker.app.rules import Ruled, rules_of
+from qbroker.exceptions import DuplicateTaskError, MessageRefused
 from qbroker.ids import uuid7
+from qbroker.limits import Key, Limit
 from qbroker.request import current_request
 from qbroker.serialization import Value, find as find_serializer
 from qbroker_proto.v1.message_pb2 import ACK_POLICY_EARLY, ACK_POLICY_LATE, Message
+from qbroker_proto.v1.producer_pb2 import REFUSAL_CODE_ALREADY_EXISTS, Existing, Refusal
 
-__all__ = ["OPTIONS_LATER", "Call", "Defaults", "prepare"]
+__all__ = ["OPTIONS_LATER", "Call", "Defaults", "prepare", "prepare_again", "settle"]
 
 OPTIONS_LATER = frozenset(
     [
@@ -36,26 +41,36 @@ OPTIONS_LATER = frozenset(
         "producer",
         "queue_arguments",
         "replaced_task_nesting",
-        "retries",
         "retry",
         "retry_policy",
         "router",
         "routing_key",
-        "stamped_headers",
     ]
 )
 """Options of Celery's that have no effect yet, and so are refused."""
 
 _NEVER_MS = 1 << 53
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_ONE_MS = dt.timedelta(milliseconds=1)
+_LAST_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999: what a datetime can say."""
+DELIVERIES_MAX = (1 << 16) - 1
+_OMITTED: Value = object()
+"""An option that was not given, where None is a value: it takes back what the task's attribute says."""
 
 
-class Defaults(Protocol):
+class Defaults(Ruled, Protocol):
     """What a call takes from its task, or from settings where no task is known."""
 
     priority: int | None
     queue: str | None
     expires: Value
     acks_late: bool | None
+    acks_on_failure_or_timeout: bool | None
+    acks_on_failure: bool | None
+    acks_on_timeout: bool | None
+    reject_on_worker_lost: bool | None
+    track_started: bool | None
     ignore_result: bool | None
     store_errors_even_if_ignored: bool | None
     max_deliveries: int | None
@@ -83,11 +98,13 @@ os.register_at_fork(after_in_child=_origin.refresh)
 class Call:
     """A message that is ready to go."""
 
-    __slots__ = ("args", "ignores_result", "kwargs", "message", "task", "task_id")
+    __slots__ = ("ignores_result", "message", "result", "task", "task_id")
 
     def __init__(self, task: str, task_id: str, message: bytes, *, ignores_result: bool) -> None:
         self.task = task
         self.task_id = task_id
+        # What the caller was given, where that was before the broker has answered.
+        self.result: Value = None
         self.message = message
         self.ignores_result = ignores_result
 
@@ -102,27 +119,32 @@ def prepare(
     keeps_results: bool = True,
     task_id: str | None = None,
     queue: Value = None,
-    priority: int | None = None,
+    priority: Value = None,
     countdown: float | None = None,
     eta: dt.datetime | str | None = None,
-    expires: float | dt.datetime | str | None = None,
+    expires: Value = _OMITTED,
     ignore_result: bool | None = None,
     headers: Mapping[str, Value] | None = None,
     shadow: str | None = None,
     argsrepr: str | None = None,
     kwargsrepr: str | None = None,
-    time_limit: float | None = None,
-    soft_time_limit: float | None = None,
+    time_limit: Value = _OMITTED,
+    soft_time_limit: Value = _OMITTED,
     serializer: str | None = None,
     root_id: str | None = None,
     parent_id: str | None = None,
     reply_to: str | None = None,
     correlation_id: str | None = None,
-    **unsupported: Value,
+    retries: int = 0,
+    **rare: Value,
 ) -> Call:
-    """The message of a call. Times without a zone are in the app's."""
-    if unsupported:
-        _refuse(name, unsupported)
+    """The message of a call. Times without a zone are in the app's.
+
+    `rare` are the options of `qbroker.app.rules`: unique_key, unique_scope, unique_policy, limits, fairness_key,
+    fairness_weight, labels, stamped_headers and the stamps; and acks_late and its kin, max_deliveries, track_started
+    and store_errors_even_if_ignored in place of the task's. Raises TypeError and ValueError for what cannot be
+    meant, before anything is sent.
+    """
     if args is not None and not isinstance(args, list | tuple):
         if isinstance(args, str | bytes | Mapping):
             raise TypeError(f"task args must be a list or tuple, not {args!r}")
@@ -130,6 +152,8 @@ def prepare(
     if kwargs is not None and not isinstance(kwargs, Mapping):
         raise TypeError(f"task kwargs must be a mapping, not {kwargs!r}")
     given = task_type if task_type is not None else _FromSettings(conf)
+    if rare and not _OWN.isdisjoint(rare):
+        given = _overridden(given, name, rare)
     if task_id is None:
         task_id = uuid7()
     if (serializer or given.serializer) != "json":
@@ -139,30 +163,50 @@ def prepare(
     # What most calls leave at its default stays off the wire, and costs a test each.
     if priority is None:
         priority = given.priority
+    request = current_request.get()
+    if request is not None and not request.called_directly:
+        parent_id = parent_id or request.id
+        root_id = root_id or request.root_id
+        if priority is None and conf.task_inherit_parent_priority:
+            priority = request.delivery_info["priority"]
     if priority is not None:
-        if not 0 <= priority <= 9:
-            raise ValueError(f"priority {priority!r} of task {name!r} is not between 0 and 9")
+        if not isinstance(priority, int) or not 0 <= priority <= 9:
+            raise ValueError(
+                f"priority {priority!r} of task {name!r} is not a whole number from 0 to 9"
+            )
         fields["priority"] = priority
     if countdown is not None:
-        fields["eta_ms"] = clock.wall_ms() + int(countdown * 1000)
-    elif eta is not None:
-        fields["eta_ms"] = _unix_ms(eta, conf)
-    if expires is None:
+        due_ms = _ahead_ms("countdown", countdown, name)
+        if countdown:
+            fields["eta_ms"] = due_ms
+    if eta is not None and not countdown:
+        fields["eta_ms"] = _moment_ms("eta", eta, name, conf)
+    if expires is _OMITTED:
         expires = given.expires
     if expires is not None:
         fields["expires_ms"] = (
-            clock.wall_ms() + int(expires * 1000)
+            _ahead_ms("expires", expires, name)
             if isinstance(expires, int | float)
-            else _unix_ms(expires, conf)
+            else _moment_ms("expires", expires, name, conf)
         )
+    if retries:
+        fields["retries"] = retries
     if not keeps_results or ignores:
         fields["ignore_result"] = True
     if given.store_errors_even_if_ignored and keeps_results:
         fields["store_errors_even_if_ignored"] = True
     if given.max_deliveries:
+        if not 1 <= given.max_deliveries <= DELIVERIES_MAX:
+            raise ValueError(
+                f"max_deliveries {given.max_deliveries!r} of task {name!r} is not from 1 to {DELIVERIES_MAX}"
+            )
         fields["max_deliveries"] = given.max_deliveries
-    hard = time_limit if time_limit is not None else given.time_limit
-    soft = soft_time_limit if soft_time_limit is not None else given.soft_time_limit
+    if given.track_started:
+        fields["track_started"] = True
+    if given.acks_late:
+        _add_ack_rules(fields, given)
+    hard = given.time_limit if time_limit is _OMITTED else time_limit
+    soft = given.soft_time_limit if soft_time_limit is _OMITTED else soft_time_limit
     if hard is not None or soft is not None:
         if hard is not None and soft is not None and soft > hard:
             raise ValueError("soft_time_limit must be less than or equal to time_limit")
@@ -180,10 +224,10 @@ def prepare(
         fields["reply_to"] = reply_to
     if correlation_id and correlation_id != task_id:
         fields["correlation_id"] = correlation_id
-    request = current_request.get()
-    if request is not None and not request.called_directly:
-        parent_id = parent_id or request.id
-        root_id = root_id or request.root_id
+    if rare or given.unique_key is not None or given.limits or given.fairness_key or given.labels:
+        fields.update(rules_of(name, given, args or (), kwargs or {}, rare))
+        if rare:
+            _refuse(name, rare)
     if parent_id:
         fields["parent_id"] = parent_id
     if root_id and root_id != task_id:
@@ -202,6 +246,44 @@ def prepare(
     ).SerializeToString()
     envelope.check_size(message, name, conf.task_message_bytes_max)
     return Call(name, task_id, message, ignores_result=bool(ignores))
+
+
+_OWN = frozenset(
+    [
+        "acks_late",
+        "acks_on_failure",
+        "acks_on_failure_or_timeout",
+        "acks_on_timeout",
+        "max_deliveries",
+        "reject_on_worker_lost",
+        "store_errors_even_if_ignored",
+        "track_started",
+    ]
+)
+"""Attributes of a task that a call may replace."""
+
+
+class _Overridden:
+    """A task, but for what the call says itself."""
+
+    def __init__(self, given: Defaults, own: Mapping[str, Value]) -> None:
+        self.__dict__.update(own)
+        self._given = given
+
+    def __getattr__(self, name: str) -> Value:
+        return getattr(self._given, name)
+
+
+def _overridden(given: Defaults, name: str, rare: dict[str, Value]) -> Defaults:
+    own = {option: rare.pop(option) for option in _OWN & rare.keys()}
+    for option, value in own.items():
+        is_count = option == "max_deliveries"
+        if value is not None and (type(value) is not (int if is_count else bool)):
+            wanted = "a whole number" if is_count else "True, False or None"
+            raise TypeError(f"{option} {value!r} of task {name!r} is not {wanted}")
+    found: Value = _Overridden(given, {o: v for o, v in own.items() if v is not None})
+    overridden: Defaults = found
+    return overridden
 
 
 def _refuse(name: str, unsupported: Mapping[str, Value]) -> None:
@@ -230,26 +312,168 @@ def zone_of(conf: Settings) -> dt.tzinfo:
     return ZoneInfo(zone) if isinstance(zone, str) else zone
 
 
-def _unix_ms(moment: dt.datetime | str, conf: Settings) -> int:
+def _ahead_ms(what: str, seconds: Value, name: str) -> int:
+    """So many seconds from now, in Unix milliseconds, never too early."""
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        raise TypeError(f"{what} {seconds!r} of task {name!r} is not a number of seconds")
+    now_ms = clock.wall_ms()
+    # A NaN is not between anything.
+    if not 0 <= seconds * 1000 <= _LAST_MS - now_ms:
+        raise ValueError(
+            f"{what} {seconds!r} of task {name!r} is not a number of seconds from 0 to the year 9999"
+        )
+    return now_ms + math.ceil(seconds * 1000)
+
+
+def _moment_ms(what: str, moment: Value, name: str, conf: Settings) -> int:
+    """A moment in Unix milliseconds, never too early."""
     if isinstance(moment, str):
-        moment = dt.datetime.fromisoformat(moment)
+        try:
+            moment = dt.datetime.fromisoformat(moment)
+        except ValueError:
+            raise ValueError(
+                f"{what} {moment!r} of task {name!r} is no date and time of ISO 8601, as in "
+                "'2030-01-31T12:00:00+00:00'"
+            ) from None
+    if not isinstance(moment, dt.datetime):
+        also = " or a number of seconds" if what == "expires" else ""
+        raise TypeError(f"{what} {moment!r} of task {name!r} is not a datetime{also}")
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=zone_of(conf))
-    return int(moment.timestamp() * 1000)
+    unix_ms = -((_EPOCH - moment) // _ONE_MS)
+    if unix_ms > _LAST_MS:
+        raise ValueError(f"{what} {moment!r} of task {name!r} lies beyond the year 9999 in UTC")
+    return max(1, int(unix_ms))
+
+
+def _add_ack_rules(fields: dict[str, Value], given: Defaults) -> None:
+    """What becomes of a late-acknowledged task that did not end well."""
+    either = given.acks_on_failure_or_timeout
+    if not _first(given.acks_on_timeout, either):
+        fields["requeue_on_timeout"] = True
+    if not _first(given.acks_on_failure, either):
+        fields["reject_on_failure"] = True
+    if given.reject_on_worker_lost is False and not given.max_deliveries:
+        # Said outright, not left open: the first death of a worker is the last.
+        fields["max_deliveries"] = 1
+
+
+def _first(*choices: bool | None) -> bool:
+    return next((choice for choice in choices if choice is not None), True)
+
+
+_FIELDS_OF = {
+    "argsrepr": {"argsrepr"},
+    "correlation_id": {"correlation_id"},
+    "expires": {"expires_ms"},
+    "headers": {"headers"},
+    "ignore_result": {"ignore_result"},
+    "kwargsrepr": {"kwargsrepr"},
+    "priority": {"priority"},
+    "queue": {"queue"},
+    "reply_to": {"reply_to"},
+    "serializer": {"content_type", "content_encoding"},
+    "shadow": {"shadow"},
+    "soft_time_limit": {"soft_time_limit"},
+    "time_limit": {"time_limit"},
+}
+"""Which fields of the message an option of a retry changes."""
+
+_TIMES = frozenset({"countdown", "eta"})
+
+
+def prepare_again(
+    conf: Settings,
+    message: Message,
+    args: Sequence[Value],
+    kwargs: Mapping[str, Value],
+    embed: Mapping[str, Value],
+    options: Mapping[str, Value],
+) -> tuple[bytes, int]:
+    """The message of a retry, and when it is due in Unix milliseconds, 0 for at once.
+
+    It is the message that ran, with one retry more and with what the options change; its id stays.
+    """
+    kept = sorted(options.keys() - _FIELDS_OF.keys() - _TIMES)
+    if kept:
+        raise TypeError(f"a retry of task {message.task!r} cannot change: {', '.join(kept)}")
+    given = _FromSettings(conf)
+    given.time_limit = message.time_limit or None
+    given.soft_time_limit = message.soft_time_limit or None
+    call = prepare(
+        conf,
+        message.task,
+        args,
+        kwargs,
+        task_type=given,
+        task_id=message.id,
+        **options,
+    )
+    changed = Message.FromString(call.message)
+    wanted = {"eta_ms"}.union(*(_FIELDS_OF[option] for option in options.keys() - _TIMES))
+    again = Message()
+    again.CopyFrom(message)
+    for field in wanted:
+        again.ClearField(field)
+    for descriptor, _ in changed.ListFields():
+        if descriptor.name not in wanted:
+            changed.ClearField(descriptor.name)
+    again.MergeFrom(changed)
+    again.body = envelope.encode_body(args, kwargs, embed)
+    again.retries = message.retries + 1
+    raw = again.SerializeToString()
+    envelope.check_size(raw, message.task, conf.task_message_bytes_max)
+    return raw, again.eta_ms
+
+
+def settle(calls: Sequence[Call], verdicts: Sequence[Refusal | Existing]) -> MessageRefused | None:
+    """Give each call that is there already the id it is there by; answers the error of the first that was refused."""
+    holders = {verdict.index: verdict.id for verdict in verdicts if isinstance(verdict, Existing)}
+    refusals = [verdict for verdict in verdicts if isinstance(verdict, Refusal)]
+    for place in holders.keys() - {refusal.index for refusal in refusals}:
+        call = calls[place]
+        call.task_id = holders[place]
+        if call.result is not None:
+            call.result.id = holders[place]
+    if not refusals:
+        return None
+    first = min(refusals, key=lambda refusal: refusal.index)
+    task_id = calls[first.index].task_id
+    if first.code == REFUSAL_CODE_ALREADY_EXISTS:
+        return DuplicateTaskError(task_id, first.reason, holders.get(first.index, ""))
+    return MessageRefused(task_id, first.reason, first.retry_after_ms)
 
 
 class _FromSettings:
     """Stands for a task this process does not know."""
 
+    name = ""
+    queue: str | None = None
+    expires: Value = None
+    trail = True
+    unique_key: Key | None = None
+    unique_scope: str | float = "finish"
+    unique_policy = "reject"
+    limits: Sequence[Limit] = ()
+    fairness_key: Key | None = None
+    fairness_weight = 1
+    labels: Mapping[str, Value] | Sequence[str] | None = None
+
     def __init__(self, conf: Settings) -> None:
-        self.queue: str | None = None
-        self.expires: Value = None
         self.time_limit: float | None = None
         self.soft_time_limit: float | None = None
-        self.trail = True
         self.priority: int | None = conf.task_default_priority
         self.acks_late: bool | None = conf.task_acks_late
+        self.acks_on_failure_or_timeout: bool | None = conf.task_acks_on_failure_or_timeout
+        self.acks_on_failure: bool | None = conf.task_acks_on_failure
+        self.acks_on_timeout: bool | None = conf.task_acks_on_timeout
+        self.reject_on_worker_lost: bool | None = conf.task_reject_on_worker_lost
+        self.track_started: bool | None = conf.task_track_started
         self.ignore_result: bool | None = conf.task_ignore_result
         self.store_errors_even_if_ignored: bool | None = conf.task_store_errors_even_if_ignored
         self.max_deliveries: int | None = conf.task_max_deliveries
         self.serializer: str | None = conf.task_serializer
+
+    def arguments(self, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Mapping[str, Value]:
+        """What is known without the task's function."""
+        return kwargs

@@ -20,10 +20,18 @@ from typing import Protocol
 from google.protobuf.message import DecodeError as MalformedMessage
 
 from qbroker import clock, envelope, serialization, signals, states
-from qbroker.exceptions import Ignore, InvalidTaskError, Reject, TaskRevokedError
+from qbroker.exceptions import (
+    Ignore,
+    InvalidTaskError,
+    Reject,
+    Retry,
+    TaskPredicate,
+    TaskRevokedError,
+)
 from qbroker.request import Context, current_request
 from qbroker.serialization import Value
 from qbroker.task import Task
+from qbroker.utils.time import get_exponential_backoff_interval
 from qbroker_proto.v1.message_pb2 import Message, Result
 
 __all__ = [
@@ -32,6 +40,7 @@ __all__ = [
     "LOG_INTERNAL_ERROR",
     "LOG_RECEIVED",
     "LOG_REJECTED",
+    "LOG_RETRY",
     "LOG_REVOKED",
     "LOG_SUCCESS",
     "Ended",
@@ -52,6 +61,7 @@ LOG_FAILURE = "Task %(name)s[%(id)s] %(description)s: %(exc)s"
 LOG_INTERNAL_ERROR = "Task %(name)s[%(id)s] %(description)s: %(exc)s"
 LOG_IGNORED = "Task %(name)s[%(id)s] %(description)s"
 LOG_REJECTED = "Task %(name)s[%(id)s] %(exc)s"
+LOG_RETRY = "Task %(name)s[%(id)s] retry: %(exc)s"
 LOG_REVOKED = "Discarding revoked task: %(name)s[%(id)s]"
 
 Encode = Callable[[Context, str, Value, str], bytes]
@@ -85,6 +95,7 @@ class Plan:
     is_async: bool
     before_start: Callable[..., Value] | None
     on_success: Callable[..., Value] | None
+    on_retry: Callable[..., Value] | None
     on_failure: Callable[..., Value] | None
     after_return: Callable[..., Value] | None
 
@@ -100,13 +111,28 @@ def plan_of(task: Task[..., Value]) -> Plan:
 def _make_plan(task: Task[..., Value]) -> Plan:
     # `Task.__call__` only puts a request of its own around `run`; here there is one already.
     is_plain_call = type(task).__call__ is Task.__call__
+    fun = task.run if is_plain_call else task
+    is_async = inspect.iscoroutinefunction(task.run)
+    if task.autoretry_for:
+        return _make_plan_of(task, _retrying(task, fun, is_async=is_async), frames_skipped=2)
+    return _make_plan_of(task, fun, frames_skipped=1, is_async=is_async)
+
+
+def _make_plan_of(
+    task: Task[..., Value],
+    fun: Callable[..., Value],
+    *,
+    frames_skipped: int,
+    is_async: bool = False,
+) -> Plan:
     return Plan(
         task=task,
-        fun=task.run if is_plain_call else task,
-        frames_skipped=1,
-        is_async=inspect.iscoroutinefunction(task.run),
+        fun=fun,
+        frames_skipped=frames_skipped,
+        is_async=is_async,
         before_start=_own(task, "before_start"),
         on_success=_own(task, "on_success"),
+        on_retry=_own(task, "on_retry"),
         on_failure=_own(task, "on_failure"),
         after_return=_own(task, "after_return"),
     )
@@ -116,6 +142,46 @@ def _own(task: Task[..., Value], name: str) -> Callable[..., Value] | None:
     """The task's handler, or None where it is the one of `Task`, which does nothing."""
     handler: Callable[..., Value] = getattr(task, name)
     return None if getattr(handler, "__func__", None) is getattr(Task, name) else handler
+
+
+def _retrying(
+    task: Task[..., Value], fun: Callable[..., Value], *, is_async: bool
+) -> Callable[..., Value]:
+    """The function, with `autoretry_for` and its kin around it."""
+    # What a task raises to say something about itself is no failure.
+    spared: tuple[type[BaseException], ...] = (TaskPredicate, *task.dont_autoretry_for)
+    retried = tuple(task.autoretry_for)
+
+    def run(*args: Value, **kwargs: Value) -> Value:
+        try:
+            value = fun(*args, **kwargs)
+            return _complete(value) if is_async else value
+        except spared:
+            raise
+        except retried as exc:
+            where = exc.__traceback__
+            request = task.request
+            how = dict(task.retry_kwargs)
+            if task.retry_backoff:
+                how["countdown"] = get_exponential_backoff_interval(
+                    int(max(1.0, task.retry_backoff)),
+                    request.retries or 0,
+                    int(task.retry_backoff_max),
+                    task.retry_jitter,
+                )
+            if request.override_max_retries is not None:
+                how["max_retries"] = request.override_max_retries
+            try:
+                raise task.retry(exc=exc, **how)
+            except retried as raised:
+                if raised is not exc:
+                    raise
+            # Tried too often: it is raised as if nobody had caught it.
+            raise exc.with_traceback(
+                where.tb_next if where is not None else None
+            ) from exc.__cause__
+
+    return run
 
 
 @dataclass(slots=True)
@@ -160,12 +226,16 @@ def execute(
             value = plan.fun(*args, **kwargs)
             if plan.is_async:
                 value = _complete(value)
+            if request.pending_retry is not None:
+                raise request.pending_retry  # noqa: TRY301 - as if the task had let it out
             runtime_s = monotonic() - started
             result = (
                 encode(request, states.SUCCESS, value, "")
                 if encode is not None and keeps_success
                 else b""
             )
+        except Retry as exc:
+            ended = _retried(plan, request, args, kwargs, exc, encode, monotonic() - started)
         except Ignore as exc:
             ended = Ended(states.IGNORED, exc, monotonic() - started)
         except Reject as exc:
@@ -176,11 +246,22 @@ def execute(
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:  # noqa: BLE001 - whatever a task raises is its result
-            text = envelope.traceback_of(exc, plan.frames_skipped)
-            ended = Ended(states.FAILURE, exc, monotonic() - started, text)
-            if encode is not None:
-                ended.result = encode(request, states.FAILURE, exc, text)
-            _tell_failure(plan, request, args, kwargs, exc, text)
+            if isinstance(request.pending_retry, Retry):
+                ended = _retried(
+                    plan,
+                    request,
+                    args,
+                    kwargs,
+                    request.pending_retry,
+                    encode,
+                    monotonic() - started,
+                )
+            else:
+                text = envelope.traceback_of(exc, plan.frames_skipped)
+                ended = Ended(states.FAILURE, exc, monotonic() - started, text)
+                if encode is not None:
+                    ended.result = encode(request, states.FAILURE, exc, text)
+                _tell_failure(plan, request, args, kwargs, exc, text)
         else:
             ended = Ended(states.SUCCESS, value, runtime_s, "", result)
             if signals.task_success:
@@ -206,6 +287,27 @@ def execute(
                 state=ended.state if ended else None,
             )
         current_request.reset(token)
+
+
+def _retried(
+    plan: Plan,
+    request: Context,
+    args: Sequence[Value],
+    kwargs: Mapping[str, Value],
+    retry: Retry,
+    encode: Encode | None,
+    runtime_s: float,
+) -> Ended:
+    text = envelope.traceback_of(retry, plan.frames_skipped)
+    ended = Ended(states.RETRY, retry, runtime_s, text)
+    if encode is not None:
+        ended.result = encode(request, states.RETRY, retry.exc, text)
+    if plan.on_retry is not None or signals.task_retry:
+        einfo = ExceptionInfo(retry, text)
+        if plan.on_retry is not None:
+            _handle(plan, request, plan.on_retry, retry.exc, request.id, args, kwargs, einfo)
+        signals.task_retry.send(plan.task, request=request, reason=retry, einfo=einfo)
+    return ended
 
 
 def _tell_failure(
@@ -320,6 +422,12 @@ class Ran:
     task: str
     is_expected: bool = False
     """The exception is one of those the task says it `throws`."""
+    detail: str = ""
+    """How it ended, in a line, for the message's history; "" after success."""
+    message: bytes = b""
+    """With RETRY: the message that takes the place of the one that ran."""
+    eta_ms: int = 0
+    """With RETRY: when that is due, in Unix milliseconds; 0: at once."""
 
 
 class Runner(Protocol):
@@ -339,6 +447,15 @@ class App(Protocol):
     def accepted_content(self) -> frozenset[str]:
         """Content types that may be decoded."""
 
+    def resend(
+        self,
+        request: Context,
+        args: Sequence[Value],
+        kwargs: Mapping[str, Value],
+        options: Mapping[str, Value],
+    ) -> tuple[bytes, int]:
+        """The message of a retry, and when it is due in Unix milliseconds."""
+
 
 _HEADS_MAX = 1_000
 
@@ -348,7 +465,20 @@ _OUTCOMES = {
     states.IGNORED: envelope.OUTCOME_IGNORED,
     states.REJECTED: envelope.OUTCOME_REJECTED,
     states.REVOKED: envelope.OUTCOME_REVOKED,
+    states.RETRY: envelope.OUTCOME_RETRY,
 }
+
+_DETAIL_CHARS_MAX = 500
+
+
+def _line(exc: BaseException) -> str:
+    """An exception in a line."""
+    text = str(exc).partition("\n")[0]
+    if isinstance(exc, Retry):
+        return text[:_DETAIL_CHARS_MAX]
+    if isinstance(exc, Reject):
+        text = str(exc.reason).partition("\n")[0]
+    return f"{type(exc).__name__}: {text}"[:_DETAIL_CHARS_MAX]
 
 
 def build_runner(
@@ -409,7 +539,17 @@ def build_runner(
             not message.ignore_result or message.store_errors_even_if_ignored
         )
         result = encode(request, state, exc, "") if keeps else b""
-        return Ran(_OUTCOMES[state], result, False, state, 0.0, exc, "", name)  # noqa: FBT003 - requeue; a positional build is half the cost
+        return Ran(
+            _OUTCOMES[state],
+            result,
+            False,  # noqa: FBT003 - requeue; a positional build is half the cost
+            state,
+            0.0,
+            exc,
+            "",
+            name,
+            detail=_line(exc),
+        )
 
     def run(message: bytes, attempt: int, redelivered: bool) -> Ran:  # noqa: FBT001 - see Runner
         request = Context(
@@ -433,7 +573,7 @@ def build_runner(
                 return fail(request, TaskRevokedError("expired"), states.REVOKED)
         except Exception as exc:  # noqa: BLE001 - whatever is wrong with a message is its result
             return fail(request, exc, states.FAILURE)
-        request.update(args=args, kwargs=kwargs, **embed)
+        request.update(args=args, kwargs=kwargs, embed=embed, **embed)
         ignores = call.ignore_result
         ended = execute(
             plan_of(task),
@@ -446,7 +586,7 @@ def build_runner(
         )
         value = ended.value
         state = ended.state
-        return Ran(
+        ran = Ran(
             _OUTCOMES[state],
             ended.result,
             state == states.REJECTED and value.requeue,
@@ -457,8 +597,24 @@ def build_runner(
             name,
             state == states.FAILURE and isinstance(value, tuple(task.throws)),
         )
+        if state != states.SUCCESS:
+            ran.detail = _line(value)
+            if state == states.RETRY:
+                try:
+                    ran.message, ran.eta_ms = value.again or app.resend(
+                        request, args, kwargs, _when(value, task)
+                    )
+                except Exception as exc:  # noqa: BLE001 - a Retry of the task's own making may say anything
+                    return fail(request, exc, states.FAILURE)
+        return ran
 
     return run
+
+
+def _when(retry: Retry, task: Task[..., Value]) -> Mapping[str, Value]:
+    """When a Retry that was raised without `Task.retry` is due, as an option."""
+    when = task.default_retry_delay if retry.when is None else retry.when
+    return {"countdown" if isinstance(when, int | float) else "eta": when}
 
 
 # -- what the worker logs ------------------------------------------------------------------------
@@ -492,6 +648,9 @@ def log_line(ran: Ran, task_id: str) -> tuple[int, str]:
         case states.IGNORED:
             fields["description"] = "ignored"
             return logging.INFO, LOG_IGNORED % fields
+        case states.RETRY:
+            fields["exc"] = str(ran.retval_or_exc)
+            return logging.INFO, LOG_RETRY % fields
         case states.REJECTED:
             fields["exc"] = repr(ran.retval_or_exc)
             return logging.WARNING, LOG_REJECTED % fields

@@ -4,65 +4,18 @@ A verb asks the broker, which answers from its own state: no worker has to be up
 tables, programs get `--json`. A verb that destroys says how much, and asks.
 """
 
-import json
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import click
-from google.protobuf.message import Message
 
 from qbroker import clock
 from qbroker._version import __version__
-from qbroker.client import Client
-from qbroker.exceptions import ImproperlyConfigured, OperationalError
+from qbroker.cli.dead import dead
+from qbroker.cli.queues import DRY_RUN, YES, purge_queue, queue
+from qbroker.cli.tables import Plain, duration, echo_json, plain, show
+from qbroker.cli.target import Target
+from qbroker.cli.tasks import explain, revoke, task
 from qbroker.url import DEFAULT_URL
-
-TIMEOUT_S = 5.0
-EX_UNAVAILABLE = 69
-
-Status = dict[str, Any]
-"""What the broker says of itself, by the names of the protocol's `StatusReply`."""
-
-
-class Unavailable(click.ClickException):
-    """The broker cannot be reached; the message is a sentence that names it."""
-
-    exit_code = EX_UNAVAILABLE
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The broker that is meant; what each verb gets from the group."""
-
-    url: str
-
-    @contextmanager
-    def reached(self) -> Iterator[Client]:
-        """A connection to it; whatever is in the way ends the command."""
-        try:
-            with closing(Client(self.url, timeout_s=TIMEOUT_S)) as client:
-                yield client
-        except OperationalError as error:
-            advice = "start one with qbroker serve, or name another with -b"
-            raise Unavailable(f"{error}; {advice}") from error
-        except ImproperlyConfigured as error:
-            raise click.UsageError(str(error)) from error
-
-
-def plain(message: Message) -> Status:
-    """A message of the protocol as a dict: every field by its name, also those that are 0."""
-    return {field.name: _plain(getattr(message, field.name)) for field in message.DESCRIPTOR.fields}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Message):
-        return plain(value)
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return value
 
 
 @click.group(
@@ -71,7 +24,13 @@ def _plain(value: object) -> object:
 Examples:
   qctl status                          queues and workers at a glance
   qctl -b qbroker://10.0.0.5:7450 status --json
-  qctl purge mail                      throw away what waits in the queue `mail`
+  qctl explain 01a2...                 why that task does not run
+  qctl task ls --queue mail --state queued
+  qctl queue pause mail --why 'the relay is down'
+  qctl dead requeue --task mail.send   give dead letters another try
+
+\b
+Exit codes: 0 done, 1 error, 2 usage, 3 not found, 5 no broker, 6 conflict, 8 done for some.
 """,
 )
 @click.option(
@@ -92,7 +51,11 @@ def qctl(context: click.Context, url: str) -> None:
     context.obj = Target(url)
 
 
-@qctl.command()
+for _verb in (dead, explain, queue, revoke, task):
+    qctl.add_command(_verb)
+
+
+@qctl.command(epilog="Example:  qctl status --json")
 @click.option("--json", "as_json", is_flag=True, help="Everything, as one JSON object.")
 @click.pass_obj
 def status(target: Target, *, as_json: bool) -> None:
@@ -100,14 +63,20 @@ def status(target: Target, *, as_json: bool) -> None:
     with target.reached() as broker:
         found = plain(broker.status())
     if as_json:
-        click.echo(json.dumps(found))
+        echo_json(found)
         return
     click.echo(headline(found, target.url, clock.wall_ms()))
     show(
         "Queues",
-        ("queue", "ready", "with workers", "consumers"),
+        ("queue", "ready", "with workers", "consumers", ""),
         [
-            (q["name"], q["ready_count"], q["leased_count"], q["consumer_count"])
+            (
+                q["name"],
+                q["ready_count"],
+                q["leased_count"],
+                q["consumer_count"],
+                "paused" if q["is_paused"] else "",
+            )
             for q in found["queues"]
         ],
         empty="No queues yet: the first message makes one.",
@@ -132,67 +101,26 @@ def status(target: Target, *, as_json: bool) -> None:
     )
 
 
-@qctl.command()
-@click.argument("queue")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@qctl.command(epilog="Example:  qctl purge mail --yes")
+@click.argument("queue", metavar="QUEUE")
+@YES
+@DRY_RUN
+@click.option("--json", "as_json", is_flag=True, help="The count, as JSON.")
 @click.pass_obj
-def purge(target: Target, queue: str, *, yes: bool) -> None:
-    """Throw away every message that waits in QUEUE."""
-    with target.reached() as broker:
-        ready = {q.name: q.ready_count for q in broker.status().queues}
-        if queue not in ready:
-            known = ", ".join(sorted(ready)) or "none"
-            raise click.ClickException(f"there is no queue {queue!r}; there are: {known}")
-        if not yes:
-            click.confirm(f"Throw away {counted(ready[queue])} waiting in {queue!r}?", abort=True)
-        click.echo(f"Threw away {counted(broker.purge_queue(queue))}.")
+def purge(target: Target, queue: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Throw away every message that waits in QUEUE: `qctl queue purge`, by Celery's name."""
+    purge_queue(target, queue, yes=yes, dry_run=dry_run, as_json=as_json)
 
 
-def counted(messages: int) -> str:
-    """So many messages, in words."""
-    return "1 message" if messages == 1 else f"{messages:,} messages"
-
-
-def headline(found: Status, url: str, now_ms: int) -> str:
+def headline(found: Plain, url: str, now_ms: int) -> str:
     """The broker in one line."""
     up = duration((now_ms - found["started_ms"]) / 1000)
     stored = found["stored_bytes"] / 1_000_000
+    dead_letters = f", {found['dead_count']:,} dead" if found["dead_count"] else ""
     return (
         f"qbroker {found['version']} at {url}: up {up}, engine {found['engine']}, "
-        f"{stored:,.1f} MB stored, {found['scheduled_count']:,} scheduled"
+        f"{stored:,.1f} MB stored, {found['scheduled_count']:,} scheduled{dead_letters}"
     )
-
-
-def duration(seconds: float) -> str:
-    """A duration by its two greatest units."""
-    whole = max(0, int(seconds))
-    parts = (whole // 86400, whole // 3600 % 24, whole // 60 % 60, whole % 60)
-    texts = [f"{n} {unit}" for n, unit in zip(parts, ("d", "h", "min", "s"), strict=True)]
-    first = next((place for place, n in enumerate(parts) if n), len(parts) - 1)
-    return " ".join(texts[first : first + 2])
-
-
-def show(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str | int]], *, empty: str
-) -> None:
-    """Print a table, numbers to the right; or the sentence for an empty one."""
-    # It is slow to import, and half of the commands print no table.
-    from rich import box  # noqa: PLC0415 - see above
-    from rich.console import Console  # noqa: PLC0415 - see above
-    from rich.table import Table  # noqa: PLC0415 - see above
-
-    click.echo()
-    if not rows:
-        click.echo(empty)
-        return
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, column in enumerate(columns):
-        is_number = isinstance(rows[0][place], int)
-        table.add_column(column, justify="right" if is_number else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else cell for cell in row))
-    # A pipe has no width: cutting lines for it would only hide figures from grep.
-    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

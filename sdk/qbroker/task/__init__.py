@@ -1,11 +1,31 @@
 """Tasks: functions that can be called from elsewhere. Public: `Task`, `Context`."""
 
+import datetime as dt
+import inspect
+import sys
 import types
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Generic, ParamSpec, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    ClassVar,
+    Generic,
+    NoReturn,
+    ParamSpec,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from qbroker import _state
 from qbroker.canvas import Signature
+from qbroker.exceptions import (
+    KombuError,
+    MaxRetriesExceededError,
+    OperationalError,
+    Reject,
+    Retry,
+)
+from qbroker.limits import Key, Limit
 from qbroker.request import Context, current_request
 from qbroker.result import AsyncResult, EagerResult
 from qbroker.serialization import Value
@@ -38,8 +58,50 @@ class Task(Generic[P, R]):
     """Keep failures all the same. Setting: task_store_errors_even_if_ignored."""
     acks_late: bool | None = None
     """Acknowledge after the task has run, not before: run again when a worker dies. Setting: task_acks_late."""
+    acks_on_failure_or_timeout: bool | None = None
+    """What the next two are where they are None. Setting: task_acks_on_failure_or_timeout."""
+    acks_on_failure: bool | None = None
+    """With acks_late: acknowledge when it fails; else it becomes a dead letter. Setting: task_acks_on_failure."""
+    acks_on_timeout: bool | None = None
+    """With acks_late: acknowledge when it is killed by its time limit; else it is run again. Setting: task_acks_on_timeout."""
+    reject_on_worker_lost: bool | None = None
+    """With acks_late: False makes the first death of a worker the last; else it is run again, up to max_deliveries.
+    Setting: task_reject_on_worker_lost."""
     max_deliveries: int | None = None
     """How many deaths of workers a late-acknowledged task survives. Setting: task_max_deliveries."""
+    track_started: bool | None = None
+    """Show the state STARTED while it runs. Setting: task_track_started."""
+    max_retries: int | None = 3
+    """How often it may be tried again; None: without end."""
+    default_retry_delay: float = 180
+    """Seconds until it is tried again where `retry` is not told."""
+    autoretry_for: Sequence[type[BaseException]] = ()
+    """Exceptions after which it is tried again by itself."""
+    dont_autoretry_for: Sequence[type[BaseException]] = ()
+    """Those of them after which it is not."""
+    retry_kwargs: Mapping[str, Value] = types.MappingProxyType({})
+    """What `retry` is given then: max_retries, countdown, queue, …"""
+    retry_backoff: float = False
+    """Wait longer with each try, doubling: True from 1 second, a number from so many."""
+    retry_backoff_max: int = 600
+    """The longest such wait in seconds."""
+    retry_jitter: bool = True
+    """Wait for a random part of it, so that those who failed together do not come back together."""
+    unique_key: Key | None = None
+    """At most one call with the key at a time: "sync:{user}", or a function of (args, kwargs)."""
+    unique_scope: str | float = "finish"
+    """How long the key is taken: until "start", until "finish", or for so many seconds."""
+    unique_policy: str = "reject"
+    """What becomes of a second call: "reject" (DuplicateTaskError), "return_existing" (its result is the first
+    one's), "replace" (the first is revoked if it has not started)."""
+    limits: Sequence[Limit] = ()
+    """Rate and concurrency limits over all workers."""
+    fairness_key: Key | None = None
+    """Calls of a queue share its workers fairly among these keys, made as unique_key is."""
+    fairness_weight: int = 1
+    """The key's share, relative to the others'."""
+    labels: Mapping[str, Value] | Sequence[str] | None = None
+    """What its calls can be found and revoked by: {"customer": 42}."""
     serializer: str | None = None
     """Setting: task_serializer."""
     priority: int | None = None
@@ -63,13 +125,22 @@ class Task(Generic[P, R]):
         ("serializer", "task_serializer"),
         ("priority", "task_default_priority"),
         ("acks_late", "task_acks_late"),
+        ("acks_on_failure_or_timeout", "task_acks_on_failure_or_timeout"),
+        ("acks_on_failure", "task_acks_on_failure"),
+        ("acks_on_timeout", "task_acks_on_timeout"),
+        ("reject_on_worker_lost", "task_reject_on_worker_lost"),
+        ("track_started", "task_track_started"),
         ("ignore_result", "task_ignore_result"),
         ("store_errors_even_if_ignored", "task_store_errors_even_if_ignored"),
         ("max_deliveries", "task_max_deliveries"),
     )
     """Which setting fills an attribute that is None."""
 
+    MaxRetriesExceededError = MaxRetriesExceededError
+    OperationalError = OperationalError
+
     __trace__: Value = None
+    __run_signature__: inspect.Signature | None = None
     __header__: Value = None
     __bound__ = False
     _app: "Sender | None" = None
@@ -167,7 +238,7 @@ class Task(Generic[P, R]):
         """Call the task with options: queue, priority, countdown, eta, expires, ignore_result, headers and more.
 
         What is given here wins over the task's attributes, and they over the settings. The options are
-        those of `qbroker.app.sending.Options`.
+        those of `qbroker.app.sending.prepare`.
         """
         app = self.app
         if self.typing:
@@ -265,6 +336,119 @@ class Task(Generic[P, R]):
             header = self.__header__ = header_of(self.run)
         header(*args, **kwargs)
 
+    def arguments(self, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Mapping[str, Value]:
+        """A call's arguments by the names of the parameters, defaults included."""
+        parameters = self.__run_signature__
+        if parameters is None:
+            parameters = self.__run_signature__ = inspect.signature(self.run)
+        bound = parameters.bind(*args, **kwargs)
+        bound.apply_defaults()
+        for parameter in parameters.parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                return {**bound.arguments, **bound.arguments[parameter.name]}
+        return bound.arguments
+
+    # -- trying again
+
+    def retry(
+        self,
+        args: Sequence[Value] | None = None,
+        kwargs: Mapping[str, Value] | None = None,
+        exc: BaseException | None = None,
+        throw: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        eta: dt.datetime | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **options: Value,
+    ) -> Retry:
+        """Have this run tried again later, under the same id: `raise self.retry(exc=exc, countdown=60)`.
+
+        It always raises: Retry; `exc`, or MaxRetriesExceededError without one, after `max_retries`; Reject when
+        the call cannot be written. With `throw` False the Retry is returned, and stands whatever the task
+        does after it. Where the task was called like a function there is nothing to be tried again, and
+        `exc` is raised. Arguments and options that are not given stay as they were.
+        """
+        request = self.request
+        if request.called_directly:
+            _raise_with_context(exc or Retry("Task can be retried", None))
+        if max_retries is None:
+            limit = self.max_retries
+        else:
+            limit = request.override_max_retries = max_retries
+        if not eta and countdown is None:
+            countdown = self.default_retry_delay
+        args, kwargs = self._arguments_again(request, args, kwargs)
+        retries = (request.retries or 0) + 1
+        if limit is not None and retries > limit:
+            if exc is not None:
+                _raise_with_context(exc)
+            raise self.MaxRetriesExceededError(
+                f"Can't retry {self.name}[{request.id}] args:{args} kwargs:{kwargs}",
+                task_args=args,
+                task_kwargs=kwargs,
+            )
+        when: dict[str, Value] = {"eta": eta} if eta else {"countdown": countdown}
+        sig = self.signature_from_request(request, args, kwargs, retries=retries, **when, **options)
+        retry = Retry(exc=exc, when=eta or countdown, is_eager=request.is_eager, sig=sig)
+        if not request.is_eager:
+            try:
+                retry.again = self.app.resend(request, args, kwargs, {**when, **options})
+            except KombuError as why:
+                raise Reject(why, requeue=False) from why
+            request.pending_retry = retry
+        if throw:
+            raise retry
+        return retry
+
+    def _arguments_again(
+        self,
+        request: Context,
+        args: Sequence[Value] | None,
+        kwargs: Mapping[str, Value] | None,
+    ) -> tuple[Sequence[Value], Mapping[str, Value]]:
+        """What a retry is called with: where a parameter is given anew, in either way, its old value goes."""
+        if (args is None) == (kwargs is None):
+            return (request.args, request.kwargs) if args is None else (args, kwargs or {})
+        names = [
+            # One that can only be given by its place is never met by a keyword.
+            parameter.name if parameter.kind is parameter.POSITIONAL_OR_KEYWORD else ""
+            for parameter in inspect.signature(self.run).parameters.values()
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        ]
+        if args is not None:
+            placed = names[: len(args)]
+            return args, {
+                name: value for name, value in request.kwargs.items() if name not in placed
+            }
+        left = dict(kwargs or {})
+        merged = [left.pop(name, value) for name, value in zip(names, request.args, strict=False)]
+        return [*merged, *request.args[len(names) :]], left
+
+    def signature_from_request(
+        self,
+        request: Context | None = None,
+        args: Sequence[Value] | None = None,
+        kwargs: Mapping[str, Value] | None = None,
+        queue: Value = None,
+        **options: Value,
+    ) -> Signature[R]:
+        """The call that a run came from, with what is given in place of what it had."""
+        request = self.request if request is None else request
+        came_by = request.delivery_info
+        known = {
+            **request.as_execution_options(),
+            "ignore_result": request.ignore_result,
+            "priority": came_by["priority"],
+            "queue": queue or came_by["routing_key"],
+        }
+        return self.signature(
+            request.args if args is None else args,
+            request.kwargs if kwargs is None else kwargs,
+            **{name: value for name, value in known.items() if value is not None} | options,
+        )
+
+    subtask_from_request = signature_from_request
+
     def AsyncResult(self, task_id: str, **kwargs: Value) -> AsyncResult[R]:  # noqa: N802 - Celery's name
         """The result of an earlier call of this task."""
         result: AsyncResult[R] = self.app.AsyncResult(task_id, task_name=self.name, **kwargs)
@@ -314,6 +498,11 @@ class Task(Generic[P, R]):
     def on_success(self, retval: Value, task_id: str, args: Value, kwargs: Value) -> Value:
         """Called after it returned."""
 
+    def on_retry(
+        self, exc: BaseException | None, task_id: str, args: Value, kwargs: Value, einfo: Value
+    ) -> Value:
+        """Called after it asked to be tried again; `exc` is why."""
+
     def on_failure(
         self, exc: BaseException, task_id: str, args: Value, kwargs: Value, einfo: Value
     ) -> Value:
@@ -331,6 +520,14 @@ class Task(Generic[P, R]):
 
     def __reduce__(self) -> tuple[Value, ...]:
         return _find_task, (self.name,)
+
+
+def _raise_with_context(exc: BaseException) -> NoReturn:
+    """Raise it; what is being handled is its cause, and where it came from when it is the same."""
+    handled = sys.exception()
+    if handled is exc:
+        raise
+    raise exc from handled
 
 
 def _find_task(name: str) -> Value:

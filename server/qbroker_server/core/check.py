@@ -7,7 +7,7 @@ serving broker.
 from collections import Counter
 from collections.abc import Iterator
 
-from qbroker_server.core import keys, payloads, queue, timetable
+from qbroker_server.core import index, keys, payloads, queue, timetable
 from qbroker_server.core.errors import CorruptRecord
 from qbroker_server.core.ports import ReadTxn
 from qbroker_server.core.records import Flag, Record, Stage, decode
@@ -29,6 +29,8 @@ def faults(txn: ReadTxn) -> list[str]:
     found += _time_faults(txn, records)
     found += _count_faults(txn, records)
     found += _payload_faults(txn, records)
+    found += _dead_faults(txn, records)
+    found += _index_faults(txn, records)
     return found
 
 
@@ -91,7 +93,7 @@ def _count_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
         Stage.SCHEDULED: "scheduled",
     }
     for record in records.values():
-        if record.stage != Stage.DONE:
+        if record.stage not in (Stage.DONE, Stage.DEAD):
             actual[record.queue, column[Stage(record.stage)]] += 1
     for name in {*queue.names(txn), *(name for name, _ in actual)}:
         counts = queue.counts(txn, name)
@@ -120,3 +122,33 @@ def _payload_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
                 payloads.read(txn, message_id, record)
             except CorruptRecord as error:
                 yield str(error)
+
+
+def _dead_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
+    at = len(keys.DEAD)
+    listed = {
+        key[at + 8 :].decode(): keys.U64.unpack_from(key, at)[0]
+        for key, _ in _family(txn, keys.DEAD)
+    }
+    dead = {i: r.changed_ms for i, r in records.items() if r.stage == Stage.DEAD}
+    for message_id in listed.keys() ^ dead.keys():
+        yield f"{message_id!r} is listed as a dead letter: {message_id in listed}, its record says otherwise"
+    for message_id in listed.keys() & dead.keys():
+        if listed[message_id] != dead[message_id]:
+            yield f"the dead letter {message_id!r} is listed at {listed[message_id]}, not {dead[message_id]}"
+
+
+def _index_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
+    wanted = {
+        row
+        for message_id, record in records.items()
+        if record.extras is not None and record.stage not in (Stage.DONE, Stage.DEAD)
+        for row in index.rows(message_id, record.extras)
+    }
+    found = {key for key, _ in _family(txn, keys.INDEX)}
+    for row in wanted ^ found:
+        yield f"the index row {row!r} is there: {row in found}, the records say otherwise"
+    for key, raw_id in _family(txn, keys.UNIQUE):
+        record = records.get(raw_id.decode("utf-8", "replace"))
+        if record is None or record.extras is None:
+            yield f"the unique key {key!r} is held by {raw_id!r}, which has none"

@@ -4,14 +4,20 @@ A command tells its `Effects`; after the commit the broker tells the world. Coun
 and written once a step, so a thousand messages cost one write of their queue's record.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from qbroker_server.core import keys
 from qbroker_server.core.errors import CorruptRecord
 from qbroker_server.core.limits import MIB
 from qbroker_server.core.ports import ReadTxn, Txn
-from qbroker_server.core.records import QueueRecord, Record, decode_queue, encode_queue
+from qbroker_server.core.records import (
+    QueueOptions,
+    QueueRecord,
+    Record,
+    decode_queue,
+    encode_queue,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +46,53 @@ class SessionOpened:
     leased_count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """A worker is to end what it has on this lease."""
+
+    session: str
+    id: str
+    attempt: int
+    is_terminated: bool
+    """End it even if it runs."""
+    signal: str
+
+
 class Effects:
     """What the commands of one step have done."""
 
     __slots__ = (
         "_queues",
+        "came",
+        "cancels",
         "changed",
         "closed",
         "damaged",
         "draining",
         "freed",
+        "freed_limits",
+        "is_consumed",
+        "lanes",
         "next_ms",
         "opened",
+        "options",
         "policy",
         "prefetch",
         "ready",
+        "removed_queues",
         "room_bytes",
+        "went",
     )
 
-    def __init__(self, policy: Policy, room_bytes: int) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        room_bytes: int,
+        is_consumed: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self.policy = policy
+        self.is_consumed = is_consumed
+        """Whether a connected worker takes from the queue."""
         self.room_bytes = room_bytes
         """How much more can be stored before the disk is full."""
         self.changed: dict[str, Record] = {}
@@ -68,6 +101,19 @@ class Effects:
         """Queues that got messages to deliver."""
         self.freed: dict[str, int] = {}
         """Leases that ended, by session."""
+        self.freed_limits: list[str] = []
+        """Keys of the limits that those leases were under."""
+        self.lanes: dict[tuple[str, bytes], Record] = {}
+        """Lanes beside the plain one that got a message, with one such, by queue and lane."""
+        self.options: dict[str, QueueOptions] = {}
+        """Queues whose options changed."""
+        self.removed_queues: set[str] = set()
+        self.came: dict[str, int] = {}
+        """Messages published, by queue."""
+        self.went: dict[str, int] = {}
+        """Messages that ended, by queue."""
+        self.cancels: list[Cancel] = []
+        """Leases that were revoked: their workers must be told."""
         self.opened: list[SessionOpened] = []
         self.closed: list[str] = []
         self.draining: list[str] = []
@@ -93,11 +139,20 @@ class Effects:
             self._queues[name] = record
         return record
 
-    def free(self, session: str) -> None:
-        """A lease of the session ended."""
+    def free(self, session: str, record: Record | None = None) -> None:
+        """A lease of the session ended, of a message like `record` where that is known."""
         self.freed[session] = self.freed.get(session, 0) + 1
+        if record is not None and record.extras is not None:
+            self.freed_limits += [limit.key for limit in record.extras.limits]
+
+    def remove_queue(self, name: str) -> None:
+        """The queue is gone."""
+        self.removed_queues.add(name)
+        self._queues.pop(name, None)
 
     def flush(self, txn: Txn) -> None:
         """Write the queues' records; the last thing a step does."""
+        for name in self.removed_queues - self._queues.keys():
+            txn.delete(keys.QUEUE + name.encode())
         for name, record in self._queues.items():
             txn.put(keys.QUEUE + name.encode(), encode_queue(record))

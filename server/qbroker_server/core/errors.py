@@ -3,6 +3,8 @@
 CoreError
 ├── Invalid          the request breaks a rule of its form
 ├── NotFound         there is no such thing
+├── Conflict         what is there already stands against it
+│   └── KeyTaken     a message with its unique key is there
 ├── ResourceFull     no room now; worth trying later
 ├── SessionLost      the session is unknown or was taken over
 ├── StoreLost        the store has failed: what was asked may or may not be stored
@@ -20,6 +22,21 @@ class Invalid(CoreError):
 
 class NotFound(CoreError):
     """There is nothing of that name."""
+
+
+class Conflict(CoreError):
+    """What is there already stands against the request."""
+
+
+class KeyTaken(Conflict):
+    """A message with its unique key is there: `holder` is its id."""
+
+    def __init__(self, key: str, holder: str) -> None:
+        super().__init__(
+            f"the unique key {key!r} is taken by message {holder!r}; wait for that one, revoke it, "
+            "or publish with the policy return_existing or replace"
+        )
+        self.holder = holder
 
 
 class ResourceFull(CoreError):

@@ -1,11 +1,16 @@
 """Where things stand in the ordered map: every key begins with the virtual host and a family.
 
     b <id> 0 <chunk>                → a payload, when too large for the record (payloads.py)
+    d <time> <id>                   → b""; dead letters, oldest first (dead.py)
+    i <kind> <value> 0 <id>         → b""; messages by label and by root (index.py)
+    k <key>                         → what is left of a rate limit (throttle.py)
     l <session> 0 <id>              → attempt; who has what (lease.py)
     n <queue>                       → record of a queue
     q <queue> 0 <lane> <place>      → id; what may be delivered, in order (queue.py)
     r <id>                          → record of a message, wherever it is (records.py)
+    s <id>                          → a result of a state on the way (payloads.py)
     t <time> <kind> <id>            → b""; what to look at when (timetable.py)
+    u <key>                         → id; who has a unique key (unique.py)
     x <id>                          → a record that was found damaged (message.py)
 
 Numbers in keys are big-endian, so that bytes sort as they do. Names hold no NUL, so 0 ends them.
@@ -25,6 +30,11 @@ LEASE = VHOST + b"l"
 TIME = VHOST + b"t"
 QUEUE = VHOST + b"n"
 DAMAGED = VHOST + b"x"
+DEAD = VHOST + b"d"
+INDEX = VHOST + b"i"
+RATE = VHOST + b"k"
+STATUS = VHOST + b"s"
+UNIQUE = VHOST + b"u"
 
 U32 = struct.Struct(">I")
 U64 = struct.Struct(">Q")

@@ -11,11 +11,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from qbroker_server.core import keys, limits, message, publish, queue, results, timetable
+from qbroker_server.core import (
+    dead,
+    keys,
+    limits,
+    message,
+    payloads,
+    publish,
+    queue,
+    results,
+    timetable,
+)
 from qbroker_server.core.effects import Effects, SessionOpened
 from qbroker_server.core.errors import CoreError, Invalid
 from qbroker_server.core.ports import ReadTxn, Txn
-from qbroker_server.core.records import EndReason, Flag, Record, Stage
+from qbroker_server.core.records import EndReason, Extras, Flag, Record, Stage
 
 
 class Outcome(IntEnum):
@@ -27,6 +37,8 @@ class Outcome(IntEnum):
     IGNORED = 4
     REJECTED = 5
     REVOKED = 6
+    RETRY = 7
+    TIMEOUT = 8
 
 
 _STATES = {
@@ -34,8 +46,9 @@ _STATES = {
     Outcome.FAILURE: "FAILURE",
     Outcome.WORKER_LOST: "FAILURE",
     Outcome.IGNORED: "",
-    Outcome.REJECTED: "REJECTED",
+    Outcome.REJECTED: "FAILURE",
     Outcome.REVOKED: "REVOKED",
+    Outcome.TIMEOUT: "FAILURE",
 }
 _REASONS = {
     Outcome.WORKER_LOST: EndReason.WORKER_LOST,
@@ -62,13 +75,19 @@ class Settle:
     result: bytes
     requeue: bool = False
     follow_ups: tuple[publish.NewMessage, ...] = ()
+    message: publish.NewMessage | None = None
+    """With RETRY: what takes the message's place, under its id; None: nothing does."""
+    eta_ms: int = 0
+    """With RETRY: when it is due again."""
+    detail: str = ""
+    """How it ended, in a line."""
     fault: Invalid | None = None
     """Why it cannot be applied as the worker meant it."""
 
     @property
     def size(self) -> int:
         """Payload bytes it stores."""
-        size = len(self.result)
+        size = len(self.result) + (len(self.message.payload) if self.message is not None else 0)
         for new in self.follow_ups:
             size += len(new.payload)
         return size
@@ -77,6 +96,8 @@ class Settle:
         """Raise Invalid when it breaks a rule of its form."""
         if self.fault is not None:
             raise self.fault
+        if self.message is not None:
+            publish.check(self.message)
         for new in self.follow_ups:
             publish.check(new)
 
@@ -137,7 +158,7 @@ def _find(txn: Txn, session: str, lease: LeaseId | Settle, effects: Effects) -> 
 def _drop(txn: Txn, message_id: str, record: Record, effects: Effects) -> None:
     txn.delete(_key(record.session, message_id))
     effects.queue(txn, record.queue).leased_count -= 1
-    effects.free(record.session)
+    effects.free(record.session, record)
 
 
 def _return(txn: Txn, message_id: str, record: Record, now_ms: int, effects: Effects) -> None:
@@ -160,33 +181,80 @@ def _lose(
     """The lease ended and nobody answered for the task: run it again, or end it, by its policy."""
     was_started = record.stage == Stage.STARTED
     _drop(txn, message_id, record, effects)
+    if record.flags & Flag.REVOKING:
+        _revoked(txn, message_id, record, now_ms, effects)
+        return
     if not was_started:
         _return(txn, message_id, record, now_ms, effects)
         return
+    _remember(record, "LOST", now_ms, detail)
     if not record.flags & Flag.ACK_LATE:
-        reason = EndReason.WORKER_LOST
-    else:
-        record.deaths += 1
-        record.flags |= Flag.REDELIVERED
-        deaths_max = record.deaths_max or effects.policy.deaths_max
-        if record.deaths < deaths_max:
-            _return(txn, message_id, record, now_ms, effects)
-            return
-        reason = EndReason.MAX_DELIVERIES
-        detail = (
-            f"{detail} It has now killed {record.deaths} workers (max_deliveries {deaths_max})."
+        results.end(
+            txn,
+            message_id,
+            record,
+            now_ms,
+            effects,
+            reason=EndReason.WORKER_LOST,
+            state="FAILURE",
+            result=result,
+            detail=detail,
         )
+        return
+    _again(txn, message_id, record, now_ms, effects, detail=detail, result=result)
+
+
+def _again(
+    txn: Txn,
+    message_id: str,
+    record: Record,
+    now_ms: int,
+    effects: Effects,
+    *,
+    detail: str,
+    result: bytes,
+) -> None:
+    """Run the task again after it took its worker with it, unless that has happened too often."""
+    record.deaths += 1
+    record.flags |= Flag.REDELIVERED
+    options = effects.queue(txn, record.queue).options
+    deaths_max = record.deaths_max or options.deaths_max or effects.policy.deaths_max
+    if record.deaths < deaths_max:
+        _return(txn, message_id, record, now_ms, effects)
+        return
+    dead.bury(
+        txn,
+        message_id,
+        record,
+        now_ms,
+        effects,
+        reason=EndReason.MAX_DELIVERIES,
+        state="FAILURE",
+        result=result,
+        detail=f"{detail} That was death {record.deaths} of {deaths_max} (max_deliveries).",
+    )
+
+
+def _revoked(
+    txn: Txn, message_id: str, record: Record, now_ms: int, effects: Effects, result: bytes = b""
+) -> None:
     results.end(
         txn,
         message_id,
         record,
         now_ms,
         effects,
-        reason=reason,
-        state="FAILURE",
+        reason=EndReason.REVOKED,
+        state="REVOKED",
         result=result,
-        detail=detail,
+        detail=record.detail or "revoked",
     )
+
+
+def _remember(record: Record, how: str, now_ms: int, line: str) -> None:
+    if record.extras is None:
+        record.extras = Extras()
+    record.extras.remember(record.attempt, how, now_ms, record.session, line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,16 +422,37 @@ def _settle(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: Effe
             record,
             now_ms,
             effects,
-            detail="The worker process that ran it died.",
+            detail=settle.detail or "The worker process that ran it died.",
             result=settle.result,
         )
         return
     _drop(txn, message_id, record, effects)
-    if settle.requeue:
+    outcome = Outcome(settle.outcome)
+    is_late = record.flags & Flag.ACK_LATE
+    if outcome == Outcome.RETRY:
+        _retry(txn, settle, record, now_ms, effects)
+    elif settle.requeue:
         record.flags |= Flag.REDELIVERED
         _return(txn, message_id, record, now_ms, effects)
+    elif outcome == Outcome.TIMEOUT and is_late and record.flags & Flag.REQUEUE_ON_TIMEOUT:
+        _remember(record, "TIMEOUT", now_ms, settle.detail)
+        _again(txn, message_id, record, now_ms, effects, detail=settle.detail, result=settle.result)
+    elif outcome == Outcome.REJECTED or (
+        outcome == Outcome.FAILURE and is_late and record.flags & Flag.REJECT_ON_FAILURE
+    ):
+        _remember(record, outcome.name, now_ms, settle.detail)
+        dead.bury(
+            txn,
+            message_id,
+            record,
+            now_ms,
+            effects,
+            reason=EndReason.REJECTED,
+            state=_STATES[outcome],
+            result=settle.result,
+            detail=settle.detail or "rejected by the task",
+        )
     else:
-        outcome = Outcome(settle.outcome)
         results.end(
             txn,
             message_id,
@@ -373,10 +462,54 @@ def _settle(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: Effe
             reason=_REASONS.get(outcome, EndReason.SETTLED),
             state=_STATES[outcome],
             result=settle.result,
+            detail=settle.detail if outcome in _REASONS else "",
         )
     for new in settle.follow_ups:
         if txn.get(message.key_of(new.id)) is None:
             publish.store(txn, new, now_ms, effects)
+
+
+def _replace(txn: Txn, message_id: str, record: Record, new: publish.NewMessage) -> None:
+    """Put another message into a record that stands in no queue; what it is labelled with and limited by stays."""
+    payloads.attach(txn, message_id, record, new.payload)
+    record.size = len(new.payload)
+    record.queue = new.queue
+    record.priority = new.priority
+    record.expires_ms = new.expires_ms
+    wire_flags = Flag.IGNORE_RESULT | Flag.STORE_ERRORS
+    record.flags = record.flags & ~wire_flags | new.flags & wire_flags
+
+
+def _retry(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: Effects) -> None:
+    """The same message, due again: same id, same record, one attempt more."""
+    _remember(record, "RETRY", now_ms, settle.detail)
+    if record.flags & Flag.REVOKING:
+        _revoked(txn, settle.id, record, now_ms, effects)
+        return
+    if settle.message is not None:
+        _replace(txn, settle.id, record, settle.message)
+    record.retries += 1
+    record.state = "RETRY"
+    record.changed_ms = now_ms
+    if record.expires_ms:
+        # The reminder may have come while a worker had it, and was of no use then.
+        timetable.remind(txn, record.expires_ms, timetable.EXPIRES, settle.id, effects)
+    if settle.result:
+        payloads.put_status(txn, settle.id, record, settle.result)
+    effects.changed[settle.id] = record
+    counts = effects.queue(txn, record.queue)
+    if settle.eta_ms <= now_ms:
+        counts.last_seq += 1
+        record.seq = counts.last_seq
+        queue.enqueue(txn, settle.id, record, effects)
+        return
+    record.stage = Stage.SCHEDULED
+    record.flags |= Flag.LEFT_TO_RETRY
+    record.eta_ms = settle.eta_ms
+    record.session = ""
+    counts.scheduled_count += 1
+    timetable.remind(txn, settle.eta_ms, timetable.DUE, settle.id, effects)
+    message.save(txn, settle.id, record)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,15 @@ MIB = 1024 * KIB
 NAME_BYTES_MAX = 255
 """Of a queue's, a task's or a message id. The store's keys (511 bytes) must hold two of them and a place."""
 
+LABEL_BYTES_MAX = 200
+"""Of a label, "name=value"."""
+
+LABELS_MAX = 32
+"""Labels of one message."""
+
+LIMITS_MAX = 8
+"""Limits that one message may be subject to."""
+
 SESSION_BYTES_MAX = 64
 """Of a worker session's id."""
 

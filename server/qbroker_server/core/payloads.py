@@ -58,3 +58,23 @@ def detach(txn: Txn, message_id: str, record: Record) -> None:
             prefix, keys.after(prefix), limits.STEP_BYTES_MAX // limits.CHUNK_BYTES
         ):
             txn.delete(key)
+
+
+def put_status(txn: Txn, message_id: str, record: Record, result: bytes) -> None:
+    """Keep a result of a state on the way, in place of the last."""
+    record.flags |= Flag.HAS_STATUS
+    txn.put(keys.STATUS + message_id.encode(), result)
+
+
+def read_status(txn: ReadTxn, message_id: str, record: Record) -> bytes:
+    """The result of the state the message is in, if one is kept."""
+    if not record.flags & Flag.HAS_STATUS:
+        return b""
+    return txn.get(keys.STATUS + message_id.encode()) or b""
+
+
+def drop_status(txn: Txn, message_id: str, record: Record) -> None:
+    """Forget the result of a state on the way."""
+    if record.flags & Flag.HAS_STATUS:
+        record.flags &= ~Flag.HAS_STATUS
+        txn.delete(keys.STATUS + message_id.encode())

@@ -1,33 +1,69 @@
-"""A queue: what may be delivered, in order, and how many messages it has by stage.
+"""A queue: what may be delivered, in order, how many messages it has by stage, and what was declared of it.
 
     q <queue> 0 <lane> <9 - priority> <seq>  → id
 
 A queue is a set of lanes, each in order of priority, then arrival. Nearly every message stands in
-the plain lane. One whose task none of the workers with room knows is moved to the lane of its task's name
-when it reaches the head, so it is never scanned past again and holds nothing behind it back; a
-worker that knows the task takes from that lane as well.
+the plain lane. One that is under limits or has a fairness key stands in the lane of its limits and key. One
+whose task none of the workers with room knows is parked, when it reaches the head, in the lane of its task's
+name. So a lane waits as a whole, and what waits is never scanned past; lanes come and go with
+their messages.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
+from itertools import islice
 
-from qbroker_server.core import keys, message, results
+from qbroker_server.core import keys, message, results, timetable
 from qbroker_server.core.effects import Effects
-from qbroker_server.core.errors import CorruptRecord
-from qbroker_server.core.limits import PRIORITY_MAX, STEP_ITEMS_MAX
+from qbroker_server.core.errors import Conflict, CorruptRecord, Invalid, NotFound, ResourceFull
+from qbroker_server.core.limits import NAME_BYTES_MAX, PRIORITY_MAX, STEP_ITEMS_MAX
 from qbroker_server.core.ports import ReadTxn, Txn
-from qbroker_server.core.records import EndReason, QueueRecord, Record, Stage, decode_queue
+from qbroker_server.core.records import (
+    EndReason,
+    Overflow,
+    QueueOptions,
+    QueueRecord,
+    Record,
+    Stage,
+    decode_queue,
+)
 
 PLAIN = b"\x00"
-"""The lane of messages that any worker of the queue may take."""
+"""The lane of messages that any worker of the queue may take at any time."""
+
+SHARED = b"\x01"
+"""What lanes of limits and fairness keys begin with."""
+
+PARKED = b"\x02"
+"""What lanes of messages that wait for a worker who knows their task begin with."""
 
 _LANE_DIGEST_BYTES = 8
 
+_PLACE_BYTES = 9
+"""Priority and number, at the end of a ready message's key."""
 
-def lane_of(task: str) -> bytes:
-    """The lane of messages for workers that know `task`."""
-    return b"\x01" + blake2b(task.encode(), digest_size=_LANE_DIGEST_BYTES).digest()
+_HEADS_MAX = 100
+"""Lanes whose first message is looked at, where one look must be short."""
+
+
+def lane_of(record: Record, *, is_parked: bool = False) -> bytes:
+    """The lane the message stands in."""
+    extras = record.extras
+    if extras is None or not (extras.limits or extras.fairness_key):
+        if not is_parked:
+            return PLAIN
+        names = [record.task]
+    else:
+        task = record.task if is_parked else ""
+        names = [task, extras.fairness_key, *sorted([limit.key for limit in extras.limits])]
+    digest = blake2b("\x00".join(names).encode(), digest_size=_LANE_DIGEST_BYTES).digest()
+    return (PARKED if is_parked else SHARED) + digest
+
+
+def stem(lane_id: bytes) -> bytes:
+    """The lane itself, where `lane_id` names one of its priorities."""
+    return PLAIN if lane_id.startswith(PLAIN) else lane_id
 
 
 def prefix(queue: str, lane: bytes = b"") -> bytes:
@@ -49,30 +85,36 @@ def ready_key(record: Record) -> bytes:
 def enqueue(txn: Txn, message_id: str, record: Record, effects: Effects) -> None:
     """Put the message into its queue at the place its priority and number give it, and save it."""
     record.stage = Stage.QUEUED
-    record.lane = PLAIN
+    record.lane = PLAIN if record.extras is None else lane_of(record)
     record.session = ""
     txn.put(ready_key(record), message_id.encode())
     message.save(txn, message_id, record)
-    effects.queue(txn, record.queue).ready_count += 1
+    counts = effects.queue(txn, record.queue)
+    counts.ready_count += 1
+    counts.ready_bytes += record.size
     effects.ready.add(record.queue)
+    if record.lane != PLAIN:
+        effects.lanes[record.queue, record.lane] = record
 
 
 def remove(txn: Txn, record: Record, effects: Effects) -> None:
     """Take a queued message out of its queue; the caller decides what becomes of it."""
     txn.delete(ready_key(record))
-    effects.queue(txn, record.queue).ready_count -= 1
+    counts = effects.queue(txn, record.queue)
+    counts.ready_count -= 1
+    counts.ready_bytes -= record.size
 
 
-def lanes(txn: ReadTxn, queue: str) -> Iterator[bytes]:
-    """The queue's lanes that hold messages, the plain one not counted."""
-    start = prefix(queue, b"\x01")
-    stop = keys.after(start)
-    while row := txn.scan(start, stop, 1):
-        key = row[0][0]
-        lane = key[len(prefix(queue)) :][: 1 + _LANE_DIGEST_BYTES]
-        yield lane
+def lanes(txn: ReadTxn, queue: str) -> Iterator[tuple[bytes, str]]:
+    """The queue's lanes that hold messages, the plain one not counted: (lane, id of the first message)."""
+    every = prefix(queue)
+    start, stop = prefix(queue, SHARED), keys.after(every)
+    while rows := txn.scan(start, stop, 1):
+        key, raw_id = rows[0]
+        lane_id = key[len(every) :][: 1 + _LANE_DIGEST_BYTES]
+        yield lane_id, raw_id.decode("utf-8", "replace")
         # The greatest place a lane can have: everything after it belongs to another lane.
-        start = prefix(queue, lane) + b"\xff" * 10
+        start = prefix(queue, lane_id) + b"\xff" * 10
 
 
 def names(txn: ReadTxn) -> list[str]:
@@ -129,3 +171,256 @@ class Purge:
                 detail="purged",
             )
         return purged_count
+
+
+@dataclass(frozen=True, slots=True)
+class Declare:
+    """Make the queue, or give it other options; answers its options as they are then.
+
+    Conflict when `is_new` and it has other options already.
+    """
+
+    queue: str
+    options: QueueOptions
+    is_new: bool = False
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        return 1, 0
+
+    def apply(self, txn: Txn, now_ms: int, effects: Effects) -> QueueOptions:
+        check_name("queue name", self.queue)
+        _check_options(self.queue, self.options)
+        record = effects.queue(txn, self.queue)
+        paused = (record.options.paused_ms, record.options.paused_by, record.options.paused_why)
+        wanted = replace(
+            self.options,
+            paused_ms=paused[0],
+            paused_by=paused[1],
+            paused_why=paused[2],
+            idle_ms=record.options.idle_ms if self.options.expires_ms else 0,
+        )
+        exists = txn.get(keys.QUEUE + self.queue.encode()) is not None
+        if self.is_new and exists and wanted != record.options:
+            raise Conflict(
+                f"queue {self.queue!r} exists with other options: "
+                + "; ".join(_differences(record.options, wanted))
+            )
+        record.options = wanted
+        effects.options[self.queue] = wanted
+        if wanted.expires_ms:
+            timetable.remind(txn, now_ms + wanted.expires_ms, timetable.IDLE, self.queue, effects)
+        return wanted
+
+
+def _check_options(name: str, options: QueueOptions) -> None:
+    for option in (
+        "length_max",
+        "bytes_max",
+        "message_ttl_ms",
+        "deaths_max",
+        "expires_ms",
+        "ageing_ms",
+    ):
+        value = getattr(options, option)
+        if not 0 <= value < 2**53:
+            raise Invalid(f"{option} = {value!r} of queue {name!r} is not a whole number from 0")
+    if options.overflow not in tuple(Overflow):
+        raise Invalid(
+            f"overflow = {options.overflow!r} of queue {name!r} is none of {', '.join(Overflow)}"
+        )
+
+
+def _differences(now: QueueOptions, wanted: QueueOptions) -> Iterator[str]:
+    for option in fields(QueueOptions):
+        old, new = getattr(now, option.name), getattr(wanted, option.name)
+        if old != new:
+            yield f"{option.name} is {old!r}, not {new!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Deliver nothing of the queue until it is resumed; what workers have goes on."""
+
+    queue: str
+    by: str
+    why: str
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        return 1, 0
+
+    def apply(self, txn: Txn, now_ms: int, effects: Effects) -> None:
+        check_name("queue name", self.queue)
+        record = effects.queue(txn, self.queue)
+        record.options = replace(
+            record.options, paused_ms=now_ms, paused_by=self.by[:200], paused_why=self.why[:500]
+        )
+        effects.options[self.queue] = record.options
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Deliver again; answers whether it was paused."""
+
+    queue: str
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        return 1, 0
+
+    def apply(self, txn: Txn, now_ms: int, effects: Effects) -> bool:
+        record = _known(txn, self.queue, effects)
+        was_paused = bool(record.options.paused_ms)
+        record.options = replace(record.options, paused_ms=0, paused_by="", paused_why="")
+        effects.options[self.queue] = record.options
+        return was_paused
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Put up to a step's worth of a queue's waiting messages into another; answers how many.
+
+    They keep their priority and stand behind what is there.
+    """
+
+    source: str
+    target: str
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        return STEP_ITEMS_MAX, 0
+
+    def apply(self, txn: Txn, now_ms: int, effects: Effects) -> int:
+        check_name("queue name", self.target)
+        if self.source == self.target:
+            raise Invalid(f"queue {self.source!r} cannot be moved into itself")
+        _known(txn, self.source, effects)
+        start = prefix(self.source)
+        moved_count = 0
+        rows = txn.scan(start, keys.after(start), STEP_ITEMS_MAX)
+        # In queue order, whichever lanes they stood in.
+        for key, raw_id in sorted(rows, key=lambda row: row[0][-_PLACE_BYTES:]):
+            moved_count += 1
+            message_id = raw_id.decode("utf-8", "replace")
+            record = message.find(txn, message_id, effects)
+            if record is None or record.stage != Stage.QUEUED:
+                txn.delete(key)
+                effects.queue(txn, self.source).ready_count -= 1
+                continue
+            remove(txn, record, effects)
+            target = effects.queue(txn, self.target)
+            target.last_seq += 1
+            record.seq = target.last_seq
+            record.queue = self.target
+            enqueue(txn, message_id, record, effects)
+        return moved_count
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Remove an empty queue; Conflict, which says what is there, when it is not."""
+
+    queue: str
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        return 1, 0
+
+    def apply(self, txn: Txn, now_ms: int, effects: Effects) -> None:
+        record = _known(txn, self.queue, effects)
+        if record.ready_count or record.leased_count or record.scheduled_count:
+            raise Conflict(
+                f"queue {self.queue!r} holds {record.ready_count} waiting messages, "
+                f"{record.scheduled_count} scheduled, {record.leased_count} with workers; purge what waits, "
+                "revoke what is scheduled, and let the rest end first"
+            )
+        effects.remove_queue(self.queue)
+
+
+def _known(txn: ReadTxn, name: str, effects: Effects) -> QueueRecord:
+    if txn.get(keys.QUEUE + name.encode()) is None:
+        raise NotFound(f"there is no queue {name!r}")
+    return effects.queue(txn, name)
+
+
+def look_at_idle(txn: Txn, name: str, now_ms: int, effects: Effects) -> None:
+    """Remove a queue that expires and has been idle since the last look; else look again later."""
+    if txn.get(keys.QUEUE + name.encode()) is None:
+        return
+    record = effects.queue(txn, name)
+    options = record.options
+    if not options.expires_ms:
+        return
+    is_idle = not (
+        record.ready_count
+        or record.leased_count
+        or record.scheduled_count
+        or effects.is_consumed(name)
+    )
+    if is_idle and options.idle_ms:
+        effects.remove_queue(name)
+        return
+    record.options = replace(options, idle_ms=now_ms if is_idle else 0)
+    timetable.remind(txn, now_ms + options.expires_ms, timetable.IDLE, name, effects)
+
+
+def make_room(
+    txn: Txn, name: str, size: int, now_ms: int, effects: Effects
+) -> ResourceFull | tuple[str, Record] | None:
+    """What stands against one message more of `size` bytes: nothing, the refusal, or the message that must go."""
+    counts = effects.queue(txn, name)
+    options = counts.options
+    is_long = options.length_max and counts.ready_count >= options.length_max
+    is_large = options.bytes_max and counts.ready_bytes + size > options.bytes_max
+    if not is_long and not is_large:
+        return None
+    if options.overflow != Overflow.REJECT and (oldest := _oldest(txn, name, effects)):
+        return oldest
+    holds = (
+        f"{counts.ready_count} of {options.length_max} messages (max-length)"
+        if is_long
+        else f"{counts.ready_bytes} of {options.bytes_max} bytes (max-bytes)"
+    )
+    return ResourceFull(
+        f"queue {name!r} is full: it holds {holds}. Raise the limit with 'qctl queue declare', or let workers empty it",
+        retry_after_ms=1_000,
+    )
+
+
+def _oldest(txn: Txn, name: str, effects: Effects) -> tuple[str, Record] | None:
+    """The first message of the lowest priority."""
+    starts = [prefix(name, PLAIN) + bytes((PRIORITY_MAX - p,)) for p in range(PRIORITY_MAX + 1)]
+    for start, stop in [
+        *((s, keys.after(s)) for s in starts),
+        (prefix(name), keys.after(prefix(name))),
+    ]:
+        for _, raw_id in txn.scan(start, stop, 1):
+            message_id = raw_id.decode("utf-8", "replace")
+            record = message.find(txn, message_id, effects)
+            if record is not None and record.stage == Stage.QUEUED:
+                return message_id, record
+    return None
+
+
+def check_name(what: str, name: str) -> None:
+    """Raise Invalid, with a sentence, when `name` cannot be a name."""
+    if 0 < len(name) <= NAME_BYTES_MAX // 4 and "\x00" not in name:
+        # No character has more than four bytes.
+        return
+    size = len(name.encode())
+    if not 0 < size <= NAME_BYTES_MAX:
+        raise Invalid(f"{what} {name[:60]!r} has {size} bytes; it must have 1 to {NAME_BYTES_MAX}")
+    if "\x00" in name:
+        raise Invalid(f"{what} {name[:60]!r} contains a NUL character; leave it out")
+
+
+def oldest_ms(txn: ReadTxn, name: str) -> int:
+    """When the first of its waiting messages was published, of any lane's head; 0 when none waits."""
+    heads = [
+        raw_id.decode("utf-8", "replace")
+        for _, raw_id in txn.scan(prefix(name, PLAIN), prefix(name, SHARED), 1)
+    ]
+    heads += [message_id for _, message_id in islice(lanes(txn, name), _HEADS_MAX)]
+    found = [record.published_ms for head in heads if (record := message.peek(txn, head))]
+    return min(found, default=0)

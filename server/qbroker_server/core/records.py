@@ -1,7 +1,8 @@
 """How things look on disk: a version byte first, then a checksum of the rest.
 
 A message has one record from its publication until its result expires, so every question about it
-has one lookup. The record is rewritten at each turn of its life:
+has one lookup. What few messages have (labels, limits, a unique key, a history) is in its `Extras`, which cost
+nothing where there are none. The record is rewritten at each turn of its life:
 
             publish                  dispatch              start               settle
     (none) ────────▶ SCHEDULED ─▶ QUEUED ─────▶ LEASED ──────────▶ STARTED ─────────▶ DONE
@@ -10,9 +11,10 @@ has one lookup. The record is rewritten at each turn of its life:
                                                                                       (none)
 """
 
+import json
 import struct
-from dataclasses import dataclass
-from enum import IntEnum
+from dataclasses import asdict, dataclass, field
+from enum import IntEnum, StrEnum
 from zlib import crc32
 
 from qbroker_server.core.errors import CorruptRecord
@@ -28,6 +30,8 @@ class Stage(IntEnum):
     LEASED = 3
     STARTED = 4
     DONE = 5
+    DEAD = 6
+    """Given up, and kept for somebody to look at: a dead letter."""
 
 
 class EndReason(IntEnum):
@@ -40,6 +44,10 @@ class EndReason(IntEnum):
     REVOKED = 4
     MAX_DELIVERIES = 5
     REJECTED = 6
+    DROPPED = 7
+    """Its queue was full, and it was the oldest."""
+    REPLACED = 8
+    """Another message with its unique key took its place."""
 
 
 class Flag:
@@ -55,18 +63,107 @@ class Flag:
     """Ended, and no result is kept: the record only remembers that the id was used."""
     TRACK_STARTED = 64
     """The publisher wants to see STARTED while the task runs."""
+    HAS_STATUS = 128
+    """A result of a state on the way (RETRY, PROGRESS) is kept beside the record (payloads.py)."""
+    REVOKING = 256
+    """Revoked while a worker had it: whatever comes back, it is not run again."""
+    REQUEUE_ON_TIMEOUT = 512
+    REJECT_ON_FAILURE = 1024
+    LEFT_TO_RETRY = 2048
+    """Scheduled because the task asked for another try."""
 
 
-# version, crc | stage, flags, priority, end reason, attempt, deaths, deaths_max, seq,
-# published, eta, expires, result ttl, changed | lengths: queue, task, session, lane, state, detail
+# version, crc | stage, flags, priority, end reason, attempt, deaths, deaths_max, retries, size, seq,
+# published, eta, expires, result ttl, changed | lengths: queue, task, session, lane, state, detail, extras
 _HEAD = struct.Struct("<BI")
-_BODY = struct.Struct("<BBBBIHHQqqqqqBBBBBH")
+_BODY = struct.Struct("<BIBBIHHIIQqqqqqBBBBBHH")
 _BODY_AT = _HEAD.size
 _TEXT_AT = _HEAD.size + _BODY.size
 _pack_head = _HEAD.pack
 _pack_body = _BODY.pack
 _unpack_body = _BODY.unpack_from
 _unpack_head = _HEAD.unpack_from
+
+
+class UniqueScope(IntEnum):
+    """Until when a unique key is taken. The numbers are on disk and on the wire."""
+
+    FINISH = 0
+    START = 1
+    TIME = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit over all workers, shared by the messages that name its key."""
+
+    key: str
+    rate: float
+    """So many starts in `per_ms`, evenly; 0: no rate limit."""
+    per_ms: int
+    concurrency: int
+    """So many with workers at a time; 0: no concurrency limit."""
+
+
+HISTORY_MAX = 20
+"""Attempts of a message that are remembered; older ones go."""
+
+
+@dataclass(slots=True)
+class Extras:
+    """What few messages have."""
+
+    unique_key: str = ""
+    unique_scope: int = UniqueScope.FINISH
+    unique_until_ms: int = 0
+    """When a key taken for a time is free again."""
+    limits: tuple[Limit, ...] = ()
+    fairness_key: str = ""
+    fairness_weight: int = 1
+    labels: tuple[str, ...] = ()
+    """Each "name=value"."""
+    root_id: str = ""
+    """The message at the root of its workflow, when that is another one."""
+    history: list[list[object]] = field(default_factory=list)
+    """[attempt, how it ended, when (ms), by which session, a line about it], oldest first."""
+
+    def remember(self, attempt: int, how: str, at_ms: int, session: str, line: str) -> None:
+        """Add an attempt to the history."""
+        self.history.append([attempt, how, at_ms, session, line[:500]])
+        del self.history[:-HISTORY_MAX]
+
+    def encode(self) -> bytes:
+        """As it is stored."""
+        values = {
+            "u": [self.unique_key, self.unique_scope, self.unique_until_ms]
+            if self.unique_key
+            else None,
+            "l": [[one.key, one.rate, one.per_ms, one.concurrency] for one in self.limits],
+            "f": [self.fairness_key, self.fairness_weight] if self.fairness_key else None,
+            "s": self.labels,
+            "r": self.root_id,
+            "h": self.history,
+        }
+        kept = {name: value for name, value in values.items() if value}
+        return json.dumps(kept, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, raw: bytes) -> "Extras":
+        """As it was stored."""
+        values = json.loads(raw)
+        unique_key, unique_scope, unique_until_ms = values.get("u", ("", 0, 0))
+        fairness_key, fairness_weight = values.get("f", ("", 1))
+        return cls(
+            unique_key,
+            unique_scope,
+            unique_until_ms,
+            tuple([Limit(*one) for one in values.get("l", ())]),
+            fairness_key,
+            fairness_weight,
+            tuple(values.get("s", ())),
+            values.get("r", ""),
+            values.get("h", []),
+        )
 
 
 @dataclass(slots=True)
@@ -82,7 +179,11 @@ class Record:
     deaths: int
     """How many workers died running it."""
     deaths_max: int
-    """At how many it is given up; 0: the broker's default."""
+    """At how many it is given up; 0: its queue's or the broker's default."""
+    retries: int
+    """How often the task itself asked for another try."""
+    size: int
+    """Of the message, in bytes."""
     seq: int
     """Its place by arrival. A returned message keeps it, and so its place."""
     published_ms: int
@@ -101,6 +202,8 @@ class Record:
     """Celery's word for how it ended, or the task's own while it runs; "" before."""
     detail: str
     """A sentence to go with `end_reason`."""
+    extras: Extras | None
+    """What few messages have."""
     payload: bytes
     """The message as published; from its end on the result. With PAYLOAD_APART the seal of it (payloads.py)."""
 
@@ -110,6 +213,7 @@ def encode(record: Record) -> bytes:
     r = record
     queue, task, session = r.queue.encode(), r.task.encode(), r.session.encode()
     state, detail = r.state.encode(), r.detail.encode()
+    extras = b"" if r.extras is None else r.extras.encode()
     body = b"".join(
         (
             _pack_body(
@@ -120,6 +224,8 @@ def encode(record: Record) -> bytes:
                 r.attempt,
                 r.deaths,
                 r.deaths_max,
+                r.retries,
+                r.size,
                 r.seq,
                 r.published_ms,
                 r.eta_ms,
@@ -132,6 +238,7 @@ def encode(record: Record) -> bytes:
                 len(r.lane),
                 len(state),
                 len(detail),
+                len(extras),
             ),
             queue,
             task,
@@ -139,6 +246,7 @@ def encode(record: Record) -> bytes:
             r.lane,
             state,
             detail,
+            extras,
             r.payload,
         )
     )
@@ -161,6 +269,8 @@ def decode(key: bytes, raw: bytes) -> Record:
             attempt,
             deaths,
             deaths_max,
+            retries,
+            size,
             seq,
             published_ms,
             eta_ms,
@@ -173,6 +283,7 @@ def decode(key: bytes, raw: bytes) -> Record:
             lane_bytes,
             state_bytes,
             detail_bytes,
+            extras_bytes,
         ) = _unpack_body(raw, _BODY_AT)
     except struct.error as error:
         raise CorruptRecord(key, f"it is only {len(raw)} bytes long") from error
@@ -181,7 +292,8 @@ def decode(key: bytes, raw: bytes) -> Record:
     lane_at = session_at + session_bytes
     state_at = lane_at + lane_bytes
     detail_at = state_at + state_bytes
-    payload_at = detail_at + detail_bytes
+    extras_at = detail_at + detail_bytes
+    payload_at = extras_at + extras_bytes
     return Record(
         stage,
         flags,
@@ -190,6 +302,8 @@ def decode(key: bytes, raw: bytes) -> Record:
         attempt,
         deaths,
         deaths_max,
+        retries,
+        size,
         seq,
         published_ms,
         eta_ms,
@@ -201,29 +315,77 @@ def decode(key: bytes, raw: bytes) -> Record:
         raw[session_at:lane_at].decode(),
         raw[lane_at:state_at],
         raw[state_at:detail_at].decode(),
-        raw[detail_at:payload_at].decode(),
+        raw[detail_at:extras_at].decode(),
+        Extras.decode(raw[extras_at:payload_at]) if extras_bytes else None,
         raw[payload_at:],
     )
 
 
-_QUEUE = struct.Struct("<qqqQ")
+_QUEUE = struct.Struct("<qqqqQI")
+
+
+class Overflow(StrEnum):
+    """What a full queue does with one message more."""
+
+    REJECT = "reject"
+    DROP_HEAD = "drop-head"
+    DEAD_LETTER = "dead-letter"
+
+
+@dataclass(slots=True)
+class QueueOptions:
+    """What was declared of a queue; 0 and "" mean: not."""
+
+    length_max: int = 0
+    """Of waiting messages."""
+    bytes_max: int = 0
+    """Of waiting messages' payloads."""
+    overflow: str = Overflow.REJECT
+    message_ttl_ms: int = 0
+    """How long a message may wait before it expires."""
+    deaths_max: int = 0
+    expires_ms: int = 0
+    """How long an empty queue without a worker is kept, at least; it may be twice as long."""
+    idle_ms: int = 0
+    """Since when a queue that expires is known to be idle."""
+    ageing_ms: int = 0
+    """How long a waiting message must wait to count as one priority higher."""
+    paused_ms: int = 0
+    """Since when it is paused."""
+    paused_by: str = ""
+    paused_why: str = ""
 
 
 @dataclass(slots=True)
 class QueueRecord:
-    """How many messages a queue has, by stage, and the number of the last that arrived."""
+    """How many messages a queue has, by stage, the number of the last that arrived, and its options."""
 
     ready_count: int = 0
     leased_count: int = 0
     scheduled_count: int = 0
+    ready_bytes: int = 0
+    """Payload of its waiting messages."""
     last_seq: int = 0
+    options: QueueOptions = field(default_factory=QueueOptions)
+
+
+_NO_OPTIONS = QueueOptions()
 
 
 def encode_queue(record: QueueRecord) -> bytes:
     """The queue's record as it is stored."""
-    body = _QUEUE.pack(
-        record.ready_count, record.leased_count, record.scheduled_count, record.last_seq
+    options = b""
+    if record.options != _NO_OPTIONS:
+        options = json.dumps(asdict(record.options), separators=(",", ":")).encode()
+    counts = _QUEUE.pack(
+        record.ready_count,
+        record.leased_count,
+        record.scheduled_count,
+        record.ready_bytes,
+        record.last_seq,
+        len(options),
     )
+    body = counts + options
     return _pack_head(VERSION, crc32(body)) + body
 
 
@@ -236,4 +398,6 @@ def decode_queue(key: bytes, raw: bytes) -> QueueRecord:
         raise CorruptRecord(key, f"version {version!r} is not {VERSION}")
     if crc32(memoryview(raw)[_BODY_AT:]) != checksum:
         raise CorruptRecord(key, "the checksum differs")
-    return QueueRecord(*_QUEUE.unpack_from(raw, _BODY_AT))
+    ready, leased, scheduled, size, seq, options_bytes = _QUEUE.unpack_from(raw, _BODY_AT)
+    options = QueueOptions(**json.loads(raw[-options_bytes:])) if options_bytes else QueueOptions()
+    return QueueRecord(ready, leased, scheduled, size, seq, options)

@@ -7,7 +7,7 @@ publisher who never saw the confirm and sends the message again does not have it
 
 from dataclasses import dataclass
 
-from qbroker_server.core import message, payloads, timetable
+from qbroker_server.core import index, message, payloads, timetable, unique
 from qbroker_server.core.effects import Effects, Policy
 from qbroker_server.core.ports import Txn
 from qbroker_server.core.records import EndReason, Flag, Record, Stage
@@ -15,11 +15,13 @@ from qbroker_server.core.records import EndReason, Flag, Record, Stage
 
 def forget_ms(record: Record, policy: Policy) -> int | None:
     """When what is kept of an ended message is forgotten; None: never."""
+    # A key that is taken for a time is taken by this record.
+    least_ms = record.extras.unique_until_ms if record.extras else 0
     if record.flags & Flag.NOTHING_KEPT:
-        return record.changed_ms + policy.memory_ms
+        return max(least_ms, record.changed_ms + policy.memory_ms)
     if record.result_ttl_ms < 0:
         return None
-    return record.changed_ms + (record.result_ttl_ms or policy.result_ttl_ms)
+    return max(least_ms, record.changed_ms + (record.result_ttl_ms or policy.result_ttl_ms))
 
 
 def end(
@@ -35,6 +37,7 @@ def end(
     detail: str = "",
 ) -> None:
     """Make `record`, which stands in no queue and is leased to nobody now, the record of an ended message."""
+    _let_go(txn, message_id, record)
     is_kept = state not in ("", "SUCCESS") if record.flags & Flag.IGNORE_RESULT else state != ""
     if record.flags & Flag.IGNORE_RESULT and not record.flags & Flag.STORE_ERRORS:
         is_kept = False
@@ -54,6 +57,15 @@ def end(
     if forget_at is not None:
         timetable.remind(txn, forget_at, timetable.FORGET, message_id, effects)
     effects.changed[message_id] = record
+    effects.went[record.queue] = effects.went.get(record.queue, 0) + 1
+
+
+def _let_go(txn: Txn, message_id: str, record: Record) -> None:
+    """Nothing refers any more to a message that ends."""
+    payloads.drop_status(txn, message_id, record)
+    if record.extras is not None:
+        unique.let_go(txn, message_id, record)
+        index.remove(txn, message_id, record.extras)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +89,8 @@ class Forget:
             record.state = record.detail = ""
             record.changed_ms = now_ms
             message.save(txn, message_id, record)
-            timetable.remind(
-                txn, now_ms + effects.policy.memory_ms, timetable.FORGET, message_id, effects
-            )
+            forget_at = forget_ms(record, effects.policy)
+            assert forget_at is not None, "a record without a result is not kept for ever"
+            timetable.remind(txn, forget_at, timetable.FORGET, message_id, effects)
             forgotten_count += 1
         return forgotten_count

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from qbroker_server.core import message, payloads, queue, results, timetable
+from qbroker_server.core import message, payloads, queue, results, timetable, unique
 from qbroker_server.core.effects import Effects
+from qbroker_server.core.errors import Conflict, Invalid, NotFound
 from qbroker_server.core.ports import Txn
 from qbroker_server.core.records import EndReason, Record, Stage
 
@@ -22,6 +23,9 @@ class Sweep:
         rows = timetable.due(txn, now_ms, self.limit)
         for key, at_ms, kind, message_id in rows:
             txn.delete(key)
+            if kind == timetable.IDLE:
+                queue.look_at_idle(txn, message_id, now_ms, effects)
+                continue
             record = message.find(txn, message_id, effects)
             if record is None:
                 continue
@@ -36,6 +40,7 @@ class Sweep:
 
 def _deliver(txn: Txn, message_id: str, record: Record, at_ms: int, effects: Effects) -> None:
     if record.stage != Stage.SCHEDULED or record.eta_ms != at_ms:
+        # It was rescheduled, revoked or run since: another reminder tells of that.
         return
     # It arrives now: among equals it stands behind what was there before it was due.
     counts = effects.queue(txn, record.queue)
@@ -79,5 +84,46 @@ def _forget(txn: Txn, message_id: str, record: Record, at_ms: int, effects: Effe
         # Of an earlier life of the id, or the setting has changed since.
         timetable.remind(txn, forget_at, timetable.FORGET, message_id, effects)
         return
+    unique.forget(txn, message_id, record)
     payloads.detach(txn, message_id, record)
     txn.delete(message.key_of(message_id))
+
+
+@dataclass(frozen=True, slots=True)
+class Reschedule:
+    """Have a waiting message due at another time; Conflict says where it is when it waits no more."""
+
+    id: str
+    eta_ms: int
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        return 1, 0
+
+    def apply(self, txn: Txn, now_ms: int, effects: Effects) -> None:
+        record = message.find(txn, self.id, effects)
+        if record is None:
+            raise NotFound(f"there is no message {self.id!r}")
+        if not 0 <= self.eta_ms < 2**62:
+            raise Invalid(f"eta {self.eta_ms!r} is not a Unix time in milliseconds")
+        counts = effects.queue(txn, record.queue)
+        if record.stage == Stage.QUEUED:
+            queue.remove(txn, record, effects)
+        elif record.stage == Stage.SCHEDULED:
+            counts.scheduled_count -= 1
+        else:
+            raise Conflict(
+                f"message {self.id!r} does not wait any more: it is {Stage(record.stage).name.lower()}"
+            )
+        record.eta_ms = self.eta_ms
+        record.changed_ms = now_ms
+        if self.eta_ms <= now_ms:
+            counts.last_seq += 1
+            record.seq = counts.last_seq
+            queue.enqueue(txn, self.id, record, effects)
+            return
+        record.stage = Stage.SCHEDULED
+        record.lane = b""
+        counts.scheduled_count += 1
+        timetable.remind(txn, self.eta_ms, timetable.DUE, self.id, effects)
+        message.save(txn, self.id, record)

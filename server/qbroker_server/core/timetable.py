@@ -19,6 +19,8 @@ EXPIRES: Final = b"e"
 """A message nobody has started is revoked now."""
 FORGET: Final = b"f"
 """What is kept of an ended message is forgotten now."""
+IDLE: Final = b"q"
+"""A queue, named in place of a message, is removed if it has been idle since the last look."""
 
 _KIND_AT = len(keys.TIME) + 8
 

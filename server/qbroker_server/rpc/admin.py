@@ -1,41 +1,73 @@
-"""The Admin service: the broker at a glance, and what operators do to it."""
+"""The Admin service: what operators look at and change, answered from the store and the dispatcher."""
 
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Iterable
+from functools import wraps
+from typing import NoReturn, Protocol, TypeVar
 
 import grpc
 
 from qbroker_proto.v1 import admin_pb2, admin_pb2_grpc
 from qbroker_server.broker import Broker
-from qbroker_server.core import limits, queue
-from qbroker_server.core.errors import CoreError
+from qbroker_server.clock import Clock
+from qbroker_server.core import dead, index, limits, message, payloads, queue, schedule, view
+from qbroker_server.core.errors import CoreError, Invalid, NotFound
+from qbroker_server.core.ports import ReadTxn
+from qbroker_server.core.records import EndReason, Flag, QueueOptions, Record, Stage
+from qbroker_server.core.revoke import Revoke, Revoked, RevokeIndexed
 from qbroker_server.pump import Pump
-from qbroker_server.rpc import status
+from qbroker_server.rates import Rates
+from qbroker_server.rpc import convert, status
 from qbroker_server.rpc.work import Worker
 
-StatusContext: TypeAlias = (
-    "grpc.aio.ServicerContext[admin_pb2.StatusRequest, admin_pb2.StatusReply]"
-)
-PurgeContext: TypeAlias = (
-    "grpc.aio.ServicerContext[admin_pb2.PurgeQueueRequest, admin_pb2.PurgeQueueReply]"
-)
+A = TypeVar("A")
+Q = TypeVar("Q")
+
+
+class _Context(Protocol):
+    async def abort(self, code: grpc.StatusCode, details: str) -> NoReturn: ...
+
+
+def _refusing(
+    method: Callable[["Admin", Q], Awaitable[A]],
+) -> Callable[["Admin", Q, _Context], Awaitable[A]]:
+    """Have the core's refusals end the call with their status."""
+
+    @wraps(method)
+    async def call(self: "Admin", request: Q, context: _Context) -> A:
+        try:
+            return await method(self, request)
+        except CoreError as error:
+            return await context.abort(status.status_of(error), str(error))
+
+    return call
 
 
 class Admin(admin_pb2_grpc.AdminServicer):
     """Answers from the store and the dispatcher, never from a worker."""
 
     def __init__(
-        self, broker: Broker, pump: Pump, worker: Worker, *, version: str, started_ms: int
+        self,
+        broker: Broker,
+        pump: Pump,
+        worker: Worker,
+        rates: Rates,
+        clock: Clock,
+        *,
+        version: str,
     ) -> None:
         self._broker = broker
         self._pump = pump
         self._worker = worker
+        self._rates = rates
+        self._clock = clock
         self._version = version
-        self._started_ms = started_ms
+        self._started_ms = clock.now_ms()
 
-    async def Status(
-        self, request: admin_pb2.StatusRequest, context: StatusContext
-    ) -> admin_pb2.StatusReply:
-        del request, context
+    # -- the broker --------------------------------------------------------------------------------
+
+    @_refusing
+    async def Status(self, request: admin_pb2.StatusRequest) -> admin_pb2.StatusReply:
+        del request
         reply = admin_pb2.StatusReply(
             version=self._version,
             started_ms=self._started_ms,
@@ -44,6 +76,7 @@ class Admin(admin_pb2_grpc.AdminServicer):
         )
         dispatcher = self._broker.dispatcher
         with self._broker.engine.read() as txn:
+            reply.dead_count = len(dead.find(txn, None, limits.STEP_ITEMS_MAX))
             for name in queue.names(txn):
                 counts = queue.counts(txn, name)
                 reply.scheduled_count += max(0, counts.scheduled_count)
@@ -52,7 +85,8 @@ class Admin(admin_pb2_grpc.AdminServicer):
                     # Below 0 only when a damaged record had to begin anew.
                     ready_count=max(0, counts.ready_count),
                     leased_count=max(0, counts.leased_count),
-                    consumer_count=dispatcher.consumer_count(name),
+                    consumer_count=len(dispatcher.consumers(name)),
+                    is_paused=bool(counts.options.paused_ms),
                 )
         for session_id, register in self._worker.registrations.items():
             session = dispatcher.sessions.get(session_id)
@@ -73,15 +107,260 @@ class Admin(admin_pb2_grpc.AdminServicer):
             )
         return reply
 
-    async def PurgeQueue(
-        self, request: admin_pb2.PurgeQueueRequest, context: PurgeContext
-    ) -> admin_pb2.PurgeQueueReply:
+    # -- queues ------------------------------------------------------------------------------------
+
+    @_refusing
+    async def ListQueues(self, request: admin_pb2.ListQueuesRequest) -> admin_pb2.ListQueuesReply:
+        with self._broker.engine.read() as txn:
+            names = queue.names(txn)
+            if request.queue:
+                if request.queue not in names:
+                    raise NotFound(f"there is no queue {request.queue!r}")
+                names = [request.queue]
+            return admin_pb2.ListQueuesReply(queues=[self._queue_info(txn, name) for name in names])
+
+    @_refusing
+    async def DeclareQueue(self, request: admin_pb2.DeclareQueueRequest) -> admin_pb2.QueueInfo:
+        wanted = request.options
+        options = QueueOptions(
+            length_max=wanted.length_max,
+            bytes_max=wanted.bytes_max,
+            overflow=wanted.overflow or QueueOptions().overflow,
+            message_ttl_ms=wanted.message_ttl_ms,
+            deaths_max=wanted.max_deliveries,
+            expires_ms=wanted.expires_ms,
+            ageing_ms=wanted.ageing_ms,
+        )
+        await self._pump.ask(queue.Declare(request.queue, options, request.is_new))
+        return self._broker.read(lambda txn: self._queue_info(txn, request.queue))
+
+    @_refusing
+    async def PauseQueue(self, request: admin_pb2.PauseQueueRequest) -> admin_pb2.QueueInfo:
+        await self._pump.ask(queue.Pause(request.queue, request.by, request.why))
+        return self._broker.read(lambda txn: self._queue_info(txn, request.queue))
+
+    @_refusing
+    async def ResumeQueue(self, request: admin_pb2.ResumeQueueRequest) -> admin_pb2.QueueInfo:
+        await self._pump.ask(queue.Resume(request.queue))
+        return self._broker.read(lambda txn: self._queue_info(txn, request.queue))
+
+    @_refusing
+    async def PurgeQueue(self, request: admin_pb2.PurgeQueueRequest) -> admin_pb2.PurgeQueueReply:
         purged_count = 0
-        try:
+        while True:
+            count = await self._pump.ask(queue.Purge(request.queue))
+            purged_count += count
+            if count < limits.STEP_ITEMS_MAX:
+                return admin_pb2.PurgeQueueReply(purged_count=purged_count)
+
+    @_refusing
+    async def MoveQueue(self, request: admin_pb2.MoveQueueRequest) -> admin_pb2.MoveQueueReply:
+        moved_count = 0
+        while True:
+            count = await self._pump.ask(queue.Move(request.source, request.target))
+            moved_count += count
+            if count < limits.STEP_ITEMS_MAX:
+                return admin_pb2.MoveQueueReply(moved_count=moved_count)
+
+    @_refusing
+    async def RemoveQueue(
+        self, request: admin_pb2.RemoveQueueRequest
+    ) -> admin_pb2.RemoveQueueReply:
+        await self._pump.ask(queue.Remove(request.queue))
+        return admin_pb2.RemoveQueueReply()
+
+    def _queue_info(self, txn: ReadTxn, name: str) -> admin_pb2.QueueInfo:
+        counts = queue.counts(txn, name)
+        options = counts.options
+        in_rate, out_rate = self._rates.of(name)
+        return admin_pb2.QueueInfo(
+            name=name,
+            ready_count=counts.ready_count,
+            leased_count=counts.leased_count,
+            scheduled_count=counts.scheduled_count,
+            ready_bytes=counts.ready_bytes,
+            consumer_count=len(self._broker.dispatcher.consumers(name)),
+            oldest_ms=queue.oldest_ms(txn, name),
+            in_rate=in_rate,
+            out_rate=out_rate,
+            options=admin_pb2.QueueOptions(
+                length_max=options.length_max,
+                bytes_max=options.bytes_max,
+                overflow=options.overflow,
+                message_ttl_ms=options.message_ttl_ms,
+                max_deliveries=options.deaths_max,
+                expires_ms=options.expires_ms,
+                ageing_ms=options.ageing_ms,
+            ),
+            paused_ms=options.paused_ms,
+            paused_by=options.paused_by,
+            paused_why=options.paused_why,
+            unknown_count=self._broker.dispatcher.unknown_count(txn, name),
+        )
+
+    # -- tasks -------------------------------------------------------------------------------------
+
+    @_refusing
+    async def ListTasks(self, request: admin_pb2.ListTasksRequest) -> admin_pb2.ListTasksReply:
+        now_ms = self._clock.now_ms()
+        wanted = view.Filter(
+            queue=request.queue,
+            task=request.task,
+            stages=frozenset(map(convert.stage, request.stages)),
+            label=request.label,
+            published_ms_min=now_ms - request.age_ms_max if request.age_ms_max else 0,
+            published_ms_max=now_ms - request.age_ms_min if request.age_ms_min else 2**62,
+        )
+        with self._broker.engine.read() as txn:
+            found, after = view.page(txn, wanted, request.after, request.limit or 100)
+        return admin_pb2.ListTasksReply(
+            tasks=[self._task_info(message_id, record) for message_id, record in found],
+            next=after,
+        )
+
+    @_refusing
+    async def ShowTask(self, request: admin_pb2.ShowTaskRequest) -> admin_pb2.TaskInfo:
+        return self._broker.read(lambda txn: self._show(txn, request.id))
+
+    @_refusing
+    async def Explain(self, request: admin_pb2.ExplainRequest) -> admin_pb2.ExplainReply:
+        with self._broker.engine.read() as txn:
+            record, sentence = view.explain(
+                txn, request.id, self._broker.dispatcher, self._clock.now_ms()
+            )
+        return admin_pb2.ExplainReply(
+            stage=convert.wire_stage(record) if record else None, sentence=sentence
+        )
+
+    @_refusing
+    async def Reschedule(self, request: admin_pb2.RescheduleRequest) -> admin_pb2.TaskInfo:
+        await self._pump.ask(schedule.Reschedule(request.id, request.eta_ms))
+        return self._broker.read(lambda txn: self._show(txn, request.id))
+
+    @_refusing
+    async def Revoke(self, request: admin_pb2.RevokeRequest) -> admin_pb2.RevokeReply:
+        if not (request.ids or request.labels or request.root_id):
+            raise Invalid("nothing to revoke: name ids, labels or a root")
+        reply = admin_pb2.RevokeReply()
+        ending = (request.terminate, request.signal or "SIGTERM", request.why or "revoked")
+        ids = list(request.ids)
+        for at in range(0, len(ids), limits.STEP_ITEMS_MAX):
+            command = Revoke(ids[at : at + limits.STEP_ITEMS_MAX], *ending)
+            _add(reply, await self._pump.ask(command))
+        kinds = [(index.LABEL, label) for label in request.labels]
+        if request.root_id:
+            kinds.append((index.ROOT, request.root_id))
+        for kind, value in kinds:
+            after_id = ""
             while True:
-                count = await self._pump.ask(queue.Purge(request.queue))
-                purged_count += count
-                if count < limits.STEP_ITEMS_MAX:
-                    return admin_pb2.PurgeQueueReply(purged_count=purged_count)
-        except CoreError as error:
-            await context.abort(status.status_of(error), str(error))
+                revoked, after_id = await self._pump.ask(
+                    RevokeIndexed(kind, value, after_id, *ending)
+                )
+                _add(reply, revoked)
+                if not after_id:
+                    break
+        return reply
+
+    def _show(self, txn: ReadTxn, message_id: str) -> admin_pb2.TaskInfo:
+        record = message.peek(txn, message_id)
+        if record is None:
+            raise NotFound(f"there is no message {message_id!r}")
+        info = self._task_info(message_id, record)
+        if record.stage != Stage.DONE:
+            info.message = payloads.read(txn, message_id, record)
+            info.result = payloads.read_status(txn, message_id, record)
+        elif not record.flags & Flag.NOTHING_KEPT:
+            info.result = payloads.read(txn, message_id, record)
+        return info
+
+    def _task_info(self, message_id: str, record: Record) -> admin_pb2.TaskInfo:
+        extras = record.extras
+        info = admin_pb2.TaskInfo(
+            id=message_id,
+            task=record.task,
+            queue=record.queue,
+            stage=convert.wire_stage(record),
+            state=record.state or "PENDING",
+            priority=record.priority,
+            attempt=record.attempt,
+            retries=record.retries,
+            deaths=record.deaths,
+            published_ms=record.published_ms,
+            eta_ms=record.eta_ms,
+            expires_ms=record.expires_ms,
+            changed_ms=record.changed_ms,
+            worker=self._worker_name(record.session),
+            end_reason=convert.REASONS[EndReason(record.end_reason)],
+            detail=record.detail,
+            message_bytes=record.size,
+            is_waiting_to_retry=record.stage == Stage.SCHEDULED
+            and bool(record.flags & Flag.LEFT_TO_RETRY),
+        )
+        if extras is not None:
+            info.labels.extend(extras.labels)
+            info.root_id = extras.root_id
+            info.unique_key = extras.unique_key
+            for attempt, how, at_ms, session, line in extras.history:
+                info.history.add(
+                    attempt=attempt,
+                    how=how,
+                    at_ms=at_ms,
+                    worker=self._worker_name(str(session)),
+                    line=line,
+                )
+        return info
+
+    def _worker_name(self, session: str) -> str:
+        registered = self._worker.registrations.get(session)
+        return registered.name if registered is not None else session
+
+    # -- dead letters ------------------------------------------------------------------------------
+
+    @_refusing
+    async def RequeueDead(self, request: admin_pb2.DeadRequest) -> admin_pb2.DeadReply:
+        return await self._each_dead(request, dead.Requeue)
+
+    @_refusing
+    async def RemoveDead(self, request: admin_pb2.DeadRequest) -> admin_pb2.DeadReply:
+        return await self._each_dead(request, dead.Remove)
+
+    async def _each_dead(
+        self,
+        request: admin_pb2.DeadRequest,
+        command: Callable[[tuple[str, ...]], dead.Requeue | dead.Remove],
+    ) -> admin_pb2.DeadReply:
+        if not (request.ids or request.task or request.queue or request.all):
+            raise Invalid("name ids, a task, a queue, or all")
+        total = 0
+        after: tuple[int, str] | None = None
+        while True:
+            with self._broker.engine.read() as txn:
+                letters = dead.find(txn, after, view.PAGE_MAX)
+                ids = tuple(_chosen(txn, request, letters))
+            if ids:
+                total += len(ids) if request.dry_run else await self._pump.ask(command(ids))
+            if len(letters) < view.PAGE_MAX:
+                return admin_pb2.DeadReply(count=total)
+            after = letters[-1]
+
+
+def _chosen(
+    txn: ReadTxn, request: admin_pb2.DeadRequest, letters: Iterable[tuple[int, str]]
+) -> Iterable[str]:
+    named = frozenset(request.ids)
+    for _, message_id in letters:
+        if named and message_id not in named:
+            continue
+        record = message.peek(txn, message_id)
+        if (
+            record is not None
+            and (not request.task or record.task == request.task)
+            and (not request.queue or record.queue == request.queue)
+        ):
+            yield message_id
+
+
+def _add(reply: admin_pb2.RevokeReply, revoked: Revoked) -> None:
+    reply.ended.extend(revoked.ended)
+    reply.told.extend(revoked.told)
+    reply.late.extend(revoked.late)

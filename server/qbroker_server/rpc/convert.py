@@ -9,7 +9,7 @@ from qbroker_server.core.errors import CorruptRecord, Invalid
 from qbroker_server.core.lease import LeaseId, Outcome, Settle
 from qbroker_server.core.ports import ReadTxn
 from qbroker_server.core.publish import NewMessage
-from qbroker_server.core.records import EndReason, Flag, Record, Stage
+from qbroker_server.core.records import EndReason, Extras, Flag, Limit, Record, Stage
 
 _parse = message_pb2.Message.FromString
 _LATE = message_pb2.ACK_POLICY_LATE
@@ -40,6 +40,15 @@ def new_message(raw: bytes, body_bytes_max: int) -> NewMessage:
         flags |= Flag.STORE_ERRORS
     if wire.track_started:
         flags |= Flag.TRACK_STARTED
+    if wire.requeue_on_timeout:
+        flags |= Flag.REQUEUE_ON_TIMEOUT
+    if wire.reject_on_failure:
+        flags |= Flag.REJECT_ON_FAILURE
+    extras = None
+    if wire.limits or wire.fairness_key or wire.labels or wire.HasField("unique"):
+        extras = _extras(wire)
+    elif wire.root_id and wire.root_id != wire.id:
+        extras = Extras(root_id=wire.root_id)
     return NewMessage(
         wire.id,
         wire.task,
@@ -51,6 +60,26 @@ def new_message(raw: bytes, body_bytes_max: int) -> NewMessage:
         wire.max_deliveries,
         flags,
         raw,
+        wire.retries,
+        extras,
+        wire.unique.policy if extras is not None and extras.unique_key else 0,
+    )
+
+
+def _extras(wire: message_pb2.Message) -> Extras:
+    unique = wire.unique
+    return Extras(
+        unique_key=unique.key,
+        unique_scope=unique.scope,
+        # How long, until the message is stored: then it becomes until when.
+        unique_until_ms=unique.ttl_ms,
+        limits=tuple(
+            [Limit(one.key, one.rate, one.per_ms, one.concurrency) for one in wire.limits]
+        ),
+        fairness_key=wire.fairness_key,
+        fairness_weight=wire.fairness_weight or 1,
+        labels=tuple(wire.labels),
+        root_id=wire.root_id if wire.root_id != wire.id else "",
     )
 
 
@@ -59,7 +88,8 @@ def settle(wire: worker_pb2.Settle, body_bytes_max: int) -> Settle:
     result = wire.result
     fault: Invalid | None = None
     follow_ups: tuple[NewMessage, ...] = ()
-    if not Outcome.SUCCESS <= wire.outcome <= Outcome.REVOKED:
+    message: NewMessage | None = None
+    if not Outcome.SUCCESS <= wire.outcome <= Outcome.TIMEOUT:
         fault = Invalid(f"outcome {wire.outcome!r} is unknown to this broker")
     elif len(result) > body_bytes_max:
         fault = Invalid(
@@ -70,9 +100,21 @@ def settle(wire: worker_pb2.Settle, body_bytes_max: int) -> Settle:
     else:
         try:
             follow_ups = tuple([new_message(raw, body_bytes_max) for raw in wire.follow_ups])
+            message = new_message(wire.message, body_bytes_max) if wire.message else None
         except Invalid as error:
             fault = error
-    return Settle(wire.id, wire.attempt, wire.outcome, result, wire.requeue, follow_ups, fault)
+    return Settle(
+        wire.id,
+        wire.attempt,
+        wire.outcome,
+        result,
+        wire.requeue,
+        follow_ups,
+        message,
+        wire.eta_ms,
+        wire.detail,
+        fault,
+    )
 
 
 def lease_id(wire: worker_pb2.Lease | worker_pb2.Start) -> LeaseId:
@@ -100,10 +142,11 @@ _STAGES = {
     Stage.LEASED: results_pb2.STAGE_LEASED,
     Stage.STARTED: results_pb2.STAGE_STARTED,
     Stage.DONE: results_pb2.STAGE_DONE,
+    Stage.DEAD: results_pb2.STAGE_DEAD,
 }
 
 
-_REASONS = {
+REASONS = {
     EndReason.NONE: results_pb2.END_REASON_UNSPECIFIED,
     EndReason.SETTLED: results_pb2.END_REASON_SETTLED,
     EndReason.WORKER_LOST: results_pb2.END_REASON_WORKER_LOST,
@@ -111,7 +154,25 @@ _REASONS = {
     EndReason.REVOKED: results_pb2.END_REASON_REVOKED,
     EndReason.MAX_DELIVERIES: results_pb2.END_REASON_MAX_DELIVERIES,
     EndReason.REJECTED: results_pb2.END_REASON_REJECTED,
+    EndReason.DROPPED: results_pb2.END_REASON_DROPPED,
+    EndReason.REPLACED: results_pb2.END_REASON_REPLACED,
 }
+
+
+_FROM_WIRE = {wire: stage for stage, wire in _STAGES.items()}
+
+
+def wire_stage(record: Record) -> results_pb2.Stage:
+    """Where the message is, in the wire's number."""
+    return _STAGES[Stage(record.stage)]
+
+
+def stage(wire: int) -> Stage:
+    """The wire's number for where a message is; Invalid when no message can be there."""
+    for number, found in _FROM_WIRE.items():
+        if number == wire:
+            return found
+    raise Invalid(f"stage {wire!r} is none in which a task can be listed")
 
 
 def damaged_state(message_id: str, error: CorruptRecord) -> results_pb2.TaskState:
@@ -131,18 +192,22 @@ def task_state(txn: ReadTxn, message_id: str, record: Record | None) -> results_
         return results_pb2.TaskState(id=message_id, state="PENDING")
     state = results_pb2.TaskState(
         id=message_id,
-        stage=_STAGES[Stage(record.stage)],
+        stage=wire_stage(record),
         state=record.state or "PENDING",
         attempt=record.attempt,
     )
-    if record.stage == Stage.DONE:
+    if record.stage in (Stage.DONE, Stage.DEAD):
         state.is_final = True
-        state.end_reason = _REASONS[EndReason(record.end_reason)]
+        state.end_reason = REASONS[EndReason(record.end_reason)]
         state.detail = record.detail
         if record.flags & Flag.NOTHING_KEPT:
             state.state = "PENDING"
+        elif record.stage == Stage.DEAD:
+            state.result = payloads.read_status(txn, message_id, record)
         else:
             state.result = payloads.read(txn, message_id, record)
     elif record.stage == Stage.STARTED and record.flags & Flag.TRACK_STARTED:
         state.state = "STARTED"
+    elif record.flags & Flag.HAS_STATUS:
+        state.result = payloads.read_status(txn, message_id, record)
     return state

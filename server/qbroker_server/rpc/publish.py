@@ -33,7 +33,9 @@ class Producer(producer_pb2_grpc.ProducerServicer):
         self._message_bytes_max = message_bytes_max
 
     async def Publish(  # type: ignore[override]  # the stubs know only servicers that yield; this one writes
-        self, request_iterator: AsyncIterator[producer_pb2.PublishRequest], context: Context
+        self,
+        request_iterator: AsyncIterator[producer_pb2.PublishRequest],
+        context: Context,
     ) -> None:
         stream = _Stream(self._pump, self._message_bytes_max)
         with self._streams.open(stream.close):
@@ -118,6 +120,8 @@ class _Stream:
                 for place, error in value.refusals:
                     reply.refusals.append(status.refusal_of(places[place], error))
                 reply.duplicates.extend([places[place] for place in value.duplicates])
+                for place, holder in value.existing:
+                    reply.existing.add(index=places[place], id=holder)
                 self._replies.append(reply)
             self._has_room.set()
             self._wake.set()

@@ -55,7 +55,9 @@ class Results(results_pb2_grpc.ResultsServicer):
             stream.want(stream.watched & watched)
 
     async def Watch(  # type: ignore[override]  # the stubs know only servicers that yield; this one writes
-        self, request_iterator: AsyncIterator[results_pb2.WatchRequest], context: Context
+        self,
+        request_iterator: AsyncIterator[results_pb2.WatchRequest],
+        context: Context,
     ) -> None:
         stream = _Stream(self._broker, self._unwatch)
         try:

@@ -13,6 +13,7 @@ from qbroker_proto.v1 import worker_pb2, worker_pb2_grpc
 from qbroker_server.broker import Broker, Step
 from qbroker_server.core import limits
 from qbroker_server.core.dispatch import Delivery, Dispatcher
+from qbroker_server.core.effects import Cancel
 from qbroker_server.core.errors import CoreError, Invalid
 from qbroker_server.core.lease import LeaseId, Register, Report, Reported, ReturnLeases
 from qbroker_server.pump import Pump
@@ -66,13 +67,21 @@ class Worker(worker_pb2_grpc.WorkerServicer):
             # A session whose stream broke during the commit keeps its leases until it resumes or its grace ends.
             if stream is not None:
                 stream.deliver(deliveries)
+        for cancel in step.cancels:
+            stream = self._by_session.get(cancel.session)
+            # One that is not connected learns of it when its lease ends: it is not run again.
+            if stream is not None:
+                stream.cancel(cancel)
 
     def await_return(self, session: str) -> None:
         """Give a session whose stream is gone its grace; then its leases return."""
         if timer := self._graces.pop(session, None):
             timer.cancel()
         self._graces[session] = self._loop.call_later(
-            self._grace_ms / 1000, self._return_leases, session, "The worker did not come back."
+            self._grace_ms / 1000,
+            self._return_leases,
+            session,
+            "The worker did not come back.",
         )
 
     def stop(self) -> None:
@@ -96,10 +105,14 @@ class Worker(worker_pb2_grpc.WorkerServicer):
             return
         if not first.HasField("register"):
             await context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT, "the first request of a work stream must register"
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "the first request of a work stream must register",
             )
         stream = _Stream(
-            self._pump, self._dispatcher, first.register.session_id, self._message_bytes_max
+            self._pump,
+            self._dispatcher,
+            first.register.session_id,
+            self._message_bytes_max,
         )
         try:
             with self._streams.open(stream.close):
@@ -157,7 +170,8 @@ class Worker(worker_pb2_grpc.WorkerServicer):
         lost = await opened
         logger.info("%s registered for %s", register.name, ", ".join(register.queues))
         stream.registered(
-            worker_pb2.Registered(broker_version=self._version, grace_ms=self._grace_ms), lost
+            worker_pb2.Registered(broker_version=self._version, grace_ms=self._grace_ms),
+            lost,
         )
         stream.report(first)
 
@@ -205,6 +219,7 @@ class _Stream:
         self.deliveries: deque[Delivery] = deque()
         """What is to be sent."""
         self._lost: list[LeaseId] = []
+        self._cancels: list[Cancel] = []
         self._applied_seq = 0
         self._registered: worker_pb2.Registered | None = None
         self._goodbye = ""
@@ -229,6 +244,11 @@ class _Stream:
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
         """Send these with the next reply."""
         self.deliveries += deliveries
+        self._wake.set()
+
+    def cancel(self, cancel: Cancel) -> None:
+        """Tell the worker with the next reply that a lease was revoked."""
+        self._cancels.append(cancel)
         self._wake.set()
 
     def report(self, request: worker_pb2.WorkRequest) -> None:
@@ -297,7 +317,13 @@ class _Stream:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self.deliveries or self._lost or self._registered or self._applied_seq > sent_seq:
+            while (
+                self.deliveries
+                or self._lost
+                or self._cancels
+                or self._registered
+                or self._applied_seq > sent_seq
+            ):
                 reply = worker_pb2.WorkReply(applied_seq=self._applied_seq)
                 sent_seq = self._applied_seq
                 if self._registered is not None:
@@ -306,6 +332,14 @@ class _Stream:
                 for lease in self._lost:
                     reply.lost.add(id=lease.id, attempt=lease.attempt)
                 self._lost.clear()
+                for cancel in self._cancels:
+                    reply.cancels.add(
+                        id=cancel.id,
+                        attempt=cancel.attempt,
+                        terminate=cancel.is_terminated,
+                        signal=cancel.signal,
+                    )
+                self._cancels.clear()
                 size = 0
                 while self.deliveries and size < _REPLY_BYTES_MAX:
                     delivery = self.deliveries.popleft()

@@ -22,11 +22,11 @@ def test_every_number_on_the_wire_is_the_cores() -> None:
         if number
     }
     assert set(convert._STAGES) == set(Stage)
-    assert set(convert._REASONS) == set(EndReason)
+    assert set(convert.REASONS) == set(EndReason)
     assert all(results_pb2.Stage.Name(n).endswith(s.name) for s, n in convert._STAGES.items())
     assert all(
         results_pb2.EndReason.Name(n).endswith(r.name)
-        for r, n in convert._REASONS.items()
+        for r, n in convert.REASONS.items()
         if r != EndReason.NONE
     )
 

@@ -1,5 +1,6 @@
 """What every pool does alike. A new pool joins `POOLS` and passes this unchanged."""
 
+import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from qbroker_worker.pools.pool import Pool
 from qbroker_worker.pools.prefork import PreforkPool
 from qbroker_worker.pools.solo import SoloPool
 from qbroker_worker.pools.threads import ThreadsPool
-from qbroker_worker.values import FAILURE, SUCCESS, WORKER_LOST, Delivery
+from qbroker_worker.values import FAILURE, RETRY, REVOKED, SUCCESS, WORKER_LOST, Delivery
 from tests.worker.toys import (
     Recorder,
     delivery,
@@ -270,3 +271,74 @@ async def test_a_task_that_exits_its_process_is_lost_and_the_pool_goes_on(
 
     assert reports.outcome(leaver) == WORKER_LOST
     assert reports.result(after) == b"after"
+
+
+async def test_what_is_cancelled_before_it_begins_never_runs_and_its_neighbours_do(
+    pool: Pool, reports: Recorder, tmp_path: Path
+) -> None:
+    doors = [gate(tmp_path / f"door-{n}") for n in range(pool.slots)]
+    pool.submit([delivery("wait", str(door)) for door in doors])
+    for door in doors:
+        await has_begun(door)
+    waiting = echoes(5)
+    pool.submit(waiting)
+
+    was_cancelled = pool.cancel(waiting[2], int(signal.SIGTERM))
+    for door in doors:
+        await release(door)
+    await reports.until_done(pool.slots + 4)
+
+    assert was_cancelled
+    done = ids(done.delivery for done in reports.done)
+    assert waiting[2].id not in done
+    assert {waiting[n].id for n in (0, 1, 3, 4)} <= set(done)
+    assert pool.is_idle
+
+
+async def test_what_runs_goes_on_when_it_is_cancelled_without_a_signal(
+    pool: Pool, reports: Recorder, tmp_path: Path
+) -> None:
+    door = gate(tmp_path / "door")
+    runner = delivery("wait", str(door))
+    pool.submit([runner])
+    await has_begun(door)
+
+    was_cancelled = pool.cancel(runner, None)
+    await release(door)
+    await reports.until_done(1)
+
+    assert not was_cancelled
+    assert reports.outcome(runner) == SUCCESS
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_what_runs_is_ended_by_a_signal_where_the_pool_can(
+    pool: Pool, reports: Recorder, tmp_path: Path, number: signal.Signals
+) -> None:
+    door = gate(tmp_path / "door")
+    runner, after = delivery("wait", str(door)), delivery("echo", "after")
+    pool.submit([runner])
+    await has_begun(door)
+
+    was_cancelled = pool.cancel(runner, int(number))
+    pool.submit([after])
+    if pool.name != "prefork":
+        # A thread cannot be ended from outside: the task goes on.
+        await release(door)
+    await reports.until_done(2)
+
+    assert not was_cancelled
+    assert reports.outcome(runner) == (REVOKED if pool.name == "prefork" else SUCCESS)
+    assert reports.result(after) == b"after"
+
+
+async def test_what_else_a_settle_says_travels_with_the_result(
+    pool: Pool, reports: Recorder
+) -> None:
+    job = delivery("again", "later")
+
+    pool.submit([job])
+    await reports.until_done(1)
+
+    (done,) = reports.done
+    assert (done.outcome, done.more) == (RETRY, b"later")

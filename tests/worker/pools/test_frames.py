@@ -19,6 +19,6 @@ def test_the_two_words_share_no_cache_line() -> None:
 
 
 def test_the_index_of_any_task_of_a_batch_fits_a_record() -> None:
-    record = frames.RECORD.pack(HAND_OVER_COUNT_MAX - 1, 1, False, 0.0, 50, 0, 0)
+    record = frames.RECORD.pack(HAND_OVER_COUNT_MAX - 1, 1, False, 0.0, 50, 0, 0, 0)
 
     assert frames.RECORD.unpack(record)[0] == HAND_OVER_COUNT_MAX - 1

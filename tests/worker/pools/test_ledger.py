@@ -30,7 +30,7 @@ def _child() -> Iterator[tuple[Child, int]]:
 def _write(child: Child, number: int, index: int, result: bytes, at: int) -> int:
     """Do as a child does when a task has finished; where the region goes to now."""
     base = frames.REGIONS[number & 1]
-    record = frames.RECORD.pack(index, SUCCESS, False, 0.001, 0, len(result), 0) + result
+    record = frames.RECORD.pack(index, SUCCESS, False, 0.001, 0, len(result), 0, 0) + result
     child.shared[base + at : base + at + len(record)] = record
     end = at + len(record)
     child._words[frames.WORDS[number & 1]] = number << 32 | end

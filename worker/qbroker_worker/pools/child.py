@@ -78,11 +78,12 @@ def serve(source: socket, claims: int, shared: mmap, run: Run) -> None:
             begun += 1
             message = body[at : at + size]
             at += size
-            outcome, result, requeue, runtime_s, level, line = run(
+            outcome, result, requeue, runtime_s, level, line, more = run(
                 message, attempt, redelivered != 0
             )
             text = line.encode("utf-8", "backslashreplace") if line else b""
-            head = (index, outcome, requeue, runtime_s, level, len(result), len(text))
+            head = (index, outcome, requeue, runtime_s, level, len(result), len(text), len(more))
+            text += more
             size = record_size + len(result) + len(text)
             if end + size <= base + frames.REGION_BYTES:
                 pack(shared, end, *head)

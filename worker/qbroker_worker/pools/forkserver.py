@@ -206,14 +206,14 @@ class _Nursery:
             data = b""
         if not data:
             return False
-        kind, number, _ = frames.CONTROL.unpack(data)
+        kind, number, value = frames.CONTROL.unpack(data)
         if kind == frames.FORK:
             self._fork(number, fds, ours)
         elif kind == frames.KILL:
             # Not reaped yet if it is listed, so the process id is still the child's.
             for pid, known in self._numbers.items():
                 if known == number:
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, value)
         return True
 
     def _fork(

@@ -27,8 +27,8 @@ PROGRESS = 1
 DONE = 2
 SPILL = 3
 
-RECORD = Struct("=HBBdBII")
-"""Index in the batch, outcome, requeue, run time in seconds, log level, bytes of the result, of the line."""
+RECORD = Struct("=HBBdBIII")
+"""Index in the batch, outcome, requeue, run time in seconds, log level, bytes of the result, of the line, of the rest."""
 
 REGION_BYTES = 256 * 1024
 WORDS = (0, 8)
@@ -41,7 +41,7 @@ CONTROL = Struct("=BII")
 
 # Parent → fork server.
 FORK = 1  # with the child's socket, claim pipe and shared memory
-KILL = 2
+KILL = 2  # value: the signal's number
 # Fork server → parent.
 FACTS = 3  # value: bytes of JSON that follow
 REFUSED = 4  # the same: why the app cannot be loaded

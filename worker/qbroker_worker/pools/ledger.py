@@ -63,6 +63,7 @@ class Child:
         self.reported = 0
         self.looked_at = 0
         self.silent_looks = 0
+        self.revoked: Delivery | None = None
         self.unread = b""
         self.unsent = bytearray()
         self._claims_read, self._claims_write = claims
@@ -73,6 +74,19 @@ class Child:
         """How many tasks have begun, as the kernel counts."""
         fcntl.ioctl(self._claims_read, termios.FIONREAD, self._unclaimed)
         return self.handed - self._unclaimed[0]
+
+    def has(self, delivery: Delivery) -> bool:
+        """Whether the delivery was handed over and is not known to have finished."""
+        return any(found is delivery for batch in self.batches for found in batch.deliveries)
+
+    def is_at(self, delivery: Delivery) -> bool:
+        """Whether the child has begun the delivery, and is not known to have finished it."""
+        claimed = self.claimed()
+        return any(
+            found is delivery
+            for batch in self.batches
+            for found in batch.deliveries[: max(0, claimed - batch.first)]
+        )
 
     @property
     def is_long(self) -> bool:
@@ -168,7 +182,9 @@ def _records(data: bytes, batch: Batch, before: int) -> tuple[list[Finished], in
     found: list[Finished] = []
     at, size = 0, len(data)
     while at < size:
-        index, outcome, requeue, runtime_s, level, result_size, line_size = unpack(data, at)
+        index, outcome, requeue, runtime_s, level, result_size, line_size, more_size = unpack(
+            data, at
+        )
         if index >= before:
             break
         at += head
@@ -178,8 +194,14 @@ def _records(data: bytes, batch: Batch, before: int) -> tuple[list[Finished], in
         if line_size:
             line = data[at : at + line_size].decode()
             at += line_size
+        more = b""
+        if more_size:
+            more = data[at : at + more_size]
+            at += more_size
         delivery = deliveries[index]
         assert delivery is not None, "a task finishes once"
         deliveries[index] = None
-        found.append(Finished(delivery, outcome, result, requeue != 0, runtime_s, level, line))
+        found.append(
+            Finished(delivery, outcome, result, requeue != 0, runtime_s, level, line, more)
+        )
     return found, at

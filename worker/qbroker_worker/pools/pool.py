@@ -9,16 +9,23 @@ from typing import Protocol
 
 from qbroker_worker.values import WORKER_LOST, Delivery, Finished
 
-LostResult = Callable[[Delivery, str], bytes]
-"""Makes the result of a task whose process died, from a sentence that says how."""
+LostResult = Callable[[Delivery, str], tuple[bytes, bytes]]
+"""Makes of a task whose process died the result, and what else its settle says, from a sentence that says how."""
 
 
 def lost(delivery: Delivery, sentence: str, make_result: LostResult) -> Finished:
     """What became of a delivery whose process died while it ran."""
     line = f"Task {delivery.task}[{delivery.id}] raised unexpected: WorkerLostError({sentence!r})"
-    result = make_result(delivery, sentence)
+    result, more = make_result(delivery, sentence)
     return Finished(
-        delivery, WORKER_LOST, result, requeue=False, runtime_s=0.0, level=ERROR, line=line
+        delivery,
+        WORKER_LOST,
+        result,
+        requeue=False,
+        runtime_s=0.0,
+        level=ERROR,
+        line=line,
+        more=more,
     )
 
 
@@ -75,6 +82,12 @@ class Pool(Protocol):
 
     def forget(self, deliveries: Iterable[Delivery]) -> None:
         """Do not start these if they have not started yet."""
+
+    def cancel(self, delivery: Delivery, number: int | None) -> bool:
+        """Do not start this one; whether it has not, so that it is the caller's to settle.
+
+        With a signal's `number` one that runs is ended, where the pool can, and reported as REVOKED.
+        """
 
     def kill(self) -> None:
         """End at once: what runs is reported as lost, what waits as returned."""

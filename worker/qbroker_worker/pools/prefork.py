@@ -12,7 +12,9 @@ knows after a child's death what had.
 """
 
 import asyncio
+import logging
 import os
+import signal
 import socket
 from collections import deque
 from collections.abc import Iterable
@@ -22,13 +24,16 @@ from qbroker_worker.pools.forkserver import ForkServer, how_it_ended
 from qbroker_worker.pools.ledger import Batch, Child
 from qbroker_worker.pools.pace import Pace, Portion
 from qbroker_worker.pools.pool import LostResult, Reports, lost
-from qbroker_worker.values import Delivery, Finished
+from qbroker_worker.values import REVOKED, Delivery, Finished
 
 LOOK_S = 0.005
 """How often the parent looks at children that have not said anything. Only while there are some."""
 
 REFILL_S = 1.0
 """How long the pool waits before it replaces a child that died before it began a task."""
+
+TERMINATE_S = 0.5
+"""How long a task that is terminated may take to heed the signal, before it is killed."""
 
 STOP_S = 5.0
 """How long idle children may take to go when their sockets close."""
@@ -107,6 +112,34 @@ class PreforkPool:
         self._waiting = deque(kept)
         self._dispatch()
 
+    def cancel(self, delivery: Delivery, number: int | None) -> bool:
+        child = next((child for child in self._children.values() if child.has(delivery)), None)
+        if child is not None and not child.is_at(delivery):
+            self._waiting.extendleft(reversed(child.steal()))
+        try:
+            self._waiting.remove(delivery)
+        except ValueError:
+            if child is not None and number is not None and child.is_at(delivery):
+                self._terminate(child, delivery, number)
+            return False
+        finally:
+            self._dispatch()
+        return True
+
+    def _terminate(self, child: Child, delivery: Delivery, number: int) -> None:
+        """End a child in the middle of a task that was revoked; its neighbours go to another."""
+        child.revoked = delivery
+        self._tell_server(frames.KILL, child.number, value=number)
+
+        def insist() -> None:
+            self._refills.discard(timer)
+            if self._children.get(child.number) is child and child.is_at(delivery):
+                self._tell_server(frames.KILL, child.number)
+
+        # The child does not heed the signals that stop a worker's whole group, and its task may not heed others.
+        timer = self._loop.call_later(TERMINATE_S, insist)
+        self._refills.add(timer)
+
     def kill(self) -> None:
         self._is_closing = True
         for number in self._children:
@@ -150,8 +183,8 @@ class PreforkPool:
             self._tell_server(frames.FORK, number, *fds)
         self._loop.add_reader(link.fileno(), self._hear, child)
 
-    def _tell_server(self, kind: int, number: int, *fds: int) -> None:
-        frame = frames.CONTROL.pack(kind, number, 0)
+    def _tell_server(self, kind: int, number: int, *fds: int, value: int = signal.SIGKILL) -> None:
+        frame = frames.CONTROL.pack(kind, number, value)
         control = self._server.control
         # The frames are few and small: they fit the socket's buffer, or the server is gone.
         try:
@@ -198,7 +231,9 @@ class PreforkPool:
             for number, delivery in enumerate(batch.deliveries, batch.first):
                 if delivery is None:
                     continue
-                if number < claimed:
+                if number < claimed and delivery is child.revoked:
+                    finished.append(_revoked(delivery))
+                elif number < claimed:
                     sentence = f"Worker exited prematurely: {how} Job: {delivery.id}."
                     finished.append(lost(delivery, sentence, self._lost_result))
                 else:
@@ -344,7 +379,7 @@ class PreforkPool:
     def _finish(self, finished: list[Finished]) -> None:
         observe = self._pace.observe
         task, total_s, count = finished[0].delivery.task, 0.0, 0
-        for delivery, _, _, _, runtime_s, _, _ in finished:
+        for delivery, _, _, _, runtime_s, _, _, _ in finished:
             if delivery.task != task:
                 observe(task, total_s, count)
                 task, total_s, count = delivery.task, 0.0, 0
@@ -418,6 +453,11 @@ class PreforkPool:
         dropped = list(self._waiting)
         self._waiting.clear()
         return dropped
+
+
+def _revoked(delivery: Delivery) -> Finished:
+    line = f"Task {delivery.task}[{delivery.id}] terminated: it was revoked"
+    return Finished(delivery, REVOKED, b"", False, 0.0, logging.WARNING, line)  # noqa: FBT003 - a plain value
 
 
 def _first(batch: Batch) -> str:

@@ -148,6 +148,13 @@ class ThreadsPool:
         kept = [delivery for delivery in self.withdraw() if id(delivery) not in unwanted]
         self.submit(kept)
 
+    def cancel(self, delivery: Delivery, number: int | None) -> bool:
+        del number  # A thread cannot be ended from outside.
+        taken = self.withdraw()
+        kept = [waiting for waiting in taken if waiting is not delivery]
+        self.submit(kept)
+        return len(kept) < len(taken)
+
     def kill(self) -> None:
         # A thread cannot be stopped. Its task is given up; the process ends soon.
         waiting = self.withdraw()

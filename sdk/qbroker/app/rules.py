@@ -1,0 +1,233 @@
+"""What few calls carry: a unique key, limits, a fairness key, labels. Checked here, kept by the broker.
+
+Each comes from the call or else from the task's attribute of the same name. What a call gives stands as it
+is; an attribute speaks of the calls to come, so its keys may be made of their arguments: "sync:{user}", or a
+function of (args, kwargs).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from qbroker.limits import Key, Limit
+from qbroker.serialization import Value
+
+__all__ = ["Ruled", "rules_of"]
+
+KEY_BYTES_MAX = 255
+LABEL_BYTES_MAX = 200
+LABELS_MAX = 32
+LIMITS_MAX = 8
+WEIGHT_MAX = 1_000_000
+TTL_MS_MAX = 1 << 53
+
+_POLICIES = {"reject": 0, "return_existing": 1, "replace": 2}
+_SCOPES = {"finish": 0, "start": 1}
+_SCOPE_TIME = 2
+
+
+class Ruled(Protocol):
+    """What a call takes from its task."""
+
+    name: str
+    unique_key: Key | None
+    unique_scope: str | float
+    unique_policy: str
+    limits: Sequence[Limit]
+    fairness_key: Key | None
+    fairness_weight: int
+    labels: Mapping[str, Value] | Sequence[str] | None
+
+    def arguments(self, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Mapping[str, Value]:
+        """The call's arguments by the names of the parameters, defaults included."""
+
+
+def rules_of(
+    name: str,
+    given: Ruled,
+    args: Sequence[Value],
+    kwargs: Mapping[str, Value],
+    options: dict[str, Value],
+) -> dict[str, Value]:
+    """Fields of the message. The options that are used here are taken out of `options`."""
+    fields: dict[str, Value] = {}
+    call = _Call(name, given, args, kwargs)
+    _add_labels(fields, call, options)
+    _add_unique(fields, call, options)
+    _add_limits(fields, call, options)
+    _add_fairness(fields, call, options)
+    return fields
+
+
+class _Call:
+    """One call, whose arguments are looked up once, if at all."""
+
+    __slots__ = ("_bound", "args", "given", "kwargs", "name")
+
+    def __init__(
+        self, name: str, given: Ruled, args: Sequence[Value], kwargs: Mapping[str, Value]
+    ) -> None:
+        self.name = name
+        self.given = given
+        self.args = args
+        self.kwargs = kwargs
+        self._bound: Mapping[str, Value] | None = None
+
+    def key(self, what: str, key: Key | None) -> str | None:
+        """What a task's attribute makes of the arguments."""
+        if callable(key):
+            return self.literal(what, key(self.args, self.kwargs))
+        if key is None or ("{" not in key and "}" not in key):
+            return self.literal(what, key)
+        if self._bound is None:
+            self._bound = self.given.arguments(self.args, self.kwargs)
+        try:
+            made = key.format(*self.args, **self._bound)
+        except (LookupError, AttributeError, ValueError) as exc:
+            raise ValueError(
+                f"{what} {key!r} of task {self.name!r} cannot be made of its arguments "
+                f"({', '.join(self._bound) or 'none'}): {exc!r}"
+            ) from exc
+        return self.literal(what, made)
+
+    def literal(self, what: str, key: Value) -> str | None:
+        """A key as it stands."""
+        if key is None:
+            return None
+        if not isinstance(key, str):
+            raise TypeError(f"{what} {key!r} of task {self.name!r} is not text")
+        size = len(key.encode())
+        if not 0 < size <= KEY_BYTES_MAX or "\x00" in key:
+            raise ValueError(
+                f"{what} {key[:60]!r} of task {self.name!r} has {size} bytes; it must have 1 to "
+                f"{KEY_BYTES_MAX}, and no NUL"
+            )
+        return key
+
+
+def _add_labels(fields: dict[str, Value], call: _Call, options: dict[str, Value]) -> None:
+    wanted = options.pop("labels", call.given.labels)
+    stamped = options.pop("stamped_headers", None)
+    if not wanted and not stamped:
+        return
+    labels: list[Value] = []
+    if isinstance(wanted, Mapping):
+        for name, value in wanted.items():
+            labels += _labels_of(name, value)
+    elif isinstance(wanted, str):
+        raise TypeError(
+            f"labels {wanted!r} of task {call.name!r} is neither a mapping nor a list of 'name=value'"
+        )
+    else:
+        labels += wanted or ()
+    if stamped:
+        names = [stamped] if isinstance(stamped, str) else list(stamped)
+        for name in names:
+            if name not in options:
+                raise TypeError(
+                    f"stamped_headers of task {call.name!r} names {name!r}, but the call has no {name}=…"
+                )
+            labels += _labels_of(name, options.pop(name))
+        fields["stamped_headers"] = names
+    for label in labels:
+        if not isinstance(label, str) or not label.partition("=")[1] or label.startswith("="):
+            raise ValueError(f"label {label!r} of task {call.name!r} is not 'name=value'")
+        if len(label.encode()) > LABEL_BYTES_MAX or "\x00" in label:
+            raise ValueError(
+                f"label {label[:60]!r} of task {call.name!r} has {len(label.encode())} bytes; it may have "
+                f"{LABEL_BYTES_MAX}, and no NUL"
+            )
+    labels = list(dict.fromkeys(labels))
+    if len(labels) > LABELS_MAX:
+        raise ValueError(
+            f"a call of {call.name!r} has {len(labels)} labels; it may have {LABELS_MAX}"
+        )
+    fields["labels"] = labels
+
+
+def _labels_of(name: Value, value: Value) -> list[str]:
+    values = value if isinstance(value, list | tuple | set | frozenset) else (value,)
+    return [f"{name}={one}" for one in values]
+
+
+def _add_unique(fields: dict[str, Value], call: _Call, options: dict[str, Value]) -> None:
+    given = call.given
+    if "unique_key" in options:
+        key = call.literal("unique_key", options.pop("unique_key"))
+    else:
+        key = call.key("unique_key", given.unique_key)
+    scope = options.pop("unique_scope", None)
+    policy = options.pop("unique_policy", None)
+    if key is None:
+        if scope is not None or policy is not None:
+            raise TypeError(
+                f"the call of {call.name!r} has unique_scope or unique_policy without unique_key"
+            )
+        return
+    scope = given.unique_scope if scope is None else scope
+    policy = given.unique_policy if policy is None else policy
+    unique: dict[str, Value] = {"key": key}
+    if isinstance(scope, str) and scope in _SCOPES:
+        unique["scope"] = _SCOPES[scope]
+    elif (
+        isinstance(scope, int | float)
+        and not isinstance(scope, bool)
+        and 0 < scope * 1000 < TTL_MS_MAX
+    ):
+        unique["scope"] = _SCOPE_TIME
+        unique["ttl_ms"] = max(1, round(scope * 1000))
+    else:
+        raise ValueError(
+            f"unique_scope {scope!r} of task {call.name!r} is none of 'start', 'finish' and a number of seconds"
+        )
+    if not isinstance(policy, str) or policy not in _POLICIES:
+        raise ValueError(
+            f"unique_policy {policy!r} of task {call.name!r} is none of {', '.join(map(repr, _POLICIES))}"
+        )
+    unique["policy"] = _POLICIES[policy]
+    fields["unique"] = unique
+
+
+def _add_limits(fields: dict[str, Value], call: _Call, options: dict[str, Value]) -> None:
+    is_own = "limits" in options
+    limits: Iterable[Value] = (options.pop("limits") if is_own else call.given.limits) or ()
+    found: list[dict[str, Value]] = []
+    for limit in limits if isinstance(limits, list | tuple) else [limits]:
+        if not isinstance(limit, Limit):
+            raise TypeError(
+                f"{limit!r} among the limits of task {call.name!r} is no qbroker.limits.Limit, as in "
+                "limits=[Limit('cust:42', rate='100/m', concurrency=3)]"
+            )
+        key = call.literal("limit key", limit.key) if is_own else call.key("limit key", limit.key)
+        if key is None:
+            # The function found that this call is under no such limit.
+            continue
+        rate, per_ms = limit.starts()
+        found.append(
+            {"key": key, "rate": rate, "per_ms": per_ms, "concurrency": limit.concurrency or 0}
+        )
+    if len(found) > LIMITS_MAX:
+        raise ValueError(
+            f"a call of {call.name!r} is under {len(found)} limits; it may be under {LIMITS_MAX}"
+        )
+    if found:
+        fields["limits"] = found
+
+
+def _add_fairness(fields: dict[str, Value], call: _Call, options: dict[str, Value]) -> None:
+    if "fairness_key" in options:
+        key = call.literal("fairness_key", options.pop("fairness_key"))
+    else:
+        key = call.key("fairness_key", call.given.fairness_key)
+    weight = options.pop("fairness_weight", None)
+    if key is None:
+        if weight is not None:
+            raise TypeError(f"the call of {call.name!r} has fairness_weight without fairness_key")
+        return
+    weight = call.given.fairness_weight if weight is None else weight
+    if not isinstance(weight, int) or isinstance(weight, bool) or not 1 <= weight <= WEIGHT_MAX:
+        raise ValueError(
+            f"fairness_weight {weight!r} of task {call.name!r} is not a whole number from 1 to {WEIGHT_MAX}"
+        )
+    fields["fairness_key"] = key
+    if weight != 1:
+        fields["fairness_weight"] = weight

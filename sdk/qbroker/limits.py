@@ -1,0 +1,77 @@
+"""Limits that span all workers: how many may start in a time, and how many may run at once.
+
+    @app.task(limits=[Limit("cust:{customer}", rate="100/m", concurrency=3)])
+    def charge(customer): ...
+
+Calls that name the same key share the limit, whatever their task. A call may be under several; all of
+them must allow it to run. What the newest call says of a key goes for all.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+__all__ = ["Key", "Limit"]
+
+Key: TypeAlias = str | Callable[[Sequence[Any], Mapping[str, Any]], str]
+"""A key made of a call's arguments: "cust:{customer}", by the names of the task's parameters, or a function of
+(args, kwargs)."""
+
+CONCURRENCY_MAX = (1 << 32) - 1
+RATE_MAX = 1e9
+
+_UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000}
+_RATE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(?:/\s*([smh]))?\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `rate` starts in a time, evenly, and at most `concurrency` at once, over all workers.
+
+    `rate` is "100/s", "100/m", "100/h", or a number: so many a second. As an attribute of a task `key` may be
+    made of the arguments (see `Key`); at a call it stands as it is.
+    """
+
+    key: Key
+    rate: str | float | None = None
+    concurrency: int | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.key) and not isinstance(self.key, str):
+            raise TypeError(f"the key {self.key!r} of a limit is neither text nor a function")
+        self.starts()
+        concurrency: Any = self.concurrency
+        if concurrency is not None and (
+            not isinstance(concurrency, int)
+            or isinstance(concurrency, bool)
+            or not 1 <= concurrency <= CONCURRENCY_MAX
+        ):
+            raise ValueError(
+                f"concurrency {concurrency!r} of limit {self.key!r} is not a whole number from 1 to "
+                f"{CONCURRENCY_MAX}"
+            )
+        if self.rate is None and concurrency is None:
+            raise ValueError(
+                f"limit {self.key!r} limits nothing: give it a rate, as in rate='100/m', or a concurrency"
+            )
+
+    def starts(self) -> tuple[float, int]:
+        """How many may start, and in how many milliseconds; (0, 0) without a rate."""
+        rate = self.rate
+        if rate is None:
+            return 0.0, 0
+        found = _RATE.fullmatch(rate) if isinstance(rate, str) else None
+        if found is not None:
+            count, per_ms = float(found[1]), _UNITS_MS[found[2] or "s"]
+        elif isinstance(rate, int | float) and not isinstance(rate, bool):
+            count, per_ms = float(rate), 1_000
+        else:
+            count, per_ms = 0.0, 0
+        # A NaN is not between anything.
+        if not 0 < count < RATE_MAX:
+            raise ValueError(
+                f"rate {rate!r} of limit {self.key!r} is not of the form '100/s', '100/m' or '100/h', nor a "
+                f"number above 0 and below {RATE_MAX:.0e}, so many a second"
+            )
+        return count, per_ms

@@ -1,0 +1,41 @@
+"""Messages that have not ended, by label and by the root of their workflow.
+
+i l <label> 0 <id>  → b""
+i r <root>  0 <id>  → b""
+"""
+
+from qbroker_server.core import keys, limits
+from qbroker_server.core.ports import ReadTxn, Txn
+from qbroker_server.core.records import Extras
+
+LABEL = b"l"
+ROOT = b"r"
+
+
+def rows(message_id: str, extras: Extras) -> list[bytes]:
+    """Where the message is found."""
+    end = b"\x00" + message_id.encode()
+    found = [keys.INDEX + LABEL + label.encode() + end for label in extras.labels]
+    if extras.root_id:
+        found.append(keys.INDEX + ROOT + extras.root_id.encode() + end)
+    return found
+
+
+def add(txn: Txn, message_id: str, extras: Extras) -> None:
+    """Have the message found by what it is labelled with."""
+    for row in rows(message_id, extras):
+        txn.put(row, b"")
+
+
+def remove(txn: Txn, message_id: str, extras: Extras) -> None:
+    """Have the message found no more."""
+    for row in rows(message_id, extras):
+        txn.delete(row)
+
+
+def find(txn: ReadTxn, kind: bytes, value: str, after_id: str = "") -> list[str]:
+    """Up to a step's worth of ids with the value, in order, from behind `after_id`."""
+    prefix = keys.INDEX + kind + value.encode() + b"\x00"
+    start = prefix + (after_id.encode() + b"\x00" if after_id else b"")
+    found = txn.scan(start, keys.after(prefix), limits.STEP_ITEMS_MAX)
+    return [key[len(prefix) :].decode() for key, _ in found]

@@ -1,0 +1,292 @@
+"""Delivery rules between real processes: time, retries, revokes, limits, what waits and what dies."""
+
+import signal
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Farm
+
+pytestmark = pytest.mark.e2e
+
+
+def test_a_task_much_longer_than_the_grace_runs_once(farm: "Farm") -> None:
+    """P1: no visibility timeout hands a long task to somebody else."""
+    farm.broker()
+    for name in ("one", "two"):
+        farm.worker("-c", "2", "-n", f"{name}@%h")
+
+    program = farm.python(
+        """
+from proj import nap
+print("SLEPT", nap.delay("long", 5).get(timeout=60))
+"""
+    )
+
+    program.wait_for("SLEPT", timeout=60)
+    assert farm.notes() == ["long"]
+
+
+def test_tasks_with_an_eta_run_once_and_in_time_over_a_restart(farm: "Farm") -> None:
+    """P2: the broker holds them, so no worker gives them to another."""
+    broker = farm.broker()
+    listen = farm.broker_url.removeprefix("qbroker://")
+    program = farm.python(
+        """
+import time
+from proj import app, late_by
+now = time.time()
+with app.pipeline():
+    waits = [3 + n / 250 for n in range(500)]
+    results = [late_by.apply_async((n, now + wait), countdown=wait) for n, wait in enumerate(waits)]
+print("PUBLISHED")
+late = [result.get(timeout=60) for result in results]
+print("EARLY", sum(seconds < -0.001 for seconds in late))
+"""
+    )
+    program.wait_for("PUBLISHED")
+
+    broker.end(signal.SIGKILL)
+    farm.broker(listen)
+    for name in ("one", "two"):
+        farm.worker("-c", "2", "-n", f"{name}@%h")
+
+    program.wait_for("EARLY 0", timeout=60)
+    runs = farm.notes()
+    assert sorted(runs) == sorted(str(n) for n in range(500))
+
+
+def test_a_retried_task_keeps_its_id_and_counts(farm: "Farm") -> None:
+    farm.broker()
+    farm.worker("-c", "1")
+
+    program = farm.python(
+        """
+from proj import flaky
+result = flaky.delay("id", 3)
+print("TRIED", result.get(timeout=30), result.state)
+"""
+    )
+
+    program.wait_for(r"TRIED 3 SUCCESS")
+    assert len(set(farm.notes())) == 1
+    assert len(farm.notes()) == 4
+
+
+def test_a_revoke_with_no_worker_up_outlives_a_restart(farm: "Farm") -> None:
+    """P9."""
+    broker = farm.broker()
+    listen = farm.broker_url.removeprefix("qbroker://")
+    publisher = farm.python(
+        """
+from proj import mark
+unwanted, wanted = mark.delay("unwanted"), mark.delay("wanted")
+unwanted.revoke()
+print("REVOKED", unwanted.state, unwanted.id, wanted.id)
+"""
+    )
+    ids = publisher.wait_for(r"REVOKED REVOKED (\S+) (\S+)")
+
+    broker.end(signal.SIGKILL)
+    farm.broker(listen)
+    farm.worker("-c", "1")
+
+    program = farm.python(
+        f"""
+from proj import app
+from qbroker.exceptions import TaskRevokedError
+print("WANTED", app.AsyncResult({ids.group(2)!r}).get(timeout=20))
+try:
+    app.AsyncResult({ids.group(1)!r}).get(timeout=20)
+except TaskRevokedError as error:
+    print("RAISED", error)
+"""
+    )
+    program.wait_for("WANTED wanted")
+    program.wait_for("RAISED")
+    assert farm.notes() == ["wanted"]
+
+
+def test_a_running_task_is_terminated_and_its_neighbour_is_not(farm: "Farm") -> None:
+    farm.broker()
+    farm.worker("-c", "2")
+    gate = farm.folder / "gate"
+    program = farm.python(
+        f"""
+from proj import hold
+from qbroker.exceptions import TaskRevokedError
+victim, neighbour = hold.delay("victim", {str(gate)!r}), hold.delay("neighbour", {str(gate)!r})
+print("PUBLISHED", victim.id)
+try:
+    victim.get(timeout=30)
+except TaskRevokedError:
+    print("TERMINATED")
+open({str(gate)!r}, "w").close()
+print("NEIGHBOUR", neighbour.get(timeout=20))
+"""
+    )
+    victim_id = program.wait_for(r"PUBLISHED (\S+)").group(1)
+    while len(farm.notes()) < 2:
+        with pytest.raises(TimeoutError):
+            program.popen_wait(0.02)
+
+    qctl = farm.qctl("revoke", victim_id, "--terminate", "--yes")
+
+    assert qctl.returncode == 0, qctl.stdout + qctl.stderr
+    program.wait_for("TERMINATED")
+    program.wait_for("NEIGHBOUR neighbour")
+
+
+def test_a_task_that_kills_its_process_becomes_a_dead_letter_and_can_be_put_back(
+    farm: "Farm",
+) -> None:
+    """P6."""
+    farm.broker()
+    farm.worker("-c", "1")
+    program = farm.python(
+        """
+from proj import add, die_late
+result = die_late.delay("poison")
+result.get(timeout=30, propagate=False)
+print("DEAD", result.state)
+print("SUM", add.delay(2, 3).get(timeout=20))
+"""
+    )
+    program.wait_for("DEAD FAILURE", timeout=60)
+    program.wait_for("SUM 5")
+
+    listed = farm.qctl("dead", "ls", "--json")
+    requeued = farm.qctl("dead", "requeue", "--all", "--yes")
+
+    assert "proj.die_late" in listed.stdout
+    assert requeued.returncode == 0
+    while len(farm.notes()) < 6:
+        with pytest.raises(TimeoutError):
+            program.popen_wait(0.05)
+
+
+def test_a_limited_task_spans_workers_and_holds_nobody_else_back(farm: "Farm") -> None:
+    """P10."""
+    farm.broker()
+    for name in ("one", "two"):
+        farm.worker("-c", "2", "-n", f"{name}@%h")
+
+    program = farm.python(
+        """
+import json
+from proj import limited, mark
+slow = [limited.delay(n) for n in range(6)]
+free = [mark.delay(f"free{n}") for n in range(20)]
+for result in free:
+    result.get(timeout=20)
+done = sum(result.ready() for result in slow)
+print("FREE", done < 6)
+starts = sorted(result.get(timeout=30) for result in slow)
+gaps = [b - a for a, b in zip(starts, starts[1:])]
+print("GAPS", json.dumps(gaps))
+"""
+    )
+
+    program.wait_for("FREE True", timeout=60)
+    gaps = program.wait_for(r"GAPS \[(.*)\]", timeout=60).group(1)
+    # Ten a second are a tenth of a second apart; a worker may be late, never early.
+    assert sum(float(gap) for gap in gaps.split(",")) > 0.45
+
+
+def test_no_slot_is_idle_while_the_queue_has_work(farm: "Farm") -> None:
+    """P11: short tasks do not wait behind long ones while a slot is free."""
+    farm.broker()
+    gate = farm.folder / "gate"
+    for name in ("one", "two"):
+        farm.worker("-c", "2", "-n", f"{name}@%h")
+
+    program = farm.python(
+        f"""
+from proj import hold, mark
+long = [hold.delay(f"long{{n}}", {str(gate)!r}) for n in range(3)]
+short = [mark.delay(f"short{{n}}") for n in range(50)]
+for result in short:
+    result.get(timeout=30)
+print("SHORT DONE")
+open({str(gate)!r}, "w").close()
+for result in long:
+    result.get(timeout=30)
+print("ALL DONE")
+"""
+    )
+
+    program.wait_for("SHORT DONE", timeout=60)
+    program.wait_for("ALL DONE", timeout=60)
+
+
+def test_a_task_nobody_knows_waits_for_a_worker_that_does(farm: "Farm") -> None:
+    """P14."""
+    farm.broker()
+    (farm.folder / "old.py").write_text(
+        'import os\nfrom qbroker import App\napp = App("old", broker=os.environ["PROJ_BROKER"])\n'
+    )
+    old = farm.start("worker", "-A", "old", "-l", "INFO", "-n", "old@%h")
+    old.wait_for(r"\bready\b")
+    program = farm.python(
+        """
+from proj import mark
+result = mark.delay("rolled out")
+print("PUBLISHED", result.id)
+print("RUN", result.get(timeout=60))
+"""
+    )
+    task_id = program.wait_for(r"PUBLISHED (\S+)").group(1)
+
+    explained = farm.qctl("explain", task_id)
+    farm.worker("-c", "1", "-n", "new@%h")
+
+    assert "knows" in explained.stdout
+    program.wait_for("RUN rolled out", timeout=60)
+
+
+def test_a_paused_queue_delivers_nothing_until_it_is_resumed(farm: "Farm") -> None:
+    broker = farm.broker()
+    listen = farm.broker_url.removeprefix("qbroker://")
+    farm.worker("-c", "1")
+    paused = farm.qctl("queue", "pause", "celery", "--why", "upgrade")
+    program = farm.python(
+        """
+from proj import mark
+result = mark.delay("after")
+print("PUBLISHED", result.id)
+print("RUN", result.get(timeout=60))
+"""
+    )
+    task_id = program.wait_for(r"PUBLISHED (\S+)").group(1)
+
+    broker.end(signal.SIGKILL)
+    farm.broker(listen)
+    explained = farm.qctl("explain", task_id)
+    resumed = farm.qctl("queue", "resume", "celery")
+
+    assert paused.returncode == resumed.returncode == 0
+    assert "paused" in explained.stdout
+    assert "upgrade" in explained.stdout
+    program.wait_for("RUN after", timeout=60)
+
+
+def test_scheduled_tasks_cost_a_worker_nothing(farm: "Farm") -> None:
+    """P3, shortened: what is not due is nowhere but in the store."""
+    farm.broker()
+    worker = farm.worker("-c", "1")
+    before = psutil.Process(worker.pid).memory_info().rss
+
+    program = farm.python(
+        """
+from proj import app, add
+with app.pipeline():
+    for n in range(20_000):
+        add.apply_async((n, n), countdown=3600)
+print("PUBLISHED", add.delay(1, 1).get(timeout=60))
+"""
+    )
+
+    program.wait_for("PUBLISHED 2", timeout=60)
+    assert psutil.Process(worker.pid).memory_info().rss - before < 5 * 2**20

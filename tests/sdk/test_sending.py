@@ -1,0 +1,197 @@
+"""Options of a call: times, priorities, and what becomes of a late-acknowledged task."""
+
+import datetime as dt
+import math
+
+import pytest
+
+from qbroker import App, clock
+from qbroker.app.sending import prepare
+from qbroker.app.trace import build_runner
+from qbroker.serialization import Value
+from qbroker_proto.v1.message_pb2 import ACK_POLICY_LATE, Message
+from tests.sdk.conftest import MakeApp
+
+LAST_MS = 253_402_300_799_999
+ONE_HOUR_EAST = dt.timezone(dt.timedelta(hours=1))
+
+
+@pytest.fixture
+def app(make_app: MakeApp) -> App:
+    return make_app(broker="qbroker://127.0.0.1:1", timezone="Europe/Berlin")
+
+
+def message(app: App, **options: Value) -> Message:
+    call = prepare(app.conf, "t", (), {}, task_type=app.tasks.get("t"), **options)
+    return Message.FromString(call.message)
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.25, 1, 1.5, 86_400 * 365])
+def test_a_countdown_is_from_now_to_the_millisecond(app: App, seconds: float) -> None:
+    before_ms = clock.wall_ms()
+
+    eta_ms = message(app, countdown=seconds).eta_ms
+
+    least_ms = before_ms + math.ceil(seconds * 1000)
+    assert least_ms <= eta_ms <= least_ms + 1_000
+
+
+def test_a_countdown_of_nothing_is_at_once(app: App) -> None:
+    assert message(app, countdown=0).eta_ms == 0
+
+
+@pytest.mark.parametrize(
+    ("moment", "unix_ms"),
+    [
+        (dt.datetime(2030, 1, 31, 12, tzinfo=dt.UTC), 1_896_091_200_000),
+        (dt.datetime(2030, 1, 31, 13, tzinfo=ONE_HOUR_EAST), 1_896_091_200_000),
+        # Without a zone: Berlin's, an hour east in winter, two in summer.
+        (dt.datetime(2030, 1, 31, 13), 1_896_091_200_000),  # noqa: DTZ001 - naive on purpose
+        (dt.datetime(2030, 7, 31, 14), 1_911_729_600_000),  # noqa: DTZ001 - the same
+        ("2030-01-31T12:00:00+00:00", 1_896_091_200_000),
+        # Never early: what is finer than a millisecond counts as one.
+        (dt.datetime(2030, 1, 31, 12, 0, 0, 1, tzinfo=dt.UTC), 1_896_091_200_001),
+        (dt.datetime(2030, 1, 31, 12, 0, 0, 7_000, tzinfo=dt.UTC), 1_896_091_200_007),
+        (dt.datetime(1950, 1, 1, tzinfo=dt.UTC), 1),
+        (dt.datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=dt.UTC), LAST_MS),
+    ],
+)
+def test_an_eta_is_a_moment_to_the_millisecond(app: App, moment: Value, unix_ms: int) -> None:
+    assert message(app, eta=moment).eta_ms == unix_ms
+    assert message(app, expires=moment).expires_ms == unix_ms
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"countdown": -1}, ValueError, "countdown -1 of task 't' is not a number of seconds from 0"),
+        ({"countdown": math.nan}, ValueError, "countdown nan of task 't'"),
+        ({"countdown": math.inf}, ValueError, "countdown inf of task 't'"),
+        ({"countdown": 1e12}, ValueError, "to the year 9999"),
+        ({"countdown": True}, TypeError, "countdown True of task 't' is not a number of seconds"),
+        ({"countdown": "5"}, TypeError, "countdown '5' of task 't' is not a number of seconds"),
+        ({"eta": 5}, TypeError, "eta 5 of task 't' is not a datetime$"),
+        ({"eta": dt.date(2030, 1, 1)}, TypeError, r"eta datetime.date\(2030, 1, 1\) of task 't' is not a datetime"),
+        ({"eta": "tomorrow"}, ValueError, "eta 'tomorrow' of task 't' is no date and time of ISO 8601"),
+        ({"eta": dt.datetime(9999, 12, 31, 23, tzinfo=dt.timezone(dt.timedelta(hours=-12)))}, ValueError, "beyond the year 9999"),
+        ({"expires": -0.5}, ValueError, "expires -0.5 of task 't'"),
+        ({"expires": math.nan}, ValueError, "expires nan of task 't'"),
+        ({"expires": dt.timedelta(1)}, TypeError, "is not a datetime or a number of seconds"),
+        ({"expires": True}, TypeError, "expires True of task 't'"),
+        ({"priority": 10}, ValueError, "priority 10 of task 't' is not a whole number from 0 to 9"),
+        ({"priority": "5"}, ValueError, "priority '5' of task 't'"),
+    ],
+)  # fmt: skip
+def test_a_time_that_cannot_be_meant_is_refused_with_the_value_and_the_form(
+    app: App, options: dict[str, Value], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        message(app, **options)
+
+
+def test_none_takes_back_what_the_task_says(app: App) -> None:
+    app.task(name="t", expires=60, time_limit=5, soft_time_limit=4)(lambda: None)
+
+    given = message(app)
+    taken_back = message(app, expires=None, time_limit=None, soft_time_limit=None)
+
+    assert (given.expires_ms > 0, given.time_limit, given.soft_time_limit) == (True, 5, 4)
+    assert (taken_back.expires_ms, taken_back.time_limit, taken_back.soft_time_limit) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "wire"),
+    [
+        ({}, (False, False, 0)),
+        ({"acks_on_failure": False}, (True, False, 0)),
+        ({"acks_on_timeout": False}, (False, True, 0)),
+        ({"acks_on_failure_or_timeout": False}, (True, True, 0)),
+        ({"acks_on_failure_or_timeout": False, "acks_on_failure": True}, (False, True, 0)),
+        ({"reject_on_worker_lost": True}, (False, False, 0)),
+        ({"reject_on_worker_lost": False}, (False, False, 1)),
+        ({"reject_on_worker_lost": False, "max_deliveries": 7}, (False, False, 7)),
+    ],
+)
+def test_a_late_acknowledged_task_says_what_a_bad_end_does(
+    app: App, attributes: dict[str, Value], wire: tuple[bool, bool, int]
+) -> None:
+    late: Value = app.task(name="t", acks_late=True, bind=False, **attributes)
+    early_one: Value = app.task(name="early", bind=False, **attributes)
+    for declare in (late, early_one):
+        declare(lambda: None)
+
+    found = message(app)
+    call = prepare(app.conf, "early", (), {}, task_type=app.tasks["early"])
+    early = Message.FromString(call.message)
+
+    assert found.ack_policy == ACK_POLICY_LATE
+    assert (found.reject_on_failure, found.requeue_on_timeout, found.max_deliveries) == wire
+    assert (early.reject_on_failure, early.requeue_on_timeout) == (False, False)
+
+
+def test_settings_stand_where_the_task_says_nothing(make_app: MakeApp) -> None:
+    app = make_app(
+        broker="qbroker://127.0.0.1:1",
+        task_acks_late=True,
+        task_acks_on_timeout=False,
+        task_track_started=True,
+        task_reject_on_worker_lost=False,
+    )
+    app.task(name="t")(lambda: None)
+
+    known = message(app)
+    unknown = Message.FromString(prepare(app.conf, "elsewhere", (), {}).message)
+
+    for found in (known, unknown):
+        assert found.track_started
+        assert found.requeue_on_timeout
+        assert not found.reject_on_failure
+        assert found.max_deliveries == 1
+
+
+def test_a_child_has_its_parents_priority_where_that_is_set(make_app: MakeApp) -> None:
+    app = make_app(backend="qbroker://", task_inherit_parent_priority=True)
+    seen: list[int] = []
+    app.task(name="own", priority=2)(lambda: None)
+
+    @app.task(name="parent")
+    def parent() -> None:
+        calls: list[tuple[str, dict[str, Value]]]
+        calls = [("child", {}), ("child", {"priority": 9}), ("own", {})]
+        for name, options in calls:
+            call = prepare(app.conf, name, task_type=app.tasks.get(name), **options)
+            seen.append(Message.FromString(call.message).priority)
+
+    run = build_runner(app, hostname="here")
+    run(prepare(app.conf, "parent", task_type=parent, priority=7).message, 1, False)
+
+    assert seen == [7, 9, 2]
+
+
+def test_a_call_may_say_what_its_task_says_otherwise(app: App) -> None:
+    app.task(name="t", acks_late=False, max_deliveries=9, track_started=True)(lambda: None)
+
+    found = message(
+        app, acks_late=True, acks_on_timeout=False, max_deliveries=2, track_started=False
+    )
+    left = message(app, acks_late=None, max_deliveries=None)
+
+    assert (found.ack_policy, found.requeue_on_timeout) == (ACK_POLICY_LATE, True)
+    assert (found.max_deliveries, found.track_started) == (2, False)
+    assert (left.ack_policy, left.max_deliveries, left.track_started) == (0, 9, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"acks_late": "yes"}, TypeError, "acks_late 'yes' of task 't' is not True, False or None"),
+        ({"max_deliveries": True}, TypeError, "max_deliveries True .* is not a whole number"),
+        ({"max_deliveries": -1}, ValueError, "max_deliveries -1 .* is not from 1 to 65535"),
+        ({"max_deliveries": 70_000}, ValueError, "max_deliveries 70000 "),
+    ],
+)
+def test_what_a_call_says_otherwise_must_be_meant(
+    app: App, options: dict[str, Value], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        message(app, **options)
