@@ -5,6 +5,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from qbroker import clock
 from qbroker.app.sending import Call, settle
 from qbroker.exceptions import MessageRefused
 
@@ -48,6 +49,8 @@ class Pipeline:
 
     def _is_all_confirmed(self) -> bool:
         """Whether the broker waits: then what was gathered is better on its way."""
+        # This thread writes messages without a pause; the one that takes in confirms needs a turn.
+        clock.give_way()
         return all(ticket.is_settled for _, ticket in self._in_flight)
 
     def flush(self) -> None:
@@ -56,6 +59,7 @@ class Pipeline:
             return
         calls, self._calls, self._bytes_count = self._calls, [], 0
         self._in_flight.append((calls, self.client.submit([call.message for call in calls])))
+        clock.give_way()
         while len(self._in_flight) > _BATCHES_IN_FLIGHT_MAX:
             self._confirm_oldest()
 
