@@ -8,6 +8,7 @@ import types
 import pytest
 
 from qbroker import App, Celery, Task, _state, current_app, shared_task, signals
+from qbroker.app.pipeline import CALLS_MIN
 from qbroker.exceptions import (
     ImproperlyConfigured,
     LimitExceeded,
@@ -275,7 +276,8 @@ def test_send_many_goes_in_few_requests_and_keeps_the_order(app: App, broker: Fa
 
     assert [result.get(timeout=5) for result in results[:3]] == [1, 2, 3]
     assert len(results) == len(broker.messages) == 2_500
-    assert len(broker.requests) <= 10
+    # However quick the broker is, so many leave together at least.
+    assert len(broker.requests) <= 2_500 // CALLS_MIN
 
 
 def test_a_pipeline_confirms_at_its_end(app: App, broker: FakeBroker) -> None:

@@ -12,9 +12,9 @@ from qbroker.exceptions import MessageRefused
 if TYPE_CHECKING:
     from qbroker.client import Client, Ticket
 
-__all__ = ["Pipeline", "current_pipeline"]
+__all__ = ["CALLS_MIN", "Pipeline", "current_pipeline"]
 
-_CALLS_MIN = 50
+CALLS_MIN = 50
 """So many leave together as soon as the broker has nothing of this pipeline to do."""
 _CALLS_MAX = 1_000
 _BYTES_MAX = 1024 * 1024
@@ -43,7 +43,7 @@ class Pipeline:
         if (
             count >= _CALLS_MAX
             or self._bytes_count >= _BYTES_MAX
-            or (not count % _CALLS_MIN and self._is_all_confirmed())
+            or (not count % CALLS_MIN and self._is_all_confirmed())
         ):
             self.flush()
 
