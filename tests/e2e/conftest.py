@@ -220,7 +220,12 @@ class Farm:
     def broker(self, listen: str = "127.0.0.1:0", **settings: str) -> Process:
         """A broker that is up; `broker_url` is where."""
         process = self.start(
-            "serve", "--data-dir", "data", "--listen", listen, QBROKER_GRACE_MS="1000", **settings
+            "serve",
+            "--data-dir",
+            "data",
+            "--listen",
+            listen,
+            **{"QBROKER_GRACE_MS": "1000", **settings},
         )
         address = process.wait_for(r"listens on (127\.0\.0\.1:\d+)").group(1)
         self.broker_url = f"qbroker://{address}"
