@@ -57,7 +57,7 @@ class Limit(_message.Message):
     def __init__(self, key: _Optional[str] = ..., rate: _Optional[float] = ..., per_ms: _Optional[int] = ..., concurrency: _Optional[int] = ...) -> None: ...
 
 class Message(_message.Message):
-    __slots__ = ("id", "task", "queue", "priority", "eta_ms", "expires_ms", "ack_policy", "ignore_result", "store_errors_even_if_ignored", "result_ttl_ms", "max_deliveries", "retries", "root_id", "parent_id", "content_type", "content_encoding", "compression", "body", "origin", "shadow", "argsrepr", "kwargsrepr", "headers", "time_limit", "soft_time_limit", "reply_to", "correlation_id", "track_started", "requeue_on_timeout", "reject_on_failure", "unique", "limits", "fairness_key", "fairness_weight", "labels", "stamped_headers")
+    __slots__ = ("id", "task", "queue", "priority", "eta_ms", "expires_ms", "ack_policy", "ignore_result", "store_errors_even_if_ignored", "result_ttl_ms", "max_deliveries", "retries", "root_id", "parent_id", "content_type", "content_encoding", "compression", "body", "origin", "shadow", "argsrepr", "kwargsrepr", "headers", "time_limit", "soft_time_limit", "reply_to", "correlation_id", "track_started", "requeue_on_timeout", "reject_on_failure", "unique", "limits", "fairness_key", "fairness_weight", "labels", "stamped_headers", "join_id", "join_index", "waits_for", "takes_input", "fails_as_chord", "delay_ms", "lifetime_ms", "inputs", "input_is_list", "errbacks", "failure", "group_id", "group_index", "followers", "workflow")
     ID_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     QUEUE_FIELD_NUMBER: _ClassVar[int]
@@ -94,6 +94,21 @@ class Message(_message.Message):
     FAIRNESS_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     STAMPED_HEADERS_FIELD_NUMBER: _ClassVar[int]
+    JOIN_ID_FIELD_NUMBER: _ClassVar[int]
+    JOIN_INDEX_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FOR_FIELD_NUMBER: _ClassVar[int]
+    TAKES_INPUT_FIELD_NUMBER: _ClassVar[int]
+    FAILS_AS_CHORD_FIELD_NUMBER: _ClassVar[int]
+    DELAY_MS_FIELD_NUMBER: _ClassVar[int]
+    LIFETIME_MS_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    INPUT_IS_LIST_FIELD_NUMBER: _ClassVar[int]
+    ERRBACKS_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    GROUP_ID_FIELD_NUMBER: _ClassVar[int]
+    GROUP_INDEX_FIELD_NUMBER: _ClassVar[int]
+    FOLLOWERS_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
     id: str
     task: str
     queue: str
@@ -130,7 +145,72 @@ class Message(_message.Message):
     fairness_weight: int
     labels: _containers.RepeatedScalarFieldContainer[str]
     stamped_headers: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[str] = ..., task: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., eta_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ..., ack_policy: _Optional[_Union[AckPolicy, str]] = ..., ignore_result: _Optional[bool] = ..., store_errors_even_if_ignored: _Optional[bool] = ..., result_ttl_ms: _Optional[int] = ..., max_deliveries: _Optional[int] = ..., retries: _Optional[int] = ..., root_id: _Optional[str] = ..., parent_id: _Optional[str] = ..., content_type: _Optional[str] = ..., content_encoding: _Optional[str] = ..., compression: _Optional[str] = ..., body: _Optional[bytes] = ..., origin: _Optional[str] = ..., shadow: _Optional[str] = ..., argsrepr: _Optional[str] = ..., kwargsrepr: _Optional[str] = ..., headers: _Optional[str] = ..., time_limit: _Optional[float] = ..., soft_time_limit: _Optional[float] = ..., reply_to: _Optional[str] = ..., correlation_id: _Optional[str] = ..., track_started: _Optional[bool] = ..., requeue_on_timeout: _Optional[bool] = ..., reject_on_failure: _Optional[bool] = ..., unique: _Optional[_Union[Unique, _Mapping]] = ..., limits: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ..., fairness_key: _Optional[str] = ..., fairness_weight: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., stamped_headers: _Optional[_Iterable[str]] = ...) -> None: ...
+    join_id: str
+    join_index: int
+    waits_for: str
+    takes_input: bool
+    fails_as_chord: bool
+    delay_ms: int
+    lifetime_ms: int
+    inputs: _containers.RepeatedCompositeFieldContainer[Input]
+    input_is_list: bool
+    errbacks: _containers.RepeatedScalarFieldContainer[bytes]
+    failure: Failure
+    group_id: str
+    group_index: int
+    followers: _containers.RepeatedScalarFieldContainer[str]
+    workflow: Workflow
+    def __init__(self, id: _Optional[str] = ..., task: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., eta_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ..., ack_policy: _Optional[_Union[AckPolicy, str]] = ..., ignore_result: _Optional[bool] = ..., store_errors_even_if_ignored: _Optional[bool] = ..., result_ttl_ms: _Optional[int] = ..., max_deliveries: _Optional[int] = ..., retries: _Optional[int] = ..., root_id: _Optional[str] = ..., parent_id: _Optional[str] = ..., content_type: _Optional[str] = ..., content_encoding: _Optional[str] = ..., compression: _Optional[str] = ..., body: _Optional[bytes] = ..., origin: _Optional[str] = ..., shadow: _Optional[str] = ..., argsrepr: _Optional[str] = ..., kwargsrepr: _Optional[str] = ..., headers: _Optional[str] = ..., time_limit: _Optional[float] = ..., soft_time_limit: _Optional[float] = ..., reply_to: _Optional[str] = ..., correlation_id: _Optional[str] = ..., track_started: _Optional[bool] = ..., requeue_on_timeout: _Optional[bool] = ..., reject_on_failure: _Optional[bool] = ..., unique: _Optional[_Union[Unique, _Mapping]] = ..., limits: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ..., fairness_key: _Optional[str] = ..., fairness_weight: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., stamped_headers: _Optional[_Iterable[str]] = ..., join_id: _Optional[str] = ..., join_index: _Optional[int] = ..., waits_for: _Optional[str] = ..., takes_input: _Optional[bool] = ..., fails_as_chord: _Optional[bool] = ..., delay_ms: _Optional[int] = ..., lifetime_ms: _Optional[int] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., input_is_list: _Optional[bool] = ..., errbacks: _Optional[_Iterable[bytes]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., group_id: _Optional[str] = ..., group_index: _Optional[int] = ..., followers: _Optional[_Iterable[str]] = ..., workflow: _Optional[_Union[Workflow, _Mapping]] = ...) -> None: ...
+
+class Input(_message.Message):
+    __slots__ = ("result", "is_list", "items")
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    IS_LIST_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    result: bytes
+    is_list: bool
+    items: _containers.RepeatedCompositeFieldContainer[Input]
+    def __init__(self, result: _Optional[bytes] = ..., is_list: _Optional[bool] = ..., items: _Optional[_Iterable[_Union[Input, _Mapping]]] = ...) -> None: ...
+
+class Workflow(_message.Message):
+    __slots__ = ("messages", "joins")
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    JOINS_FIELD_NUMBER: _ClassVar[int]
+    messages: _containers.RepeatedScalarFieldContainer[bytes]
+    joins: _containers.RepeatedCompositeFieldContainer[Join]
+    def __init__(self, messages: _Optional[_Iterable[bytes]] = ..., joins: _Optional[_Iterable[_Union[Join, _Mapping]]] = ...) -> None: ...
+
+class Join(_message.Message):
+    __slots__ = ("id", "size", "is_list", "join_id", "join_index", "entry_id")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    IS_LIST_FIELD_NUMBER: _ClassVar[int]
+    JOIN_ID_FIELD_NUMBER: _ClassVar[int]
+    JOIN_INDEX_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    size: int
+    is_list: bool
+    join_id: str
+    join_index: int
+    entry_id: str
+    def __init__(self, id: _Optional[str] = ..., size: _Optional[int] = ..., is_list: _Optional[bool] = ..., join_id: _Optional[str] = ..., join_index: _Optional[int] = ..., entry_id: _Optional[str] = ...) -> None: ...
+
+class Failure(_message.Message):
+    __slots__ = ("id", "message", "state", "result", "end_reason", "detail")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    END_REASON_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    message: bytes
+    state: str
+    result: bytes
+    end_reason: int
+    detail: str
+    def __init__(self, id: _Optional[str] = ..., message: _Optional[bytes] = ..., state: _Optional[str] = ..., result: _Optional[bytes] = ..., end_reason: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class Result(_message.Message):
     __slots__ = ("state", "content_type", "content_encoding", "compression", "body", "traceback", "done_ms", "worker", "runtime_s", "retries", "task", "queue", "parent_id", "root_id", "children")

@@ -16,6 +16,7 @@ class Stage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STAGE_STARTED: _ClassVar[Stage]
     STAGE_DONE: _ClassVar[Stage]
     STAGE_DEAD: _ClassVar[Stage]
+    STAGE_WAITING: _ClassVar[Stage]
 
 class EndReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -28,6 +29,7 @@ class EndReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     END_REASON_REJECTED: _ClassVar[EndReason]
     END_REASON_DROPPED: _ClassVar[EndReason]
     END_REASON_REPLACED: _ClassVar[EndReason]
+    END_REASON_DEPENDENCY: _ClassVar[EndReason]
 STAGE_UNKNOWN: Stage
 STAGE_SCHEDULED: Stage
 STAGE_QUEUED: Stage
@@ -35,6 +37,7 @@ STAGE_LEASED: Stage
 STAGE_STARTED: Stage
 STAGE_DONE: Stage
 STAGE_DEAD: Stage
+STAGE_WAITING: Stage
 END_REASON_UNSPECIFIED: EndReason
 END_REASON_SETTLED: EndReason
 END_REASON_WORKER_LOST: EndReason
@@ -44,6 +47,7 @@ END_REASON_MAX_DELIVERIES: EndReason
 END_REASON_REJECTED: EndReason
 END_REASON_DROPPED: EndReason
 END_REASON_REPLACED: EndReason
+END_REASON_DEPENDENCY: EndReason
 
 class WatchRequest(_message.Message):
     __slots__ = ("watch", "unwatch", "read")

@@ -19,6 +19,7 @@ class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OUTCOME_REVOKED: _ClassVar[Outcome]
     OUTCOME_RETRY: _ClassVar[Outcome]
     OUTCOME_TIMEOUT: _ClassVar[Outcome]
+    OUTCOME_REPLACED: _ClassVar[Outcome]
 OUTCOME_UNSPECIFIED: Outcome
 OUTCOME_SUCCESS: Outcome
 OUTCOME_FAILURE: Outcome
@@ -28,6 +29,7 @@ OUTCOME_REJECTED: Outcome
 OUTCOME_REVOKED: Outcome
 OUTCOME_RETRY: Outcome
 OUTCOME_TIMEOUT: Outcome
+OUTCOME_REPLACED: Outcome
 
 class WorkRequest(_message.Message):
     __slots__ = ("seq", "register", "prefetch_count", "starts", "settles", "releases", "drain", "leave")
@@ -94,7 +96,7 @@ class Start(_message.Message):
     def __init__(self, id: _Optional[str] = ..., attempt: _Optional[int] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class Settle(_message.Message):
-    __slots__ = ("id", "attempt", "outcome", "result", "requeue", "follow_ups", "message", "eta_ms", "detail")
+    __slots__ = ("id", "attempt", "outcome", "result", "requeue", "follow_ups", "message", "eta_ms", "detail", "added_members")
     ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
@@ -104,6 +106,7 @@ class Settle(_message.Message):
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     ETA_MS_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    ADDED_MEMBERS_FIELD_NUMBER: _ClassVar[int]
     id: str
     attempt: int
     outcome: Outcome
@@ -113,7 +116,8 @@ class Settle(_message.Message):
     message: bytes
     eta_ms: int
     detail: str
-    def __init__(self, id: _Optional[str] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., result: _Optional[bytes] = ..., requeue: _Optional[bool] = ..., follow_ups: _Optional[_Iterable[bytes]] = ..., message: _Optional[bytes] = ..., eta_ms: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
+    added_members: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, id: _Optional[str] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., result: _Optional[bytes] = ..., requeue: _Optional[bool] = ..., follow_ups: _Optional[_Iterable[bytes]] = ..., message: _Optional[bytes] = ..., eta_ms: _Optional[int] = ..., detail: _Optional[str] = ..., added_members: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class WorkReply(_message.Message):
     __slots__ = ("registered", "deliveries", "applied_seq", "lost", "goodbye", "cancels")
@@ -152,7 +156,7 @@ class Registered(_message.Message):
     def __init__(self, broker_version: _Optional[str] = ..., grace_ms: _Optional[int] = ...) -> None: ...
 
 class Delivery(_message.Message):
-    __slots__ = ("id", "attempt", "redelivered", "task", "queue", "ack_policy", "message")
+    __slots__ = ("id", "attempt", "redelivered", "task", "queue", "ack_policy", "message", "has_more")
     ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     REDELIVERED_FIELD_NUMBER: _ClassVar[int]
@@ -160,6 +164,7 @@ class Delivery(_message.Message):
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     ACK_POLICY_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    HAS_MORE_FIELD_NUMBER: _ClassVar[int]
     id: str
     attempt: int
     redelivered: bool
@@ -167,4 +172,5 @@ class Delivery(_message.Message):
     queue: str
     ack_policy: _message_pb2.AckPolicy
     message: bytes
-    def __init__(self, id: _Optional[str] = ..., attempt: _Optional[int] = ..., redelivered: _Optional[bool] = ..., task: _Optional[str] = ..., queue: _Optional[str] = ..., ack_policy: _Optional[_Union[_message_pb2.AckPolicy, str]] = ..., message: _Optional[bytes] = ...) -> None: ...
+    has_more: bool
+    def __init__(self, id: _Optional[str] = ..., attempt: _Optional[int] = ..., redelivered: _Optional[bool] = ..., task: _Optional[str] = ..., queue: _Optional[str] = ..., ack_policy: _Optional[_Union[_message_pb2.AckPolicy, str]] = ..., message: _Optional[bytes] = ..., has_more: _Optional[bool] = ...) -> None: ...
