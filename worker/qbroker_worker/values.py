@@ -13,6 +13,7 @@ IGNORED = 4
 REJECTED = 5
 REVOKED = 6
 RETRY = 7
+REPLACED = 9
 
 
 class Delivery(NamedTuple):
