@@ -646,7 +646,11 @@ class AsyncResult(ResultBase, Generic[R_co]):
             elif not intermediate:
                 raise IncompleteStream
 
-    def collect(self, intermediate: bool = False, **kwargs: Value) -> "Iterator[tuple[Value, Value]]":  # noqa: FBT001, FBT002 - Celery's signature
+    def collect(
+        self,
+        intermediate: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+        **kwargs: Value,
+    ) -> "Iterator[tuple[Value, Value]]":
         """The same results, each with its value."""
         for _, result in self.iterdeps(intermediate):
             yield result, result.get(**kwargs)
@@ -927,7 +931,11 @@ class ResultSet(ResultBase):
     """Several results, in an order."""
 
     def __init__(
-        self, results: Iterable[Value], app: Value = None, ready_barrier: Value = None, **kwargs: Value
+        self,
+        results: Iterable[Value],
+        app: Value = None,
+        ready_barrier: Value = None,
+        **kwargs: Value,
     ) -> None:
         self._app = app
         self.results: list[Value] = list(results)
@@ -1185,7 +1193,7 @@ class ResultSet(ResultBase):
         if not leaves:
             callback(self)
         for leaf in leaves:
-            leaf.then(hear, on_error)
+            _ = leaf.then(hear, on_error)
         return self
 
     @property
@@ -1227,7 +1235,8 @@ class ResultSet(ResultBase):
             return other.results == self.results
         return NotImplemented
 
-    __hash__ = None  # type: ignore[assignment] # it changes
+    def __hash__(self) -> int:
+        raise TypeError(f"unhashable type: {type(self).__name__!r}: its members change")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: [{', '.join(str(result.id) for result in self.results)}]>"

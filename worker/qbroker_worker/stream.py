@@ -232,9 +232,7 @@ def _heard(reply: WorkReply, begun: dict[str, list[bytes]]) -> Heard:
         if begun and d.id in begun:
             message = b"".join((*begun.pop(d.id), message))
         is_late = d.ack_policy == ACK_POLICY_LATE
-        whole.append(
-            Delivery(d.id, d.attempt, d.redelivered, d.task, d.queue, is_late, message)
-        )
+        whole.append(Delivery(d.id, d.attempt, d.redelivered, d.task, d.queue, is_late, message))
     return Heard(
         reply.HasField("registered"),
         whole,

@@ -25,25 +25,18 @@ from typing import (
 from qbroker import _state, envelope, serialization, signals, states
 from qbroker._version import __version__
 from qbroker.app.builtins import add_tasks
+from qbroker.app.composing import WORKFLOW, Composer, Outgoing
 from qbroker.app.config import Settings
 from qbroker.app.control import Control
 from qbroker.app.pipeline import Pipeline, current_pipeline
 from qbroker.app.sending import Call, Defaults, prepare, prepare_again, settle, zone_of
 from qbroker.app.trace import call_errbacks, execute, plan_of
-from qbroker.app.workflow import (
-    Layout,
-    Place,
-    Plan,
-    is_composite,
-    lay_out,
-    write,
-)
-from qbroker.canvas import Signature, chain, chord, group, maybe_signature, signature
+from qbroker.app.workflow import is_composite
+from qbroker.canvas import Signature, group, maybe_signature, signature
 from qbroker.canvas.signature import as_list
 from qbroker.exceptions import (
     DuplicateTaskNameWarning,
     ImproperlyConfigured,
-    LimitExceeded,
     NotRegistered,
     Replaced,
     Retry,
@@ -63,7 +56,6 @@ from qbroker.result import (
 from qbroker.serialization import Value
 from qbroker.task import Task as BaseTask, header_of
 from qbroker.url import parse_url
-from qbroker_proto.v1.message_pb2 import Message
 
 if TYPE_CHECKING:
     from qbroker.client import Client, Verdict
@@ -75,8 +67,6 @@ R = TypeVar("R")
 
 _CANVAS_OPTIONS = frozenset(["chain", "chord", "group_id", "group_index", "link", "link_error"])
 """Options of a call that make it more than one message, or say where among others it stands."""
-_WORKFLOW_BYTES_MAX = 15 * 1024 * 1024
-"""What a request to the broker may carry."""
 _CONNECTION_SETTINGS = frozenset({"broker_url", "broker_connection_timeout", "result_backend"})
 
 
@@ -153,6 +143,7 @@ class App:
         self._accepted: frozenset[str] | None = None
         self._config_source: tuple[Value, str | None, bool] | None = None
         self._conf = Settings(on_change=self._on_setting)
+        self._composer = Composer(self)
         env_url = os.environ.get("QBROKER_URL") or os.environ.get("CELERY_BROKER_URL")  # noqa: TID251 - the SDK's edge: the one place where it reads the environment
         if env_url:
             self._conf.broker_url = env_url
@@ -540,7 +531,7 @@ class App:
             return cast(
                 "Result[Value]", self.send_canvas(sig, None, None, {}, add_to_parent=add_to_parent)
             )
-        call, told = self._prepare(name, args, kwargs, task_type, options)
+        call, told = self.prepare(name, args, kwargs, task_type, options)
         pipeline = current_pipeline.get()
         client = self.client()
         if pipeline is not None and pipeline.client is client:
@@ -576,7 +567,7 @@ class App:
                 "Result[Value]",
                 await self.asend_canvas(sig, None, None, {}, add_to_parent=add_to_parent),
             )
-        call, told = self._prepare(name, args, kwargs, task_type, options)
+        call, told = self.prepare(name, args, kwargs, task_type, options)
         self._settle((call,), await self.client().apublish((call.message,)))
         if told is not None:
             signals.after_task_publish.send(name, **told)
@@ -589,22 +580,22 @@ class App:
         They leave in pieces while later ones are still being written, so what stands before a call that cannot
         be made is sent. Raises MessageRefused for the first that was refused; the others are stored.
         """
-        prepared: list[tuple[Call | _Outgoing, dict[str, Value] | None, Defaults | None]] = []
+        prepared: list[tuple[Call | Outgoing, dict[str, Value] | None, Defaults | None]] = []
         with self.pipeline() as pipeline:
             for item in calls:
                 if isinstance(item, Signature) and _is_canvas(item):
-                    outgoing = self._outgoing(item, None, None, {})
+                    outgoing = self._composer.outgoing(item, None, None, {})
                     prepared.append((outgoing, None, None))
                     for call in outgoing.calls:
                         pipeline.add(call)
                     continue
                 name, args, kwargs, options, task_type = self._parts(item)
-                call, told = self._prepare(name, args, kwargs, task_type, options)
+                call, told = self.prepare(name, args, kwargs, task_type, options)
                 prepared.append((call, told, task_type))
                 pipeline.add(call)
         results: list[Result[Value]] = []
         for sent, told, task_type in prepared:
-            if isinstance(sent, _Outgoing):
+            if isinstance(sent, Outgoing):
                 results.append(self._sent_canvas(sent, add_to_parent=True))
                 continue
             if told is not None:
@@ -646,7 +637,7 @@ class App:
 
         Only a group that is larger than a message may be, and that nothing follows, is sent in several pieces.
         """
-        outgoing = self._outgoing(sig, args, kwargs, options)
+        outgoing = self._composer.outgoing(sig, args, kwargs, options)
         pipeline = current_pipeline.get()
         if not outgoing.calls:
             return outgoing.result
@@ -669,104 +660,20 @@ class App:
         add_to_parent: bool = True,
     ) -> Value:
         """Do the same without blocking the event loop."""
-        outgoing = self._outgoing(sig, args, kwargs, options)
+        outgoing = self._composer.outgoing(sig, args, kwargs, options)
         if not outgoing.calls:
             return outgoing.result
         verdicts = await self.client().apublish([call.message for call in outgoing.calls])
         self._settle(outgoing.calls, verdicts)
         return self._sent_canvas(outgoing, add_to_parent=add_to_parent)
 
-    def _outgoing(
-        self,
-        sig: Signature[Value],
-        args: Sequence[Value] | None,
-        kwargs: Mapping[str, Value] | None,
-        options: Mapping[str, Value],
-    ) -> "_Outgoing":
-        options = dict(options)
-        task_id = options.pop("task_id", None)
-        request = current_request.get()
-        is_inside = request is not None and not request.called_directly
-        root_id = options.pop("root_id", None) or sig.options.get("root_id")
-        if root_id is None and request is not None and is_inside:
-            root_id = request.root_id
-        parent_id = options.pop("parent_id", None) or sig.options.get("parent_id")
-        chord_id = options.pop("chord", None) or sig.options.get("chord")
-        if chord_id is not None and request is not None and request.chord == chord_id:
-            return self._member(request, sig, task_id, root_id)
-        if chord_id is not None and not is_composite(sig):
-            raise TypeError(
-                f"the call of {sig.task!r} has the option 'chord', which only a member that add_to_chord() made "
-                "may have; make a chord of the tasks and their body instead"
-            )
-        plan = lay_out(sig, args, kwargs, options, app=self, task_id=task_id)
-        layout, told = self._write(plan, root_id, parent_id)
-        result = layout.result
-        if isinstance(sig, group) and len(result) == 1 and isinstance(result[0], Group):
-            # A group of nothing but a chain that ends in a group is that group.
-            result = result[0]
-        return _Outgoing(result, self._cut(layout), told)
-
-    def _write(
-        self, plan: Plan, root_id: str | None, parent_id: str | None, nesting: int = 0
-    ) -> tuple[Layout, list[tuple[str, dict[str, Value]]]]:
-        told: list[tuple[str, dict[str, Value]]] = []
-
-        def prepare_one(
-            sig: Signature[Value],
-            args: Sequence[Value],
-            kwargs: Mapping[str, Value],
-            options: dict[str, Value],
-            *,
-            is_checked: bool,
-        ) -> Call:
-            task = sig._known_task()  # noqa: SLF001 - a signature's own
-            if type(task) is PromiseProxy:
-                task = task._get_current_object()  # noqa: SLF001 - each look through the proxy costs more than this
-            if is_checked and task is not None and task.typing:
-                task.check_arguments(args, kwargs)
-            name = sig.task
-            call, one = self._prepare(name, args, kwargs, task, options)
-            if one is not None:
-                told.append((name, one))
-            return call
-
-        layout = write(plan, prepare_one, root_id=root_id, parent_id=parent_id, nesting=nesting)
-        return layout, told
-
-    def _cut(self, layout: Layout) -> list[Call]:
-        """The messages of a canvas: a workflow, or where one is enough a task's, or several where one is too much."""
-        calls = layout.calls
-        if len(calls) <= 1 and not layout.joins:
-            return calls
-        bytes_max = _WORKFLOW_BYTES_MAX if layout.joins else self.conf.task_message_bytes_max
-        pieces: list[list[Call]] = [[]]
-        size = 0
-        for call in calls:
-            size += len(call.message) + 8
-            if size > bytes_max and pieces[-1]:
-                pieces.append([])
-                size = len(call.message) + 8
-            pieces[-1].append(call)
-        if len(pieces) > 1 and layout.joins:
-            raise LimitExceeded(
-                f"the workflow of {len(calls)} tasks has {sum(len(call.message) for call in calls)} bytes; "
-                f"the limit is {bytes_max}. Store large data elsewhere and pass references."
-            )
-        cut = []
-        for piece in pieces:
-            workflow_id = uuid7()
-            message = layout.workflow(workflow_id, [call.message for call in piece])
-            cut.append(Call("celery.workflow", workflow_id, message, ignores_result=False))
-        return cut
-
-    def _sent_canvas(self, outgoing: "_Outgoing", *, add_to_parent: bool) -> Value:
+    def _sent_canvas(self, outgoing: Outgoing, *, add_to_parent: bool) -> Value:
         for name, told in outgoing.told:
             signals.after_task_publish.send(name, **told)
         result = outgoing.result
         if isinstance(result, Result) and len(outgoing.calls) == 1:
             only = outgoing.calls[0]
-            if only.task != "celery.workflow":
+            if only.task != WORKFLOW:
                 result.id = only.task_id
                 result.ignored = only.ignores_result
                 only.result = result
@@ -777,85 +684,18 @@ class App:
                 request.children.append(result)
         return result
 
-    def replaced(self, request: Context, sig: Signature[Value], args: Sequence[Value] = ()) -> Replaced:
+    def replaced(
+        self, request: Context, sig: Signature[Value], args: Sequence[Value] = ()
+    ) -> Replaced:
         """What a task raises to have a canvas take its place."""
-        message = request.message
-        assert message is not None, "only what came as a message is replaced"
-        layout = self._in_place_of(
-            message,
-            sig,
-            args,
-            message.id,
-            Place(message.join_id, message.join_index) if message.join_id else None,
-            errbacks=list(message.errbacks),
-            nesting=request.replaced_task_nesting + 1,
-        )
-        others = []
-        own = Message()
-        for call in layout.calls:
-            if call.task_id == message.id:
-                own = Message.FromString(call.message)
-            else:
-                others.append(call.message)
-        own.followers.extend(message.followers)
-        own.parent_id = message.parent_id
-        follow_ups = [layout.workflow(uuid7(), others)] if others else []
-        return Replaced("Replaced by new task", own.SerializeToString(), follow_ups)
-
-    def _in_place_of(
-        self,
-        message: Message,
-        sig: Signature[Value],
-        args: Sequence[Value],
-        task_id: str,
-        place: Place | None,
-        *,
-        errbacks: Sequence[bytes] = (),
-        nesting: int = 0,
-    ) -> Layout:
-        plan = lay_out(
-            sig,
-            args,
-            None,
-            {},
-            app=self,
-            task_id=task_id,
-            is_forced=True,
-            place=place,
-            group_place=(message.group_id, message.group_index) if message.group_id else None,
-            errbacks=errbacks,
-        )
-        layout, told = self._write(plan, message.root_id or message.id, message.id, nesting)
-        for name, one in told:
-            signals.after_task_publish.send(name, **one)
-        return layout
-
-    def _member(
-        self, request: Context, sig: Signature[Value], task_id: str | None, root_id: str | None
-    ) -> "_Outgoing":
-        """A call that joins the chord which the running task is in, when that task ends."""
-        message = request.message
-        assert message is not None, "who is in a chord came as a message"
-        member = sig.clone()
-        member.options.pop("chord", None)
-        own_id = task_id or sig.options.get("task_id") or uuid7()
-        if isinstance(sig, chord):
-            # Its own id is its header's.
-            own_id = sig.body.options.get("task_id") or uuid7()
-        layout = self._in_place_of(message, member, (), own_id, Place(message.join_id, 0))
-        mine = [call.message for call in layout.calls if call.task_id == own_id]
-        others = [call.message for call in layout.calls if call.task_id != own_id]
-        request.added_members = (*request.added_members, *mine)
-        if others:
-            request.follow_ups = (*request.follow_ups, layout.workflow(uuid7(), others))
-        return _Outgoing(layout.result, [], [])
+        return self._composer.replaced(request, sig, args)
 
     def tell_errbacks(self, sig: Signature[Value], exc: BaseException) -> None:
         """Call the errbacks of a chord's body right here, because its header failed."""
         tasks = sig.tasks if isinstance(sig, group) else [sig]
         for task in tasks:
             errbacks = as_list(task.options.get("link_error"))
-            if isinstance(task, chain) or hasattr(task, "steps"):
+            if hasattr(task, "steps"):
                 steps = task.steps()
                 errbacks += as_list(steps[0].options.get("link_error")) if steps else []
             request = Context(
@@ -885,7 +725,7 @@ class App:
         """A block whose calls are sent in batches and confirmed together at its end."""
         return Pipeline(self.client())
 
-    def _prepare(
+    def prepare(
         self,
         name: str,
         args: Sequence[Value] | None,
@@ -893,6 +733,7 @@ class App:
         task_type: Defaults | None,
         options: dict[str, Value],
     ) -> tuple[Call, dict[str, Value] | None]:
+        """The message of a call, and what after_task_publish is to be told of it, if anybody listens."""
         conf = self.conf
         if task_type is None:
             task_type = self._tasks.get(name)
@@ -1078,19 +919,6 @@ class App:
             f"app      -> main:{self.main} tasks:{len(self._tasks)}\n"
             f"settings -> {set_here}\n"
         )
-
-
-class _Outgoing:
-    """A canvas on its way: what its caller gets, what is published, and what is told after that."""
-
-    __slots__ = ("calls", "result", "told")
-
-    def __init__(
-        self, result: Value, calls: list[Call], told: list[tuple[str, dict[str, Value]]]
-    ) -> None:
-        self.result = result
-        self.calls = calls
-        self.told = told
 
 
 def _is_canvas(sig: Signature[Value]) -> bool:

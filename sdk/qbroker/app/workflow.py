@@ -29,7 +29,16 @@ from qbroker.result import AsyncResult, GroupResult
 from qbroker.serialization import Value
 from qbroker_proto.v1.message_pb2 import Join, Message, Workflow
 
-__all__ = ["START_TASK", "Layout", "Place", "Plan", "is_composite", "lay_out", "write"]
+__all__ = [
+    "Layout",
+    "Place",
+    "Plan",
+    "inherit",
+    "is_composite",
+    "lay_out",
+    "place_of",
+    "write",
+]
 
 Sig = Signature[Value]
 Options = dict[str, Value]
@@ -58,7 +67,7 @@ class Place(NamedTuple):
     """Where a value goes: it is a member of a join."""
 
     join_id: str
-    index: int
+    number: int
 
 
 class _After(NamedTuple):
@@ -72,7 +81,7 @@ class _Group(NamedTuple):
     """The Celery group that a task is in."""
 
     id: str
-    index: int
+    number: int
 
 
 @dataclass(slots=True)
@@ -161,13 +170,36 @@ class Layout:
         return Message(id=workflow_id, workflow=workflow).SerializeToString()
 
 
+def place_of(message: Message) -> Place | None:
+    """Where a message's value goes."""
+    return Place(message.join_id, message.join_index) if message.join_id else None
+
+
+def inherit(own: bytes, message: Message) -> bytes:
+    """The message that takes another's place, with what follows that one."""
+    heir = Message.FromString(own)
+    heir.followers.extend(message.followers)
+    heir.parent_id = message.parent_id
+    return heir.SerializeToString()
+
+
 def is_composite(sig: Value) -> bool:
     """Whether it is more than one task."""
     return isinstance(sig, _chain | _chord | group | chunks)
 
 
 _NOT_FOR_TASKS = frozenset(
-    ["chain", "chord", "group_id", "group_index", "link", "link_error", "parent_id", "root_id", "task_id"]
+    [
+        "chain",
+        "chord",
+        "group_id",
+        "group_index",
+        "link",
+        "link_error",
+        "parent_id",
+        "root_id",
+        "task_id",
+    ]
 )
 """Options that say where a task stands, not how it is called."""
 _HEADER_ONLY = ("countdown", "eta")
@@ -405,7 +437,9 @@ def _lay_row(
         place = row.place if is_last else None
         followed, waiting = waiting, []
         if step.sig is None:
-            made = _lay_group(step, app, after, before, place, joins, later, is_followed=not is_last)
+            made = _lay_group(
+                step, app, after, before, place, joins, later, is_followed=not is_last
+            )
             next_after = _After(step.id, is_list=True)
         else:
             made = AsyncResult(step.id, None, step.sig.task, app)
@@ -435,7 +469,7 @@ def _make_one_last(steps: list[_Step], part: _Part, app: Value) -> None:
     last = steps[-1]
     if last.sig is None or last.links:
         last.id, last.group = uuid7(), None
-        sig = Signature(ACCUMULATE_TASK, kwargs={"index": 0}, app=app)
+        sig: Sig = Signature(ACCUMULATE_TASK, kwargs={"index": 0}, app=app)
         last = _Step(sig, [], kwargs=sig.kwargs, group=part.group, is_body=last.sig is None)
         steps.append(last)
     assert part.id is not None, "an id was asked for"
@@ -448,7 +482,7 @@ def _join(join_id: str, size: int, place: Place | None, *, entry: _After | None 
         size=size,
         is_list=False,
         join_id=place.join_id if place else "",
-        join_index=place.index if place else 0,
+        join_index=place.number if place else 0,
         entry_id=entry.join_id if entry else "",
     )
 

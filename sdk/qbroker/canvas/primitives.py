@@ -59,7 +59,7 @@ maybe_unroll_group = unrolled
 class _Composite(Signature[Value]):
     """Several calls at once."""
 
-    def apply_async(  # type: ignore[override] # the result is that of all of them
+    def apply_async(
         self,
         args: Sequence[Value] | None = None,
         kwargs: Mapping[str, Value] | None = None,
@@ -76,7 +76,7 @@ class _Composite(Signature[Value]):
                 return self.apply(args, kwargs, **options)
         return app.send_canvas(self, args, kwargs, options, add_to_parent=add_to_parent)
 
-    async def aapply_async(  # type: ignore[override] # the same
+    async def aapply_async(
         self,
         args: Sequence[Value] | None = None,
         kwargs: Mapping[str, Value] | None = None,
@@ -185,7 +185,7 @@ class _chain(_Composite):  # noqa: N801 - Celery's name
         """Send it, with arguments for its first task."""
         return self.apply_async(args, kwargs) if self.tasks else None
 
-    def __or__(self, other: Value) -> Value:  # type: ignore[override] # see Signature
+    def __or__(self, other: Value) -> Value:
         if not isinstance(other, Signature):
             return NotImplemented
         if _is_empty_group(other):
@@ -263,7 +263,7 @@ class _chain(_Composite):  # noqa: N801 - Celery's name
         self.options["task_id"] = result.id
         return result
 
-    def apply(  # type: ignore[override] # its last result may be a group's
+    def apply(
         self,
         args: Sequence[Value] | None = None,
         kwargs: Mapping[str, Value] | None = None,
@@ -420,7 +420,7 @@ class group(_Composite):  # noqa: N801 - Celery's name
         """Send it, with further arguments for each task."""
         return self.apply_async(partial_args, **options)
 
-    def __or__(self, other: Value) -> Value:  # type: ignore[override] # see Signature
+    def __or__(self, other: Value) -> Value:
         if not isinstance(other, Signature):
             return NotImplemented
         return self if _is_empty_group(other) else _chord(self, other, app=self._app)
@@ -605,9 +605,7 @@ class _chord(_Composite):  # noqa: N801 - Celery's name
         **options: Value,
     ) -> None:
         parts = {"header": _header(header, app), "body": maybe_signature(body, app)}
-        super().__init__(
-            task, args, {**(kwargs or {"kwargs": {}}), **parts}, app=app, **options
-        )
+        super().__init__(task, args, {**(kwargs or {"kwargs": {}}), **parts}, app=app, **options)
         self["subtask_type"] = "chord"
 
     @classmethod
@@ -634,7 +632,7 @@ class _chord(_Composite):  # noqa: N801 - Celery's name
         """Send it, with a body if it has none or another one."""
         return self.apply_async((), {"body": body} if body else {}, **options)
 
-    def __or__(self, other: Value) -> Value:  # type: ignore[override] # see Signature
+    def __or__(self, other: Value) -> Value:
         if not isinstance(other, Signature):
             return NotImplemented
         other = unrolled(other)
@@ -693,7 +691,7 @@ class _chord(_Composite):  # noqa: N801 - Celery's name
             eldest.parent = header
         return result
 
-    def apply(  # type: ignore[override] # its result may be a group's
+    def apply(
         self,
         args: Sequence[Value] | None = None,
         kwargs: Mapping[str, Value] | None = None,
@@ -796,7 +794,9 @@ class _Mapped(Signature[Value]):
 
     task_name = ""
 
-    def __init__(self, task: Value, it: Iterable[Value], app: Value = None, **options: Value) -> None:
+    def __init__(
+        self, task: Value, it: Iterable[Value], app: Value = None, **options: Value
+    ) -> None:
         super().__init__(
             self.task_name,
             (),

@@ -69,7 +69,9 @@ class Signature(dict[str, Value], Generic[R]):
     args: tuple[Value, ...] = _item("args", "Its arguments.")
     kwargs: dict[str, Value] = _item("kwargs", "Its keyword arguments.")
     options: dict[str, Value] = _item("options", "Its options, as `apply_async` takes them.")
-    subtask_type: str | None = _item("subtask_type", "What it is made of several as: chain, group, …")
+    subtask_type: str | None = _item(
+        "subtask_type", "What it is made of several as: chain, group, …"
+    )
     immutable: bool = _item("immutable", "Whether it takes no further arguments.")
     id: str | None = _option("task_id", "The id its call will have, where one was chosen.")
     parent_id: str | None = _option("parent_id", "The id of the task that calls it.")
@@ -378,9 +380,9 @@ class Signature(dict[str, Value], Generic[R]):
     def __or__(self, other: Value) -> "Signature[Value]":  # type: ignore[override] # a chain, where a dict would merge
         if not isinstance(other, Signature):
             return NotImplemented
-        return cast("Signature[Value]", self.TYPES["chain"]._joined(self, other))  # type: ignore[attr-defined] # noqa: SLF001 - chain's own
+        return cast("Signature[Value]", self.TYPES["chain"]._joined(self, other))  # type: ignore[attr-defined]
 
-    def __ior__(self, other: Value) -> "Signature[Value]":  # type: ignore[override,misc] # the same
+    def __ior__(self, other: Value) -> "Signature[Value]":  # type: ignore[override] # the same
         return self.__or__(other)
 
     # -- stamps
@@ -397,9 +399,7 @@ class Signature(dict[str, Value], Generic[R]):
         """
         self.stamp_links(visitor, append_stamps, **headers)
         visited = None if visitor is None else visitor.on_signature(self, **headers) or {}
-        self.options.update(
-            stamps_of(headers, visited, self.options, appends=append_stamps)
-        )
+        self.options.update(stamps_of(headers, visited, self.options, appends=append_stamps))
         return self
 
     def stamp_links(

@@ -6,7 +6,7 @@ from typing import cast
 
 from qbroker.serialization import Value
 
-__all__ = ["Stamps", "StampingVisitor", "merge", "stamps_of"]
+__all__ = ["StampingVisitor", "Stamps", "merge", "stamps_of"]
 
 Stamps = dict[str, Value]
 """Headers by their names; under "stamped_headers" the names of those that are stamps."""
@@ -28,14 +28,14 @@ class StampingVisitor(ABC):
         """The stamps of a group's tasks."""
         return {}
 
-    def on_group_end(self, group: Value, **headers: Value) -> None:
+    def on_group_end(self, group: Value, **headers: Value) -> None:  # noqa: B027 - few visitors ask for it
         """Called when all of the group has its stamps."""
 
     def on_chain_start(self, chain: Value, **headers: Value) -> Stamps | None:
         """The stamps of a chain's tasks."""
         return {}
 
-    def on_chain_end(self, chain: Value, **headers: Value) -> None:
+    def on_chain_end(self, chain: Value, **headers: Value) -> None:  # noqa: B027 - the same
         """Called when all of the chain has its stamps."""
 
     def on_chord_header_start(self, sig: Value, **header: Value) -> Stamps | None:

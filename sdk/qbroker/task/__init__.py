@@ -494,15 +494,15 @@ class Task(Generic[P, R]):
 
     def map(self, it: Iterable[Value]) -> canvas.xmap:
         """`[task(x) for x in it]`, in one message."""
-        return canvas.xmap(self.s(), it, app=self._app)
+        return canvas.xmap(self.signature(), it, app=self._app)
 
     def starmap(self, it: Iterable[Value]) -> canvas.xstarmap:
         """`[task(*x) for x in it]`, in one message."""
-        return canvas.xstarmap(self.s(), it, app=self._app)
+        return canvas.xstarmap(self.signature(), it, app=self._app)
 
     def chunks(self, it: Iterable[Value], n: int) -> canvas.chunks:
         """The same, in messages of `n` calls."""
-        return canvas.chunks(self.s(), it, n, app=self._app)
+        return canvas.chunks(self.signature(), it, n, app=self._app)
 
     # -- changing what it is part of
 
@@ -527,7 +527,7 @@ class Task(Generic[P, R]):
         if request.is_eager:
             return sig.apply().get(disable_sync_subtasks=False)
         if request.called_directly:
-            sig.delay()
+            _ = sig.delay()
             raise Ignore("Replaced by new task")
         raise self.app.replaced(request, sig)
 
