@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 
 from qbroker import envelope
 from qbroker.app.sending import Call, relative_ms
-from qbroker.canvas.primitives import _chain, _chord, chunks, flat, group
+from qbroker.canvas.primitives import _chain, _chord, chunks, flat, group, is_nothing
 from qbroker.canvas.signature import Signature, as_list, maybe_signature
 from qbroker.exceptions import ImproperlyConfigured
 from qbroker.ids import uuid7
@@ -236,17 +236,6 @@ def _steps_of(first: _Part, app: Value) -> list[_Step]:
     return steps
 
 
-def _is_nothing(sig: Value) -> bool:
-    """Whether no task is in it."""
-    left = [sig]
-    while left:
-        one = left.pop()
-        if not isinstance(one, _chain | group):
-            return False
-        left += one.tasks
-    return True
-
-
 def _parts_of_chain(sig: _chain, part: _Part) -> list[_Part]:
     options = sig._merge(None, None, part.options)[2]  # noqa: SLF001 - a signature's own
     tasks = sig.steps()
@@ -297,7 +286,7 @@ def _parts_of_chord(sig: _chord, part: _Part) -> list[_Part]:
         group=part.group,
         is_body=True,
     )
-    if _is_nothing(header_sig):
+    if is_nothing(header_sig):
         # Nothing to wait for: the body is called with what nothing returned.
         body.args, body.takes_input = ([],), False
         return [body]
@@ -328,7 +317,7 @@ def _with_header_errbacks(task: Sig, errbacks: Sequence[Value], app: Value) -> S
 
 def _step_of_group(sig: group, part: _Part, app: Value) -> list[_Step]:
     options = sig._merge(None, None, part.options)[2]  # noqa: SLF001 - a signature's own
-    members = [member for member in flat(sig.tasks, app) if not _is_nothing(member)]
+    members = flat(sig.tasks, app)
     return [
         _Step(
             None,

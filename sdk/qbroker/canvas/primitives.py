@@ -17,7 +17,6 @@ from itertools import count, islice, repeat
 from operator import or_
 from typing import Self, cast
 
-from qbroker import _state
 from qbroker.canvas.signature import Signature, as_list, maybe_signature, signature
 from qbroker.canvas.stamping import StampingVisitor, stamps_of
 from qbroker.canvas.text import call_text, cut, without_repeated_module
@@ -27,18 +26,19 @@ from qbroker.result import EagerResult, GroupResult, allow_join_result
 from qbroker.serialization import Value
 from qbroker.states import IGNORED, REJECTED
 
-__all__ = ["chain", "chord", "chunks", "flat", "group", "unrolled", "xmap", "xstarmap"]
+__all__ = [
+    "chain",
+    "chord",
+    "chunks",
+    "flat",
+    "group",
+    "is_nothing",
+    "unrolled",
+    "xmap",
+    "xstarmap",
+]
 
 Sig = Signature[Value]
-
-
-def _app_of(sigs: Iterable[Value]) -> Value:
-    """The app of the first that has one of its own."""
-    for sig in sigs:
-        found = getattr(sig, "app", None)
-        if found is not None:
-            return found
-    return None
 
 
 def _is_empty_group(sig: Value) -> bool:
@@ -56,7 +56,24 @@ maybe_unroll_group = unrolled
 """Celery's name for it."""
 
 
-class _Composite(Signature[Value]):
+class _OfParts(Signature[Value]):
+    """What is made of signatures, and so has their app where it has none of its own."""
+
+    def _parts(self) -> Iterable[Value]:
+        """The signatures."""
+        return ()
+
+    def _own_app(self) -> Value:
+        if self._app is not None:
+            return self._app
+        for part in self._parts():
+            found = part._own_app() if isinstance(part, Signature) else None  # noqa: SLF001 - of its own kind
+            if found is not None:
+                return found
+        return None
+
+
+class _Composite(_OfParts):
     """Several calls at once."""
 
     def apply_async(
@@ -174,12 +191,8 @@ class _chain(_Composite):  # noqa: N801 - Celery's name
         after = other.unchain_tasks() if isinstance(other, _chain) else [unrolled(other)]
         return cls([first, *after], app=first._app)  # noqa: SLF001 - of its own kind
 
-    @property
-    def app(self) -> Value:
-        """The app it is sent with: its own, or its tasks'."""
-        if self._app is not None:
-            return self._app
-        return _app_of(self.tasks) or _state.get_current_app()
+    def _parts(self) -> Iterable[Value]:
+        return self.tasks
 
     def __call__(self, *args: Value, **kwargs: Value) -> Value:
         """Send it, with arguments for its first task."""
@@ -359,7 +372,7 @@ def with_callbacks(sig: Sig, callbacks: Sequence[Value]) -> Sig:
 
 
 def flat(sigs: Iterable[Value], app: Value = None) -> list[Sig]:
-    """The tasks of a group: those of a group among them in its place, and no empty chains."""
+    """The tasks of a group: those of a group among them in its place, and nothing for what is empty."""
     found: list[Sig] = []
     left = list(sigs)
     left.reverse()
@@ -367,9 +380,20 @@ def flat(sigs: Iterable[Value], app: Value = None) -> list[Sig]:
         sig = maybe_signature(left.pop(), app)
         if isinstance(sig, group):
             left.extend(reversed(sig.tasks))
-        elif not (isinstance(sig, _chain) and not sig.tasks):
+        elif not is_nothing(sig):
             found.append(sig)
     return found
+
+
+def is_nothing(sig: Value) -> bool:
+    """Whether no task is in it: an empty group or chain, or one of nothing but such."""
+    left = [sig]
+    while left:
+        one = left.pop()
+        if not isinstance(one, _chain | group):
+            return False
+        left += one.tasks
+    return True
 
 
 @Signature.register_type()
@@ -409,12 +433,8 @@ class group(_Composite):  # noqa: N801 - Celery's name
         tasks = [maybe_signature(task, app) for task in d["kwargs"]["tasks"]]
         return cls(tasks, app=app, **d["options"])
 
-    @property
-    def app(self) -> Value:
-        """The app it is sent with: its own, or its tasks'."""
-        if self._app is not None:
-            return self._app
-        return _app_of(self.tasks) or _state.get_current_app()
+    def _parts(self) -> Iterable[Value]:
+        return self.tasks
 
     def __call__(self, *partial_args: Value, **options: Value) -> Value:
         """Send it, with further arguments for each task."""
@@ -621,12 +641,8 @@ class _chord(_Composite):  # noqa: N801 - Celery's name
         """The tasks of its header, as a list in either form it may have."""
         return cast("list[Sig]", self.tasks.tasks if isinstance(self.tasks, group) else self.tasks)
 
-    @property
-    def app(self) -> Value:
-        """The app it is sent with: its own, or its tasks'."""
-        if self._app is not None:
-            return self._app
-        return _app_of([*self.header, self.body]) or _state.get_current_app()
+    def _parts(self) -> Iterable[Value]:
+        return [*self.header, self.body]
 
     def __call__(self, body: Value = None, **options: Value) -> Value:
         """Send it, with a body if it has none or another one."""
@@ -789,7 +805,7 @@ chord = _chord
 # -- one task for many arguments -----------------------------------------------------------------
 
 
-class _Mapped(Signature[Value]):
+class _Mapped(_OfParts):
     """One message that calls a task for each of many arguments, in turn."""
 
     task_name = ""
@@ -812,10 +828,8 @@ class _Mapped(Signature[Value]):
         """The signature that `d` describes."""
         return cls(d["kwargs"]["task"], d["kwargs"]["it"], app=app, **d["options"])
 
-    @property
-    def app(self) -> Value:
-        """The app it is sent with: its own, or its task's."""
-        return self._app if self._app is not None else self.kwargs["task"].app
+    def _parts(self) -> Iterable[Value]:
+        return (self.kwargs["task"],)
 
     def _merge(
         self,
@@ -878,10 +892,8 @@ class chunks(_Composite):  # noqa: N801 - Celery's name
         """Send it."""
         return cls(task, it, n, app=app)()
 
-    @property
-    def app(self) -> Value:
-        """The app it is sent with: its own, or its task's."""
-        return self._app if self._app is not None else self.kwargs["task"].app
+    def _parts(self) -> Iterable[Value]:
+        return (self.kwargs["task"],)
 
     def __call__(self, **options: Value) -> Value:
         """Send it."""

@@ -133,9 +133,14 @@ class Signature(dict[str, Value], Generic[R]):
     @property
     def app(self) -> Value:
         """The app the call is made with."""
+        found = self._own_app()
+        return _state.get_current_app() if found is None else found
+
+    def _own_app(self) -> Value:
+        """The app it was made for, or None."""
         if self._app is not None:
             return self._app
-        return self._type.app if self._type is not None else _state.get_current_app()
+        return None if self._type is None else self._type.app
 
     @property
     def type(self) -> Value:
