@@ -14,7 +14,7 @@ from qbroker.exceptions import ChordError, ImproperlyConfigured, LimitExceeded
 from qbroker.result import AsyncResult, GroupResult
 from qbroker.serialization import Value
 from qbroker_proto.v1.message_pb2 import Message
-from tests.support.workflows import Interpreter
+from tests.support.interpreter import Interpreter
 
 Sig = Signature[Value]
 
