@@ -29,7 +29,7 @@ __all__ = ["WORKFLOW", "Composer", "Outgoing"]
 
 WORKFLOW = "celery.workflow"
 """What stands for the task's name in errors about a whole workflow."""
-_BYTES_MAX = 15 * 1024 * 1024
+_BYTES_MAX = 60 * 1024 * 1024
 """What a request to the broker may carry."""
 
 Told = list[tuple[str, dict[str, Value]]]

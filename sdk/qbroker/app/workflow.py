@@ -203,6 +203,8 @@ _NOT_FOR_TASKS = frozenset(
 )
 """Options that say where a task stands, not how it is called."""
 _HEADER_ONLY = ("countdown", "eta")
+_NOT_FOR_ERRBACKS = ("chain", "countdown", "expires", "link", "link_error")
+"""Options that count from when the errback is called, or make it more than a message."""
 
 
 # -- laying out ----------------------------------------------------------------------------------
@@ -596,28 +598,24 @@ def _write_errback(errback: Value, failing: _Step, root_id: str | None, prepare:
     sig = maybe_signature(errback, failing.sig.app)
     args, kwargs, options = tuple(sig.args), sig.kwargs, sig.options
     embed = {"immutable": True} if sig.immutable else {}
-    if is_composite(sig) or options.get("link") or options.get("chain"):
-        # The broker publishes one message: of a task that becomes all of it when it runs.
+    if is_composite(sig) or any(options.get(key) is not None for key in _NOT_FOR_ERRBACKS):
+        # The broker publishes one message, at once: of a task that becomes all of it when it runs.
         args, kwargs, options, embed = (sig,), {}, {}, {}
         sig = Signature(START_TASK, args, app=sig.app)
+    errback_id = options.get("task_id") or uuid7()
     call_options = {key: value for key, value in options.items() if key not in _NOT_FOR_TASKS}
-    more = Message()
-    _make_relative(more, call_options, sig)
-    nested = _Step(sig, [], id=options.get("task_id") or uuid7())
-    more.errbacks.extend(
-        _write_errback(one, nested, root_id, prepare) for one in as_list(options.get("link_error"))
-    )
     call = prepare(
         sig,
         args,
         kwargs,
         {
             **call_options,
-            "task_id": nested.id,
+            "task_id": errback_id,
             "root_id": root_id,
             "parent_id": failing.id,
+            "unique_key": None,
             "embed": embed,
         },
         is_checked=False,
     )
-    return call.message + more.SerializeToString()
+    return call.message
