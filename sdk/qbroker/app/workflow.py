@@ -71,10 +71,13 @@ class Place(NamedTuple):
 
 
 class _After(NamedTuple):
-    """What a step waits for, and the result of what came before it."""
+    """What a step waits for."""
 
     join_id: str
     is_list: bool
+    entry_id: str
+    """The join whose failure is no failure of a chord that begins here: errbacks of its body do not run then. For the header
+    of a chord that is another's body that is what the other waited for."""
 
 
 class _Group(NamedTuple):
@@ -431,15 +434,16 @@ def _lay_row(
             made = _lay_group(
                 step, app, after, before, place, joins, later, is_followed=not is_last
             )
-            next_after = _After(step.id, is_list=True)
+            next_after = _After(step.id, is_list=True, entry_id=after.entry_id if after else "")
         else:
             made = AsyncResult(step.id, None, step.sig.task, app)
             node = _Node(step, after, before, place)
             nodes.append(node)
             waiting.append(node)
-            next_after = _After(step.id, is_list=False)
+            next_after = None
             if not is_last or step.links:
-                next_after = _After(uuid7(), is_list=False)
+                join_id = uuid7()
+                next_after = _After(join_id, is_list=False, entry_id=join_id)
                 node.place = Place(next_after.join_id, 0)
                 joins.append(_join(next_after.join_id, 1, place))
             later += [
@@ -474,7 +478,7 @@ def _join(join_id: str, size: int, place: Place | None, *, entry: _After | None 
         is_list=False,
         join_id=place.join_id if place else "",
         join_index=place.number if place else 0,
-        entry_id=entry.join_id if entry else "",
+        entry_id=entry.entry_id if entry else "",
     )
 
 
