@@ -761,7 +761,11 @@ class App:
             or getattr(task_type, "queue", None)
             or self.conf.task_default_queue
         )
-        own = {"lang": "py", "task": name, "id": task_id}
+        own: dict[str, Value] = {"lang": "py", "task": name, "id": task_id}
+        if options.get("stamped_headers"):
+            stamped = as_list(options["stamped_headers"])
+            own["stamped_headers"] = stamped
+            own["stamps"] = {stamp: options.get(stamp) for stamp in stamped}
         headers = {**(options.get("headers") or {}), **own}
         told = {
             "exchange": "",

@@ -269,7 +269,7 @@ def _parts_of_chord(sig: _chord, part: _Part) -> list[_Part]:
     header = [maybe_signature(task, sig.app) for task in chord.header]
     header_sig = group(
         [_with_header_errbacks(task, part.errbacks, sig.app) for task in header]
-        if part.errbacks
+        if part.errbacks and sig.app.conf.task_allow_error_cb_on_chord_header
         else header,
         app=sig.app,
     )
@@ -282,10 +282,16 @@ def _parts_of_chord(sig: _chord, part: _Part) -> list[_Part]:
         else:
             part.id = part.id or own_id
     given = (*part.args, *sig.args) if not sig.immutable else tuple(sig.args)
+    links = [*as_list(options.get("link")), *part.links]
+    if isinstance(body_sig, group) and body_sig.tasks and links:
+        body_sig = body_sig.clone()
+        for link in links:
+            body_sig.link(maybe_signature(link, sig.app))
+        links = []
     body = _Part(
         body_sig,
         options={key: value for key, value in passed.items() if key not in _HEADER_ONLY},
-        links=[*as_list(options.get("link")), *part.links],
+        links=links,
         errbacks=[*as_list(options.get("link_error")), *part.errbacks],
         id=part.id,
         group=part.group,
@@ -310,13 +316,11 @@ def _parts_of_chord(sig: _chord, part: _Part) -> list[_Part]:
 
 def _with_header_errbacks(task: Sig, errbacks: Sequence[Value], app: Value) -> Sig:
     """A task of a chord's header, with what `link_error` of that chord gives it."""
-    everywhere = app.conf.task_allow_error_cb_on_chord_header
-    if not everywhere and not isinstance(task, _chord):
-        return task
     linked = task.clone()
     for errback in errbacks:
-        sig = maybe_signature(errback)
-        linked.link_error(sig.clone().set(immutable=True) if everywhere else sig)
+        # One that a task inherits is written already, and as it is.
+        if not isinstance(errback, bytes):
+            linked.link_error(maybe_signature(errback, app).clone().set(immutable=True))
     return linked
 
 
