@@ -329,7 +329,9 @@ def test_a_chord_whose_header_fails_is_a_chord_error_and_its_errback_is_called_o
 
     result = bench.go(sig)
 
-    with pytest.raises(ChordError, match=r"^Dependency .* raised ValueError\('(no|neither)'\)$") as caught:
+    with pytest.raises(
+        ChordError, match=r"^Dependency .* raised ValueError\('(no|neither)'\)$"
+    ) as caught:
         bench.value(result)
     assert isinstance(caught.value.__cause__, ValueError)
     assert len(bench.errors) == 1
@@ -353,7 +355,9 @@ def test_each_task_of_a_body_that_is_a_group_fails_with_the_error_of_the_header(
 
 
 def test_a_chord_after_a_chord_that_failed_is_not_told(bench: Bench) -> None:
-    first = chord([bench.fail.s("no"), bench.mark.s(1)], bench.mark.s().on_error(bench.old.s("first")))
+    first = chord(
+        [bench.fail.s("no"), bench.mark.s(1)], bench.mark.s().on_error(bench.old.s("first"))
+    )
     second = chord([bench.mark.s(), bench.mark.s()], bench.total.s().on_error(bench.old.s()))
     first.body.options["link_error"] = [bench.old.s()]
 
@@ -578,7 +582,12 @@ def test_times_of_what_waits_count_from_when_it_need_not(bench: Bench) -> None:
 
     first, second, third = bench.messages()
     assert (first.delay_ms, first.lifetime_ms, first.eta_ms) == (0, 0, 0)
-    assert (second.delay_ms, second.lifetime_ms, second.eta_ms, second.expires_ms) == (2500, 60_000, 0, 0)
+    assert (second.delay_ms, second.lifetime_ms, second.eta_ms, second.expires_ms) == (
+        2500,
+        60_000,
+        0,
+        0,
+    )
     assert third.lifetime_ms == 0
     assert third.expires_ms == 1_893_456_000_000
 
