@@ -386,7 +386,7 @@ def test_a_wait_for_many_has_an_end(app: App, broker: FakeBroker) -> None:
         result.get(timeout=0.2, interval=0.05, on_interval=lambda: beats.append(1))
     assert beats
     with pytest.raises(ImproperlyConfigured):
-        result.join(on_message=beats.append)
+        result.join(on_message=lambda _: None)
 
 
 def test_each_value_can_go_to_a_callback(app: App, broker: FakeBroker) -> None:
@@ -468,7 +468,10 @@ async def test_a_group_can_be_awaited(app: App, broker: FakeBroker) -> None:
 
 
 def test_what_ran_here_needs_no_waiting() -> None:
-    results = [EagerResult("a", 1, "SUCCESS"), EagerResult("b", 2, "SUCCESS")]
+    results: list[EagerResult[int]] = [
+        EagerResult("a", 1, "SUCCESS"),
+        EagerResult("b", 2, "SUCCESS"),
+    ]
     heard: list[Value] = []
 
     _ = results[0].then(heard.append)

@@ -135,7 +135,8 @@ def _with_step(steps: list[Sig], other: Sig) -> Value:
         if len(steps) > 1 and isinstance(steps[-2], _chord):
             # Two chords in a row are one with a longer body.
             followed = steps.pop()
-            steps[-1].body = steps[-1].body | followed
+            before = cast("_chord", steps[-1])
+            before.body = before.body | followed
     else:
         steps.append(other)
     return steps

@@ -387,6 +387,9 @@ class Signature(dict[str, Value], Generic[R]):
             return NotImplemented
         return cast("Signature[Value]", self.TYPES["chain"]._joined(self, other))  # type: ignore[attr-defined]
 
+    def __ror__(self, other: Value) -> "Signature[Value]":  # type: ignore[override] # only signatures are joined
+        return NotImplemented
+
     def __ior__(self, other: Value) -> "Signature[Value]":  # type: ignore[override] # the same
         return self.__or__(other)
 

@@ -460,21 +460,21 @@ class Task(Generic[P, R]):
 
     @overload
     def s(
-        self: "Task[P, Coroutine[Value, Value, T]]", *args: P.args, **kwargs: P.kwargs
+        self: "Task[P, Coroutine[Value, Value, T]]", *args: Value, **kwargs: Value
     ) -> Signature[T]: ...
     @overload
-    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]: ...
-    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[Value]:
-        """The call with these arguments, as a value."""
+    def s(self, *args: Value, **kwargs: Value) -> Signature[R]: ...
+    def s(self, *args: Value, **kwargs: Value) -> Signature[Value]:
+        """The call with these arguments, as a value; others may be given when it is made."""
         return self.signature(args, kwargs)
 
     @overload
     def si(
-        self: "Task[P, Coroutine[Value, Value, T]]", *args: P.args, **kwargs: P.kwargs
+        self: "Task[P, Coroutine[Value, Value, T]]", *args: Value, **kwargs: Value
     ) -> Signature[T]: ...
     @overload
-    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]: ...
-    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[Value]:
+    def si(self, *args: Value, **kwargs: Value) -> Signature[R]: ...
+    def si(self, *args: Value, **kwargs: Value) -> Signature[Value]:
         """The same, and it takes no further arguments."""
         return self.signature(args, kwargs, immutable=True)
 

@@ -106,6 +106,7 @@ def test_a_visitor_walks_through_all_of_it(add: Value) -> None:
         "end of chain",
     ]
     first, follows = sig.tasks
+    assert isinstance(follows, chord)
     assert stamps(first) == {"in_chain": True, "who": "me"}
     assert first.options["note"] == 1
     assert stamps(first.options["link"][0]) == {"in_chain": True, "is_link": True, "who": "me"}
