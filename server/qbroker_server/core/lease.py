@@ -561,7 +561,8 @@ def _take_over(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: E
     record.changed_ms = now_ms
     record.eta_ms = new.eta_ms
     txn.delete(keys.ERRBACKS + settle.id.encode())
-    publish.keep_errbacks(txn, new, record, now_ms)
+    if new.errbacks:
+        publish.keep_errbacks(txn, new, record, now_ms)
     index.add(txn, settle.id, extras)
     publish.place(txn, settle.id, record, now_ms, effects)
 
