@@ -11,7 +11,13 @@ from qbroker.utils.log import mlevel
 from qbroker_worker.loading import Project
 from qbroker_worker.pools import forkserver
 
-POOLS = {"prefork": "prefork", "processes": "prefork", "threads": "threads", "solo": "solo"}
+POOLS = {
+    "prefork": "prefork",
+    "processes": "prefork",
+    "threads": "threads",
+    "asyncio": "asyncio",
+    "solo": "solo",
+}
 
 
 def _level(_context: click.Context, _param: click.Parameter, value: str) -> int:
@@ -81,6 +87,18 @@ def node_name(template: str) -> str:
     callback=_names,
     help="More modules to import, parted by commas.",
 )
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="End tasks that run longer.  [default: the app's task_time_limit]",
+)
+@click.option(
+    "--soft-time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Raise SoftTimeLimitExceeded in tasks that run longer.  [default: the app's task_soft_time_limit]",
+)
 @click.pass_context
 def worker(
     context: click.Context,
@@ -92,6 +110,8 @@ def worker(
     hostname: str,
     loglevel: int,
     include: tuple[str, ...],
+    time_limit: float | None,
+    soft_time_limit: float | None,
 ) -> None:
     """Run tasks until told to stop.
 
@@ -107,6 +127,8 @@ def worker(
         broker=broker or getattr(context.obj, "broker", None),
         hostname=node_name(hostname),
         loglevel=loglevel,
+        time_limit=time_limit,
+        soft_time_limit=soft_time_limit,
     )
     server = None
     try:

@@ -14,10 +14,12 @@ from qbroker.exceptions import ImproperlyConfigured
 from qbroker.url import parse_url
 from qbroker_worker import banner, worker
 from qbroker_worker.loading import Facts, Project
+from qbroker_worker.pools.aio import AsyncioPool
 from qbroker_worker.pools.forkserver import ForkServer, Refusal
 from qbroker_worker.pools.pool import Pool
 from qbroker_worker.pools.prefork import PreforkPool
 from qbroker_worker.pools.solo import SoloPool
+from qbroker_worker.pools.threadguard import ThreadGuard
 from qbroker_worker.pools.threads import ThreadsPool
 from qbroker_worker.results import lost_result
 from qbroker_worker.session import Session
@@ -48,7 +50,7 @@ class Config:
     """How many tasks run at once; None: as the app says, else one per core. Default: None."""
 
     pool: str | None
-    """Where tasks run: prefork, threads or solo; None: as the app says. Default: None."""
+    """Where tasks run: prefork, threads, asyncio or solo; None: as the app says. Default: None."""
 
     cores: int
     """How many cores this process may use."""
@@ -107,15 +109,18 @@ def _pool(config: Config, project: Project, server: ForkServer | None) -> tuple[
         server.close()
     loaded = project.load()
     facts = Facts.decode(loaded.facts)
-    run = loaded.begin(0)
+    guard = ThreadGuard()
+    runs = loaded.begin(0, guard)
+    slots = config.concurrency or facts.concurrency or config.cores
     match config.pool or facts.pool:
         case "solo":
-            return SoloPool(run, lost_result=lost), facts
+            return SoloPool(runs, lost_result=lost, guard=guard), facts
         case "threads":
-            slots = config.concurrency or facts.concurrency or config.cores
-            return ThreadsPool(run, slots=slots, lost_result=lost), facts
+            return ThreadsPool(runs, slots=slots, lost_result=lost, guard=guard), facts
+        case "asyncio":
+            return AsyncioPool(runs, slots=slots, lost_result=lost, guard=guard), facts
         case other:
-            raise Refusal(f"worker_pool is {other!r}; it may be prefork, threads or solo.")
+            raise Refusal(f"worker_pool is {other!r}; it may be prefork, threads, asyncio or solo.")
 
 
 def _build(pool: Pool, identity: Identity, address: str) -> worker.Worker:

@@ -16,6 +16,7 @@ from enum import IntEnum
 from types import FrameType
 
 from qbroker.app import trace
+from qbroker.request import plain_seconds
 from qbroker_worker.pools.pool import Pool
 from qbroker_worker.session import News, Session
 from qbroker_worker.stream import Refused, Stream
@@ -200,6 +201,13 @@ class Worker:
         # The window first: what is given back is not to come again.
         self.changed()
         self._session.release(deliveries)
+
+    def interrupted(self, delivery: Delivery, soft_s: float) -> None:
+        """The task has come to its soft time limit."""
+        task_logger.warning(
+            trace.LOG_SOFT_TIME_LIMIT,
+            {"limit": plain_seconds(soft_s), "name": delivery.task, "id": delivery.id},
+        )
 
     def changed(self) -> None:
         """The pool may want more or less."""

@@ -21,7 +21,8 @@ from types import FrameType
 from typing import NamedTuple, NoReturn
 
 from qbroker_worker.pools import child, frames
-from qbroker_worker.values import Run
+from qbroker_worker.pools.childguard import ChildGuard
+from qbroker_worker.values import Guard, Runs
 
 PR_SET_PDEATHSIG = 1
 
@@ -39,8 +40,8 @@ class Loaded(NamedTuple):
     """What loading gives: facts for the parent, and how a child gets what it runs tasks with."""
 
     facts: bytes
-    begin: Callable[[int], Run]
-    """Called in each child with its number, from 1."""
+    begin: Callable[[int, Guard], Runs]
+    """Called in each child with its number, from 1, and what keeps time limits there."""
 
 
 Load = Callable[[], Loaded]
@@ -137,14 +138,14 @@ def _ignore(signum: int, frame: FrameType | None) -> None:
 def _leave_signals_to_parent() -> None:
     # A terminal's Ctrl-C and systemd's stop go to the whole group. What is to end, and when, is
     # for the parent to say; these processes end when it closes their sockets.
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(signum, _ignore)
 
 
 def _take_signals_back() -> None:
     """For what a task forks: its parent is the task, which may want to terminate it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for signum in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+    for signum in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(signum, signal.SIG_DFL)
 
 
@@ -250,10 +251,11 @@ class _Nursery:
         source, claims, memory = fds
         shared = mmap.mmap(memory, frames.SHARED_BYTES)
         os.close(memory)
-        run = self._loaded.begin(number)
         # A parent that is gone is how a child learns that it is over.
         with socket.socket(fileno=source) as parent, contextlib.suppress(ConnectionError):
-            child.serve(parent, claims, shared, run)
+            guard = ChildGuard(shared, parent)
+            signal.signal(signal.SIGUSR1, guard.interrupt)
+            child.serve(parent, claims, shared, guard, self._loaded.begin(number, guard))
 
     def _reap(self) -> None:
         # Each by its id: a process that the app itself started is for the app to wait for.
