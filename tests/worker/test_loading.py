@@ -19,6 +19,7 @@ FACTS = Facts(
     queue="celery",
     concurrency=None,
     pool="prefork",
+    rates={"proj.add": 2.0},
 )
 
 

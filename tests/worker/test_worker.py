@@ -12,6 +12,7 @@ import pytest
 from qbroker_worker.pools.pool import Pool
 from qbroker_worker.pools.prefork import PreforkPool
 from qbroker_worker.pools.threads import ThreadsPool
+from qbroker_worker.rates import Rates
 from qbroker_worker.session import Session
 from qbroker_worker.stream import Stream
 from qbroker_worker.values import SUCCESS, WORKER_LOST
@@ -30,7 +31,7 @@ def pool(request: pytest.FixtureRequest) -> Pool:
     return PreforkPool(server, slots=2, lost_result=lost_result)
 
 
-def worker_of(pool: Pool, port: int) -> Worker:
+def worker_of(pool: Pool, port: int, rates: Rates | None = None) -> Worker:
     session = Session(pool.slots)
 
     def connect(worker: Worker) -> Stream:
@@ -43,7 +44,9 @@ def worker_of(pool: Pool, port: int) -> Worker:
             chance=random.Random(7),
         )
 
-    return Worker(session, pool, connect, name="celery@here", address=f"127.0.0.1:{port}")
+    return Worker(
+        session, pool, connect, name="celery@here", address=f"127.0.0.1:{port}", rates=rates
+    )
 
 
 def publish(broker: FakeBroker, id_: str, verb: str, argument: str = "") -> None:
@@ -140,6 +143,47 @@ async def test_a_worker_goes_on_after_its_link_broke_and_settles_what_it_ran_mea
     assert code == 0
     assert broker.settled == {"long": (SUCCESS, b"waited"), "after": (SUCCESS, b"after")}
     assert len(broker.registers) == 2
+
+
+async def test_a_limited_task_is_set_aside_and_the_rest_of_it_refused_while_others_run(
+    pool: Pool,
+) -> None:
+    broker = FakeBroker()
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        worker = worker_of(pool, port, Rates({"echo": 0.001}))
+        running = group.create_task(worker.run())
+        for n in range(6):
+            publish(broker, f"echo-{n}", "echo", str(n))
+        await broker.until(lambda b: b.unwanted == ["echo"])
+        for n in range(20):
+            publish(broker, f"facts-{n}", "facts")
+        await broker.until(lambda b: sum(id_.startswith("facts") for id_ in b.settled) == 20)
+        limited = [id_ for id_ in broker.settled if id_.startswith("echo")]
+
+        worker.set_rate("echo", 0.0)
+        await broker.until(lambda b: sum(id_.startswith("echo") for id_ in b.settled) == 6)
+        worker.signalled(signal.SIGTERM)
+        await running
+
+    assert limited == ["echo-0"]
+    assert broker.unwanted == []
+    assert not broker.leased
+
+
+async def test_what_is_set_aside_goes_back_when_the_worker_stops(pool: Pool) -> None:
+    broker = FakeBroker()
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        worker = worker_of(pool, port, Rates({"echo": 0.001}))
+        running = group.create_task(worker.run())
+        for n in range(2):
+            publish(broker, f"echo-{n}", "echo", str(n))
+        await broker.until(lambda b: bool(b.unwanted and b.settled))
+
+        worker.signalled(signal.SIGTERM)
+        await running
+
+    assert list(broker.settled) == ["echo-0"]
+    assert [delivery.id for delivery in broker.queued] == ["echo-1"]
 
 
 async def test_a_worker_the_broker_refuses_says_why_and_fails(

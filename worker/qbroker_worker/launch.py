@@ -21,6 +21,7 @@ from qbroker_worker.pools.prefork import PreforkPool
 from qbroker_worker.pools.solo import SoloPool
 from qbroker_worker.pools.threadguard import ThreadGuard
 from qbroker_worker.pools.threads import ThreadsPool
+from qbroker_worker.rates import Rates
 from qbroker_worker.results import lost_result
 from qbroker_worker.session import Session
 from qbroker_worker.stream import Identity, Stream
@@ -94,7 +95,8 @@ def launch(config: Config, project: Project, server: ForkServer | None, *, show:
         pool=pool.name,
         concurrency=pool.slots,
     )
-    return worker.run(lambda: _build(pool, identity, f"{host}:{port}"), pool.serve, new_loop)
+    rates = Rates(facts.rates)
+    return worker.run(lambda: _build(pool, identity, f"{host}:{port}", rates), pool.serve, new_loop)
 
 
 def _pool(config: Config, project: Project, server: ForkServer | None) -> tuple[Pool, Facts]:
@@ -123,7 +125,7 @@ def _pool(config: Config, project: Project, server: ForkServer | None) -> tuple[
             raise Refusal(f"worker_pool is {other!r}; it may be prefork, threads, asyncio or solo.")
 
 
-def _build(pool: Pool, identity: Identity, address: str) -> worker.Worker:
+def _build(pool: Pool, identity: Identity, address: str, rates: Rates) -> worker.Worker:
     session = Session(pool.slots)
 
     def connect(joined: worker.Worker) -> Stream:
@@ -136,4 +138,4 @@ def _build(pool: Pool, identity: Identity, address: str) -> worker.Worker:
             chance=random.Random(),  # noqa: S311 - spreads reconnects; no secret
         )
 
-    return worker.Worker(session, pool, connect, name=identity.name, address=address)
+    return worker.Worker(session, pool, connect, name=identity.name, address=address, rates=rates)

@@ -10,6 +10,7 @@ from qbroker.app import App, trace
 from qbroker.app.loading import LoadError, find_app
 from qbroker.app.log import setup_logging
 from qbroker.envelope import OUTCOME_RETRY, OUTCOME_SUCCESS
+from qbroker.limits import per_second
 from qbroker_proto.v1.message_pb2 import Message
 from qbroker_proto.v1.worker_pb2 import Settle
 from qbroker_worker.pools.forkserver import Loaded, Refusal
@@ -77,6 +78,8 @@ class Facts:
     queue: str
     concurrency: int | None
     pool: str
+    rates: dict[str, float]
+    """How many times a second the worker may start a task, of those that have a `rate_limit`."""
 
     def encode(self) -> bytes:
         """As bytes, for another process."""
@@ -99,7 +102,20 @@ def _facts_of(app: App) -> Facts:
         queue=conf.task_default_queue,
         concurrency=conf.worker_concurrency,
         pool=conf.worker_pool,
+        rates={} if conf.worker_disable_rate_limits else _rates_of(app),
     )
+
+
+def _rates_of(app: App) -> dict[str, float]:
+    rates = {}
+    for name, task in app.tasks.items():
+        limit = task.rate_limit or app.conf.task_default_rate_limit
+        if limit:
+            try:
+                rates[name] = per_second(limit)
+            except ValueError as exc:
+                raise Refusal(f"Task {name!r}: {exc}.") from exc
+    return rates
 
 
 def _more(ran: trace.Ran) -> bytes:

@@ -17,7 +17,10 @@ from types import FrameType
 
 from qbroker.app import trace
 from qbroker.request import plain_seconds
+from qbroker_worker import clock
+from qbroker_worker.clock import Clock
 from qbroker_worker.pools.pool import Pool
+from qbroker_worker.rates import Rates
 from qbroker_worker.session import News, Session
 from qbroker_worker.stream import Refused, Stream
 from qbroker_worker.values import REVOKED, Cancel, Delivery, Finished
@@ -53,7 +56,12 @@ class Worker:
         *,
         name: str,
         address: str,
+        rates: Rates | None = None,
+        monotonic: Clock = clock.monotonic,
     ) -> None:
+        self._rates = rates or Rates({})
+        self._monotonic = monotonic
+        self._rate_timer: asyncio.TimerHandle | None = None
         self._session = session
         self._pool = pool
         self._name = name
@@ -93,6 +101,7 @@ class Worker:
         """Take nothing new; finish what runs or end it; tell the broker all of it."""
         pool, session = self._pool, self._session
         session.drain()
+        session.release(self._rates.withdraw())
         session.release(pool.withdraw())
         self._stream.wake()
         await self._until(lambda: pool.is_idle or self.is_cold)
@@ -150,24 +159,55 @@ class Worker:
         if news.lost:
             for delivery in news.lost:
                 logger.warning("Lost the lease of task %s[%s]", delivery.task, delivery.id)
-            self._pool.forget(news.lost)
+            self._pool.forget([one for one in news.lost if not self._rates.discard(one)])
         for delivery, cancel in news.cancelled:
             self._cancel(delivery, cancel)
         if news.fresh:
             if self._tells_received:
                 for delivery in news.fresh:
                     task_logger.info(trace.LOG_RECEIVED, {"name": delivery.task, "id": delivery.id})
-            self._pool.submit(news.fresh)
+            self._admit(news.fresh)
         if self._phase is Phase.RUNNING:
             return
         # Draining gives back at once what arrives, and waits for what is said to be applied.
         self._stream.wake()
         self._changed.set()
 
+    # -- how often a task starts ---------------------------------------------------------------
+
+    def set_rate(self, task: str, per_s: float) -> None:
+        """Start the task so many times a second from now on; 0 is as often as it comes."""
+        self._admit(self._rates.set(task, per_s))
+        self._hold_to_rates()
+
+    def _admit(self, deliveries: Sequence[Delivery]) -> None:
+        """Run what may start now, set aside what may soon, give back what may not for long."""
+        rates = self._rates
+        ready, excess = rates.sort(deliveries, self._monotonic())
+        if ready:
+            self._pool.submit(ready)
+        if excess or rates.unwanted or rates.aside_count:
+            self._hold_to_rates(excess)
+
+    def _hold_to_rates(self, excess: Sequence[Delivery] = ()) -> None:
+        rates = self._rates
+        self._session.refuse(rates.unwanted)
+        self._session.release(excess)
+        self.changed()
+        if self._rate_timer is None and rates.next_at is not None:
+            delay_s = max(0.0, rates.next_at - self._monotonic())
+            self._rate_timer = asyncio.get_running_loop().call_later(delay_s, self._rate_due)
+
+    def _rate_due(self) -> None:
+        self._rate_timer = None
+        if self._phase is Phase.RUNNING and (ready := self._rates.due(self._monotonic())):
+            self._pool.submit(ready)
+        self._hold_to_rates()
+
     def _cancel(self, delivery: Delivery, cancel: Cancel) -> None:
         """End a revoked delivery, if it has not begun, or if it is to be ended all the same."""
         number = _signal_number(cancel.signal) if cancel.is_terminated else None
-        if self._pool.cancel(delivery, number):
+        if self._rates.discard(delivery) or self._pool.cancel(delivery, number):
             task_logger.info(trace.LOG_REVOKED, {"name": delivery.task, "id": delivery.id})
             self._session.settle(delivery, REVOKED, b"")
             self.changed()
@@ -211,7 +251,9 @@ class Worker:
 
     def changed(self) -> None:
         """The pool may want more or less."""
-        self._session.want(self._pool.wanted_count, self._pool.slots)
+        # What is set aside takes no room from what can run.
+        aside = self._rates.aside_count
+        self._session.want(self._pool.wanted_count + aside, self._pool.slots + aside)
         self._stream.wake()
 
     def failed(self, sentence: str) -> None:

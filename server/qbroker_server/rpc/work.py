@@ -268,6 +268,7 @@ class _Stream:
             [convert.lease_id(lease) for lease in request.releases],
             request.prefetch_count if has_prefetch else None,
             request.drain or request.leave,
+            frozenset(request.unwanted.tasks) if request.HasField("unwanted") else None,
         )
         self.has_left = self.has_left or request.leave
 
