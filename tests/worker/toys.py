@@ -22,6 +22,7 @@ from qbroker_worker.values import (
     Finished,
     Guard,
     Ran,
+    Recycling,
     Runs,
 )
 
@@ -136,6 +137,16 @@ def begin(_number: int, guard: Guard) -> Runs:
 def load() -> Loaded:
     """What the fork server loads."""
     return Loaded(b"facts", begin)
+
+
+def load_short_lived() -> Loaded:
+    """The same, with children that run three tasks each."""
+    return Loaded(b"facts", begin, Recycling(tasks_max=3))
+
+
+def load_lean() -> Loaded:
+    """The same, with children that may grow to a KiB."""
+    return Loaded(b"facts", begin, Recycling(memory_kib_max=1))
 
 
 def refuse() -> Loaded:

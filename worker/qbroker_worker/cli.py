@@ -1,13 +1,13 @@
 """`qbroker worker`: options, environment and app in; a worker that runs until it is told to stop."""
 
 import logging
-import os
 import platform
 
 import click
 
 from qbroker import __version__
 from qbroker.utils.log import mlevel
+from qbroker_worker import machine
 from qbroker_worker.loading import Project
 from qbroker_worker.pools import forkserver
 
@@ -29,6 +29,30 @@ def _level(_context: click.Context, _param: click.Parameter, value: str) -> int:
 
 def _names(_context: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (value or "").split(",") if part.strip())
+
+
+def _concurrency(_context: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    if value == "auto":
+        return machine.cores()
+    if value.isdecimal() and int(value) > 0:
+        return int(value)
+    raise click.BadParameter(f"{value!r} is neither a number from 1 on nor auto")
+
+
+def _autoscale(
+    _context: click.Context, _param: click.Parameter, value: str | None
+) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    most, _, least = value.partition(",")
+    if most.isdecimal() and (not least or least.isdecimal()):
+        # A worker without a slot would never learn that there is work.
+        slots_max, slots_min = int(most), max(1, int(least or 1))
+        if slots_min <= slots_max:
+            return slots_max, slots_min
+    raise click.BadParameter(f"{value!r} is not of the form MAX,MIN, as in 10,3")
 
 
 def node_name(template: str) -> str:
@@ -57,8 +81,27 @@ def node_name(template: str) -> str:
 @click.option(
     "-c",
     "--concurrency",
+    metavar="COUNT",
+    callback=_concurrency,
+    help="Tasks at once; auto: as many as there are cores for this container.  [default: auto]",
+)
+@click.option(
+    "--autoscale",
+    metavar="MAX[,MIN]",
+    callback=_autoscale,
+    help="As many tasks at once as there are, between these bounds.",
+)
+@click.option(
+    "--max-tasks-per-child",
     type=click.IntRange(min=1),
-    help="Tasks at once.  [default: number of cores]",
+    metavar="COUNT",
+    help="Replace a child after so many tasks.  [default: the app's worker_max_tasks_per_child]",
+)
+@click.option(
+    "--max-memory-per-child",
+    type=click.IntRange(min=1),
+    metavar="KIB",
+    help="Replace a child that has grown beyond this.  [default: the app's worker_max_memory_per_child]",
 )
 @click.option(
     "-P", "--pool", type=click.Choice(list(POOLS)), help="Where tasks run.  [default: prefork]"
@@ -112,6 +155,9 @@ def worker(
     include: tuple[str, ...],
     time_limit: float | None,
     soft_time_limit: float | None,
+    autoscale: tuple[int, int] | None,
+    max_tasks_per_child: int | None,
+    max_memory_per_child: int | None,
 ) -> None:
     """Run tasks until told to stop.
 
@@ -129,6 +175,8 @@ def worker(
         loglevel=loglevel,
         time_limit=time_limit,
         soft_time_limit=soft_time_limit,
+        max_tasks_per_child=max_tasks_per_child,
+        max_memory_per_child=max_memory_per_child,
     )
     server = None
     try:
@@ -143,9 +191,8 @@ def worker(
             queues=queues,
             concurrency=concurrency,
             pool=POOLS[pool] if pool else None,
-            cores=len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1,
+            cores=machine.cores(),
+            autoscale=autoscale,
             version=__version__,
             loglevel=loglevel,
         )

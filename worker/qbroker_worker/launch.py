@@ -13,6 +13,7 @@ from qbroker.app.log import setup_logging
 from qbroker.exceptions import ImproperlyConfigured
 from qbroker.url import parse_url
 from qbroker_worker import banner, worker
+from qbroker_worker.autoscale import Autoscale
 from qbroker_worker.loading import Facts, Project
 from qbroker_worker.pools.aio import AsyncioPool
 from qbroker_worker.pools.forkserver import ForkServer, Refusal
@@ -56,6 +57,9 @@ class Config:
     cores: int
     """How many cores this process may use."""
 
+    autoscale: tuple[int, int] | None
+    """The greatest and the least concurrency, between which it follows the work; None: it is fixed. Default: None."""
+
     version: str
     """The version of qbroker."""
 
@@ -96,7 +100,10 @@ def launch(config: Config, project: Project, server: ForkServer | None, *, show:
         concurrency=pool.slots,
     )
     rates = Rates(facts.rates)
-    return worker.run(lambda: _build(pool, identity, f"{host}:{port}", rates), pool.serve, new_loop)
+    scale = Autoscale(*config.autoscale) if config.autoscale else None
+    return worker.run(
+        lambda: _build(pool, identity, f"{host}:{port}", rates, scale), pool.serve, new_loop
+    )
 
 
 def _pool(config: Config, project: Project, server: ForkServer | None) -> tuple[Pool, Facts]:
@@ -105,7 +112,7 @@ def _pool(config: Config, project: Project, server: ForkServer | None) -> tuple[
         facts = Facts.decode(server.facts())
         if (config.pool or facts.pool) == "prefork":
             setup_logging(config.loglevel)
-            slots = config.concurrency or facts.concurrency or config.cores
+            slots = _slots(config, facts)
             return PreforkPool(server, slots=slots, lost_result=lost), facts
         # The app asks for another pool, and that one wants the app in this process.
         server.close()
@@ -113,7 +120,7 @@ def _pool(config: Config, project: Project, server: ForkServer | None) -> tuple[
     facts = Facts.decode(loaded.facts)
     guard = ThreadGuard()
     runs = loaded.begin(0, guard)
-    slots = config.concurrency or facts.concurrency or config.cores
+    slots = _slots(config, facts)
     match config.pool or facts.pool:
         case "solo":
             return SoloPool(runs, lost_result=lost, guard=guard), facts
@@ -125,8 +132,17 @@ def _pool(config: Config, project: Project, server: ForkServer | None) -> tuple[
             raise Refusal(f"worker_pool is {other!r}; it may be prefork, threads, asyncio or solo.")
 
 
-def _build(pool: Pool, identity: Identity, address: str, rates: Rates) -> worker.Worker:
-    session = Session(pool.slots)
+def _slots(config: Config, facts: Facts) -> int:
+    """How many slots to begin with."""
+    if config.autoscale is not None:
+        return config.autoscale[1]
+    return config.concurrency or facts.concurrency or config.cores
+
+
+def _build(
+    pool: Pool, identity: Identity, address: str, rates: Rates, scale: Autoscale | None
+) -> worker.Worker:
+    session = Session(scale.slots_max if scale else pool.slots)
 
     def connect(joined: worker.Worker) -> Stream:
         return Stream(
@@ -138,4 +154,6 @@ def _build(pool: Pool, identity: Identity, address: str, rates: Rates) -> worker
             chance=random.Random(),  # noqa: S311 - spreads reconnects; no secret
         )
 
-    return worker.Worker(session, pool, connect, name=identity.name, address=address, rates=rates)
+    return worker.Worker(
+        session, pool, connect, name=identity.name, address=address, rates=rates, scale=scale
+    )

@@ -14,7 +14,7 @@ from qbroker.limits import per_second
 from qbroker_proto.v1.message_pb2 import Message
 from qbroker_proto.v1.worker_pb2 import Settle
 from qbroker_worker.pools.forkserver import Loaded, Refusal
-from qbroker_worker.values import Guard, Ran, Runs
+from qbroker_worker.values import Guard, Ran, Recycling, Runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ class Project:
     loglevel: int
     time_limit: float | None = None
     soft_time_limit: float | None = None
+    max_tasks_per_child: int | None = None
+    max_memory_per_child: int | None = None
 
     def load(self) -> Loaded:
         """Import everything. Raises Refusal with a sentence when that fails."""
@@ -53,7 +55,11 @@ class Project:
                 multiprocessing.current_process().name = f"ForkPoolWorker-{number}"
             return build_runs(app, hostname=self.hostname, guard=guard, limits=limits)
 
-        return Loaded(_facts_of(app).encode(), begin)
+        recycling = Recycling(
+            self.max_tasks_per_child or conf.worker_max_tasks_per_child or 0,
+            self.max_memory_per_child or conf.worker_max_memory_per_child or 0,
+        )
+        return Loaded(_facts_of(app).encode(), begin, recycling)
 
     def _import(self) -> App:
         app = find_app(self.app)

@@ -95,6 +95,15 @@ class Runs(NamedTuple):
     """Whether the task of that name is one of those."""
 
 
+class Recycling(NamedTuple):
+    """When a child makes place for a fresh one; 0 is never."""
+
+    tasks_max: int = 0
+    """After so many tasks."""
+    memory_kib_max: int = 0
+    """After the task in which it grew beyond this."""
+
+
 class Guard(Protocol):
     """Keeps the time limits of tasks, on the threads they run on."""
 

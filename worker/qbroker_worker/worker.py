@@ -18,6 +18,7 @@ from types import FrameType
 from qbroker.app import trace
 from qbroker.request import plain_seconds
 from qbroker_worker import clock
+from qbroker_worker.autoscale import Autoscale
 from qbroker_worker.clock import Clock
 from qbroker_worker.pools.pool import Pool
 from qbroker_worker.rates import Rates
@@ -33,6 +34,9 @@ FLUSH_S = 30.0
 
 FLUSH_COLD_S = 5.0
 """The same for a cold one."""
+
+SCALE_S = 1.0
+"""How often a worker that has more slots than its least looks whether it needs them."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
@@ -57,9 +61,12 @@ class Worker:
         name: str,
         address: str,
         rates: Rates | None = None,
+        scale: Autoscale | None = None,
         monotonic: Clock = clock.monotonic,
     ) -> None:
         self._rates = rates or Rates({})
+        self._scale = scale
+        self._scale_timer: asyncio.TimerHandle | None = None
         self._monotonic = monotonic
         self._rate_timer: asyncio.TimerHandle | None = None
         self._session = session
@@ -173,6 +180,37 @@ class Worker:
         self._stream.wake()
         self._changed.set()
 
+    # -- how much runs at once -----------------------------------------------------------------
+
+    def resize(self, slots: int) -> int:
+        """Run so many tasks at once from now on, where the pool can; how many it does."""
+        self._pool.resize(slots)
+        self.changed()
+        return self._pool.slots
+
+    def autoscale(self, slots_max: int, slots_min: int) -> None:
+        """Follow the work between these bounds from now on."""
+        self._scale = Autoscale(slots_max, slots_min)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Have as many slots as there is work for, if that is wanted."""
+        if self._scale is None:
+            return
+        pool = self._pool
+        held_count = self._session.held_count - self._rates.aside_count
+        slots = self._scale.slots(self._monotonic(), pool.slots, held_count)
+        if slots != pool.slots:
+            logger.info("Scaling %s to %d.", "up" if slots > pool.slots else "down", slots)
+            self.resize(slots)
+        if pool.slots > self._scale.slots_min and self._scale_timer is None:
+            self._scale_timer = asyncio.get_running_loop().call_later(SCALE_S, self._follow_again)
+
+    def _follow_again(self) -> None:
+        self._scale_timer = None
+        if self._phase is Phase.RUNNING:
+            self._follow()
+
     # -- how often a task starts ---------------------------------------------------------------
 
     def set_rate(self, task: str, per_s: float) -> None:
@@ -186,6 +224,7 @@ class Worker:
         ready, excess = rates.sort(deliveries, self._monotonic())
         if ready:
             self._pool.submit(ready)
+            self._follow()
         if excess or rates.unwanted or rates.aside_count:
             self._hold_to_rates(excess)
 
@@ -253,7 +292,9 @@ class Worker:
         """The pool may want more or less."""
         # What is set aside takes no room from what can run.
         aside = self._rates.aside_count
-        self._session.want(self._pool.wanted_count + aside, self._pool.slots + aside)
+        slots_max = self._pool.slots if self._scale is None else self._scale.slots_max
+        wanted = max(self._pool.wanted_count, slots_max)
+        self._session.want(wanted + aside, slots_max + aside)
         self._stream.wake()
 
     def failed(self, sentence: str) -> None:

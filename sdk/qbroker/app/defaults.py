@@ -117,6 +117,8 @@ _TABLE = (
     Setting("worker_hijack_root_logger", _flag, default=True, meaning="Remove the root logger's handlers when a worker starts.", old_names=("CELERYD_HIJACK_ROOT_LOGGER",)),
     Setting("worker_log_color", _any, None, "Colours in the log: True, False, or None for where it is a terminal.", ("CELERYD_LOG_COLOR",)),
     Setting("worker_log_format", _text, LOG_FORMAT, "The form of a line of log.", ("CELERYD_LOG_FORMAT",)),
+    Setting("worker_max_memory_per_child", _count, None, "How many KiB a child may have grown to before a fresh one takes its place; None: any.", ("CELERYD_MAX_MEMORY_PER_CHILD",)),
+    Setting("worker_max_tasks_per_child", _count, None, "How many tasks a child runs before a fresh one takes its place; None: any.", ("CELERYD_MAX_TASKS_PER_CHILD",)),
     Setting("worker_pool", _text, "prefork", "Where tasks run: prefork, threads, asyncio or solo.", ("CELERYD_POOL",)),
     Setting("worker_prefetch_multiplier", _count, 4, "How many messages a worker holds, times its concurrency.", ("CELERYD_PREFETCH_MULTIPLIER",)),
     Setting("worker_redirect_stdouts", _flag, default=True, meaning="Make what tasks print a record of the log.", old_names=("CELERY_REDIRECT_STDOUTS",)),

@@ -6,7 +6,6 @@ help; for what runs on the threads beside the loop holds what holds in the threa
 """
 
 import asyncio
-import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,7 +14,8 @@ from qbroker_worker.pools.threadguard import ThreadGuard
 from qbroker_worker.pools.threads import ThreadsPool
 from qbroker_worker.values import Delivery, Finished, Ran, Runs
 
-logger = logging.getLogger(__name__)
+THREADS_MAX = 1_000
+"""How many tasks that are no `async def` run at once, if there are so many slots."""
 
 STOP_S = 5.0
 """How long the loop may take to end when nothing runs on it."""
@@ -38,12 +38,14 @@ class AsyncioPool(ThreadsPool):
         self._is_async = runs.is_async
         self._run_natively = runs.run_natively
         self._free = list(range(slots))
+        self._excess = 0
+        """How many slots are to go when they are free."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._revoked: Delivery | None = None
         self._is_calling = False
         self._group: asyncio.TaskGroup | None = None
         self._is_over = asyncio.Event()
-        self._executor = ThreadPoolExecutor(slots, thread_name_prefix="qbroker-slot")
+        self._executor = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="qbroker-slot")
         self._task_loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._main, name="qbroker-asyncio", daemon=True)
 
@@ -60,6 +62,11 @@ class AsyncioPool(ThreadsPool):
 
     def _end_threads(self) -> None:
         self._task_loop.call_soon_threadsafe(self._is_over.set)
+
+    def resize(self, slots: int) -> None:
+        before, self.slots = self.slots, slots
+        new = [self._new_slot() for _ in range(slots - before)]
+        self._task_loop.call_soon_threadsafe(self._resize, new, max(0, before - slots))
 
     def cancel(self, delivery: Delivery, number: int | None) -> bool:
         if super().cancel(delivery, number):
@@ -105,6 +112,18 @@ class AsyncioPool(ThreadsPool):
             task = group.create_task(self._occupy(slot, delivery))
             self._tasks[slot] = task
 
+    def _resize(self, new: list[int], fewer: int) -> None:
+        self._free += new
+        self._excess += fewer
+        self._drop_excess()
+        self._fill()
+
+    def _drop_excess(self) -> None:
+        """Have slots that are free and too many be none."""
+        while self._excess and self._free:
+            self._excess -= 1
+            self._vacant.append(self._free.pop())
+
     async def _occupy(self, slot: int, delivery: Delivery) -> None:
         try:
             finished = Finished(delivery, *await self._perform(slot, delivery))
@@ -119,6 +138,7 @@ class AsyncioPool(ThreadsPool):
             finished = lost(delivery, sentence, self._lost_result)
         del self._tasks[slot]
         self._free.append(slot)
+        self._drop_excess()
         if self._hand_back(slot, finished):
             self._fill()
 

@@ -1,13 +1,16 @@
 """The child of the prefork pool: takes batches, runs them, leaves results where a kill spares them."""
 
+import logging
 import os
+import resource
+import sys
 from mmap import mmap
 from socket import socket
 
 from qbroker_worker import clock
 from qbroker_worker.pools import frames
 from qbroker_worker.pools.childguard import ChildGuard
-from qbroker_worker.values import Runs
+from qbroker_worker.values import Recycling, Runs
 
 RING_S = 0.002
 """How much run time passes before results of an unfinished batch are announced."""
@@ -16,6 +19,17 @@ READ_BYTES = 64 * 1024
 
 HANDLERS_S = 30.0
 """How long the handlers of a task may take that its hard time limit ended."""
+
+
+_NEVER = Recycling()
+
+logger = logging.getLogger(__name__)
+
+
+def memory_kib() -> int:
+    """The most memory this process has had resident."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most // 1024 if sys.platform == "darwin" else most
 
 
 class _Batches:
@@ -52,9 +66,21 @@ class _Batches:
         return True
 
 
-def serve(source: socket, claims: int, shared: mmap, guard: ChildGuard, runs: Runs) -> None:
-    """Run batches until the parent closes its end. `claims` is read without blocking."""
+def serve(
+    source: socket,
+    claims: int,
+    shared: mmap,
+    guard: ChildGuard,
+    runs: Runs,
+    recycling: Recycling = _NEVER,
+) -> None:
+    """Run batches until the parent closes its end, or it is time for a fresh child.
+
+    `claims` is read without blocking. What is in hand and not begun is for the parent to give to another.
+    """
     batches = _Batches(source)
+    run_count = 0
+    tasks_max, memory_kib_max = recycling
     run, expire = runs.run, runs.expire
     now_ns = clock.monotonic_ns
     read, unpack, pack, bell = (
@@ -109,7 +135,15 @@ def serve(source: socket, claims: int, shared: mmap, guard: ChildGuard, runs: Ru
             else:
                 record = frames.RECORD.pack(*head) + result + text
                 source.sendall(bell.pack(frames.SPILL, number, begun, size) + record)
-            if guard.is_overdue:
+            run_count += 1
+            if guard.is_overdue or run_count == tasks_max:
+                return
+            if memory_kib_max and memory_kib() > memory_kib_max:
+                logger.warning(
+                    "A child process makes place for a fresh one: it has grown to %d KiB, and the limit is %d.",
+                    memory_kib(),
+                    memory_kib_max,
+                )
                 return
             unannounced_s += runtime_s
             if unannounced_s >= RING_S and begun < count:

@@ -22,7 +22,7 @@ from typing import NamedTuple, NoReturn
 
 from qbroker_worker.pools import child, frames
 from qbroker_worker.pools.childguard import ChildGuard
-from qbroker_worker.values import Guard, Runs
+from qbroker_worker.values import Guard, Recycling, Runs
 
 PR_SET_PDEATHSIG = 1
 
@@ -42,6 +42,7 @@ class Loaded(NamedTuple):
     facts: bytes
     begin: Callable[[int, Guard], Runs]
     """Called in each child with its number, from 1, and what keeps time limits there."""
+    recycling: Recycling = Recycling()
 
 
 Load = Callable[[], Loaded]
@@ -255,7 +256,8 @@ class _Nursery:
         with socket.socket(fileno=source) as parent, contextlib.suppress(ConnectionError):
             guard = ChildGuard(shared, parent)
             signal.signal(signal.SIGUSR1, guard.interrupt)
-            child.serve(parent, claims, shared, guard, self._loaded.begin(number, guard))
+            runs = self._loaded.begin(number, guard)
+            child.serve(parent, claims, shared, guard, runs, self._loaded.recycling)
 
     def _reap(self) -> None:
         # Each by its id: a process that the app itself started is for the app to wait for.

@@ -68,6 +68,8 @@ class Child:
         self.expired: Delivery | None = None
         """What it was at when its hard time limit was reached."""
         self.expired_s = 0.0
+        self.is_retiring = False
+        """It is to end when it has finished what it is at."""
         self.handles: Delivery | None = None
         """Whose failure handlers it was given to run."""
         self.interrupted_ns = 0
@@ -134,6 +136,7 @@ class Child:
             len(self.batches) == 1
             and self.is_short
             and not self.is_withdrawn
+            and not self.is_retiring
             and self.silent_looks < SILENT_LOOKS
         )
 

@@ -116,6 +116,9 @@ class Pool(Protocol):
         With a signal's `number` one that runs is ended, where the pool can, and reported as REVOKED.
         """
 
+    def resize(self, slots: int) -> None:
+        """Have so many slots from now on. Those that run a task and are too many go when it has ended."""
+
     def kill(self) -> None:
         """End at once: what runs is reported as lost, what waits as returned."""
 

@@ -78,7 +78,8 @@ class PreforkPool:
 
     @property
     def wanted_count(self) -> int:
-        short = sum(not child.is_long for child in self._children.values())
+        children = self._children.values()
+        short = sum(not child.is_long and not child.is_retiring for child in children)
         return self.slots + short * self._pace.at_hand_count
 
     @property
@@ -145,6 +146,24 @@ class PreforkPool:
         # The child does not heed the signals that stop a worker's whole group, and its task may not heed others.
         timer = self._loop.call_later(TERMINATE_S, insist)
         self._refills.add(timer)
+
+    def resize(self, slots: int) -> None:
+        self.slots = slots
+        staying = [child for child in self._children.values() if not child.is_retiring]
+        for _ in range(slots - len(staying)):
+            self._fork()
+        # Those that are idle go first, then those that began last.
+        staying.sort(key=lambda child: (child.is_idle, child.number), reverse=True)
+        for child in staying[: max(0, len(staying) - slots)]:
+            self._retire(child)
+        self._dispatch()
+
+    def _retire(self, child: Child) -> None:
+        """Let a child end when it has finished what it is at; it is given nothing more."""
+        child.is_retiring = True
+        self._waiting.extendleft(reversed(child.steal()))
+        if not child.unsent:
+            child.link.shutdown(socket.SHUT_WR)
 
     def kill(self) -> None:
         self._is_closing = True
@@ -263,7 +282,7 @@ class PreforkPool:
         self._bury(child)
         if not self._is_closing:
             if has_worked:
-                self._fork()
+                self._refill()
             else:
                 self._refill_later()
             self._waiting.extendleft(reversed(unstarted))
@@ -281,10 +300,15 @@ class PreforkPool:
         if not self._children:
             self._all_gone.set()
 
+    def _refill(self) -> None:
+        staying = sum(not child.is_retiring for child in self._children.values())
+        if staying < self.slots:
+            self._fork()
+
     def _refill_later(self) -> None:
         def refill() -> None:
             self._refills.discard(timer)
-            self._fork()
+            self._refill()
 
         timer = self._loop.call_later(REFILL_S, refill)
         self._refills.add(timer)
@@ -294,7 +318,9 @@ class PreforkPool:
     def _dispatch(self) -> None:
         if self._is_paused or self._is_closing or not (self._waiting or self._overdue):
             return
-        children = [child for child in self._children.values() if child.pid]
+        children = [
+            child for child in self._children.values() if child.pid and not child.is_retiring
+        ]
         idle = [child for child in children if not child.batches]
         while self._overdue and idle:
             self._hand_over_expired(idle.pop(0), *self._overdue.popleft())
@@ -352,6 +378,8 @@ class PreforkPool:
         del child.unsent[:sent]
         if not child.unsent:
             self._loop.remove_writer(child.link.fileno())
+            if child.is_retiring:
+                child.link.shutdown(socket.SHUT_WR)
 
     def _report_start(self, child: Child, delivery: Delivery, claimed: int) -> None:
         # Late-acknowledged ones too: by this the broker knows which of them a worker died with.

@@ -16,6 +16,9 @@ class SoloPool(ThreadsPool):
     ) -> None:
         super().__init__(runs, slots=1, lost_result=lost_result, guard=guard)
 
+    def resize(self, slots: int) -> None:
+        """It has one slot, and keeps it."""
+
     def _start_threads(self) -> None:
         """None is needed: see `serve`."""
 

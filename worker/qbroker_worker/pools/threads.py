@@ -44,6 +44,8 @@ class ThreadsPool:
         self._given_up: list[Delivery | None] = [None] * slots
         """What a slot is still at although it was reported as timed out."""
         self._idents = [0] * slots
+        self._vacant: deque[int] = deque()
+        """Slots whose threads have ended."""
         self._lost_result = lost_result
         self._pace = Pace()
         # Both ends of the line are taken from by one operation each, so a delivery is either begun
@@ -70,10 +72,13 @@ class ThreadsPool:
 
     def _start_threads(self) -> None:
         for slot in range(self.slots):
-            # A daemon, so that a task that never ends cannot keep a killed worker alive.
-            threading.Thread(
-                target=self._work, args=(slot,), name=f"qbroker-slot-{slot}", daemon=True
-            ).start()
+            self._start_thread(slot)
+
+    def _start_thread(self, slot: int) -> None:
+        # A daemon, so that a task that never ends cannot keep a killed worker alive.
+        threading.Thread(
+            target=self._work, args=(slot,), name=f"qbroker-slot-{slot}", daemon=True
+        ).start()
 
     def serve(self) -> None:
         """The main thread has nothing to do here."""
@@ -95,6 +100,7 @@ class ThreadsPool:
                 finished = lost(delivery, sentence, self._lost_result)
             if not self._hand_back(slot, finished):
                 return
+        self._vacant.append(slot)
 
     def _hand_back(self, slot: int, finished: Finished) -> bool:
         """Have the loop report it; False when nobody listens any more."""
@@ -132,7 +138,8 @@ class ThreadsPool:
 
     @property
     def wanted_count(self) -> int:
-        short = sum(looks < SILENT_LOOKS for looks in self._silent_looks)
+        long = sum(looks >= SILENT_LOOKS for looks in self._silent_looks)
+        short = max(0, self.slots - long)
         stuck = sum(delivery is not None for delivery in self._given_up)
         return self.slots - stuck + short * self._pace.at_hand_count
 
@@ -189,6 +196,25 @@ class ThreadsPool:
         kept = [waiting for waiting in taken if waiting is not delivery]
         self.submit(kept)
         return len(kept) < len(taken)
+
+    def resize(self, slots: int) -> None:
+        before, self.slots = self.slots, slots
+        for _ in range(before - slots):
+            self._tokens.put(False)  # noqa: FBT003 - whichever thread takes it ends
+        for _ in range(slots - before):
+            self._start_thread(self._new_slot())
+
+    def _new_slot(self) -> int:
+        """A slot that nobody works in."""
+        try:
+            return self._vacant.popleft()
+        except IndexError:
+            self._running.append(None)
+            self._looked_at.append(None)
+            self._silent_looks.append(0)
+            self._given_up.append(None)
+            self._idents.append(0)
+            return len(self._running) - 1
 
     def kill(self) -> None:
         # A thread cannot be stopped. Its task is given up; the process ends soon.
