@@ -19,6 +19,8 @@ FACTS = Facts(
     queue="celery",
     concurrency=None,
     pool="prefork",
+    soft_shutdown_s=0.0,
+    is_soft_when_idle=False,
     rates={"proj.add": 2.0},
 )
 

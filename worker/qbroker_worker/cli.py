@@ -1,7 +1,9 @@
 """`qbroker worker`: options, environment and app in; a worker that runs until it is told to stop."""
 
 import logging
+import os
 import platform
+import sys
 
 import click
 
@@ -185,6 +187,7 @@ def worker(
             server = forkserver.fork(project.load)
         # From here on this process may be what the fork server must not be.
         from qbroker_worker import launch  # noqa: PLC0415 - it imports grpc, which must come after the fork
+        from qbroker_worker.worker import RESTART  # noqa: PLC0415 - the same
 
         config = launch.Config(
             name=project.hostname,
@@ -193,6 +196,8 @@ def worker(
             pool=POOLS[pool] if pool else None,
             cores=machine.cores(),
             autoscale=autoscale,
+            is_term_quit=os.environ.get("REMAP_SIGTERM") == "SIGQUIT",
+            restarts=not sys.stdin.isatty(),
             version=__version__,
             loglevel=loglevel,
         )
@@ -202,4 +207,6 @@ def worker(
             click.echo(exc.details, err=True)
         raise click.ClickException(exc.sentence) from exc
     logging.shutdown()
+    if code == RESTART:
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this program, as it was begun
     context.exit(code)

@@ -60,6 +60,12 @@ class Config:
     autoscale: tuple[int, int] | None
     """The greatest and the least concurrency, between which it follows the work; None: it is fixed. Default: None."""
 
+    is_term_quit: bool
+    """TERM ends what runs, as QUIT does. Default: False."""
+
+    restarts: bool
+    """HUP restarts it, for it is no program that somebody has on a terminal."""
+
     version: str
     """The version of qbroker."""
 
@@ -100,9 +106,17 @@ def launch(config: Config, project: Project, server: ForkServer | None, *, show:
         concurrency=pool.slots,
     )
     rates = Rates(facts.rates)
+    manners = worker.Manners(
+        soft_timeout_s=facts.soft_shutdown_s,
+        is_soft_when_idle=facts.is_soft_when_idle,
+        is_term_quit=config.is_term_quit,
+        restarts=config.restarts,
+    )
     scale = Autoscale(*config.autoscale) if config.autoscale else None
     return worker.run(
-        lambda: _build(pool, identity, f"{host}:{port}", rates, scale), pool.serve, new_loop
+        lambda: _build(pool, identity, f"{host}:{port}", rates, scale, manners),
+        pool.serve,
+        new_loop,
     )
 
 
@@ -140,7 +154,12 @@ def _slots(config: Config, facts: Facts) -> int:
 
 
 def _build(
-    pool: Pool, identity: Identity, address: str, rates: Rates, scale: Autoscale | None
+    pool: Pool,
+    identity: Identity,
+    address: str,
+    rates: Rates,
+    scale: Autoscale | None,
+    manners: worker.Manners,
 ) -> worker.Worker:
     session = Session(scale.slots_max if scale else pool.slots)
 
@@ -155,5 +174,12 @@ def _build(
         )
 
     return worker.Worker(
-        session, pool, connect, name=identity.name, address=address, rates=rates, scale=scale
+        session,
+        pool,
+        connect,
+        name=identity.name,
+        address=address,
+        rates=rates,
+        scale=scale,
+        manners=manners,
     )

@@ -84,6 +84,8 @@ class Facts:
     queue: str
     concurrency: int | None
     pool: str
+    soft_shutdown_s: float
+    is_soft_when_idle: bool
     rates: dict[str, float]
     """How many times a second the worker may start a task, of those that have a `rate_limit`."""
 
@@ -108,6 +110,8 @@ def _facts_of(app: App) -> Facts:
         queue=conf.task_default_queue,
         concurrency=conf.worker_concurrency,
         pool=conf.worker_pool,
+        soft_shutdown_s=conf.worker_soft_shutdown_timeout,
+        is_soft_when_idle=conf.worker_enable_soft_shutdown_on_idle,
         rates={} if conf.worker_disable_rate_limits else _rates_of(app),
     )
 

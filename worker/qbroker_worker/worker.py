@@ -1,7 +1,8 @@
 """Builds the parts and joins them: session, stream and pool; starts, drains, stops.
 
-Phases: running → (TERM, first INT) warm: what runs is finished, the rest goes back
-                → (QUIT, second INT) cold: what runs is ended and reported as lost.
+Phases: running → (TERM, first INT, HUP) warm: what runs is finished, the rest goes back
+                → (QUIT, second INT) soft, where there is such a timeout: the same, for so many seconds
+                → (the timeout, or another signal; else as soft) cold: what runs is ended and reported as lost.
 """
 
 import asyncio
@@ -11,7 +12,9 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from types import FrameType
 
@@ -38,7 +41,10 @@ FLUSH_COLD_S = 5.0
 SCALE_S = 1.0
 """How often a worker that has more slots than its least looks whether it needs them."""
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
+
+RESTART = -1
+"""Stands for an exit code: the program is to be begun anew."""
 
 
 class Phase(IntEnum):
@@ -46,7 +52,25 @@ class Phase(IntEnum):
 
     RUNNING = 0
     WARM = 1
-    COLD = 2
+    SOFT = 2
+    COLD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How a worker takes signals."""
+
+    soft_timeout_s: float = 0.0
+    """How long what runs may go on before a cold shutdown. Default: 0."""
+    is_soft_when_idle: bool = False
+    """Wait that long even if nothing runs. Default: False."""
+    is_term_quit: bool = False
+    """TERM means what QUIT does. Default: False."""
+    restarts: bool = True
+    """HUP has the program begin anew, else it ends it warmly. Default: True."""
+
+
+_USUAL = Manners()
 
 
 class Worker:
@@ -62,9 +86,12 @@ class Worker:
         address: str,
         rates: Rates | None = None,
         scale: Autoscale | None = None,
+        manners: Manners = _USUAL,
         monotonic: Clock = clock.monotonic,
     ) -> None:
         self._rates = rates or Rates({})
+        self._manners = manners
+        self._is_restarting = False
         self._scale = scale
         self._scale_timer: asyncio.TimerHandle | None = None
         self._monotonic = monotonic
@@ -102,7 +129,9 @@ class Worker:
         if self._failure:
             logger.critical("%s", self._failure)
             return 1
-        return 1 if self.is_cold else 0
+        if self.is_cold:
+            return 1
+        return RESTART if self._is_restarting else 0
 
     async def _finish(self, streaming: asyncio.Task[None]) -> None:
         """Take nothing new; finish what runs or end it; tell the broker all of it."""
@@ -307,15 +336,43 @@ class Worker:
 
     def signalled(self, number: int) -> None:
         """TERM and the first INT ask for a warm end; QUIT and the second INT for a cold one."""
-        is_second = self._phase is not Phase.RUNNING
-        if number == signal.SIGQUIT or (number == signal.SIGINT and is_second):
-            phase = Phase.COLD
+        manners = self._manners
+        if number == signal.SIGUSR1:
+            self._tell_stacks()
+        elif number == signal.SIGHUP:
+            self._is_restarting = manners.restarts and self._phase is Phase.RUNNING
+            self._end(Phase.WARM)
+        elif (
+            number == signal.SIGQUIT
+            or (number == signal.SIGTERM and manners.is_term_quit)
+            or (number == signal.SIGINT and self._phase is not Phase.RUNNING)
+            or self._phase is Phase.SOFT
+        ):
+            may_wait = manners.is_soft_when_idle or not self._pool.is_idle
+            is_soft = manners.soft_timeout_s > 0 and may_wait and self._phase < Phase.SOFT
+            self._end(Phase.SOFT if is_soft else Phase.COLD)
         else:
-            phase = Phase.WARM
-        if phase > self._phase:
-            self._phase = phase
+            self._end(Phase.WARM)
+
+    def _end(self, phase: Phase) -> None:
+        """Go on to this phase, if it is a later one."""
+        if phase <= self._phase:
+            return
+        self._phase = phase
+        self._changed.set()
+        if phase is not Phase.SOFT:
             logger.warning("worker: %s shutdown (MainProcess)", phase.name.capitalize())
-            self._changed.set()
+            return
+        timeout_s = self._manners.soft_timeout_s
+        logger.warning(
+            "Initiating Soft Shutdown, terminating in %s seconds", plain_seconds(timeout_s)
+        )
+        asyncio.get_running_loop().call_later(timeout_s, self._end, Phase.COLD)
+
+    def _tell_stacks(self) -> None:
+        """Log what every thread is at, and have the children write down the same."""
+        logger.warning("Stacks of the worker's process:\n%s", stacks())
+        self._pool.dump()
 
 
 def run(
@@ -331,7 +388,7 @@ def run(
     near, far = socket.socketpair()
     near.setblocking(False)  # noqa: FBT003 - the standard library's signature
     far.setblocking(False)  # noqa: FBT003 - the standard library's signature
-    for number in STOP_SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, _ignore)
     signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False)
     code = 1
@@ -342,7 +399,7 @@ def run(
 
         def heed() -> None:
             for number in near.recv(64):
-                if number in STOP_SIGNALS:
+                if number in SIGNALS:
                     worker.signalled(number)
 
         asyncio.get_running_loop().add_reader(near.fileno(), heed)
@@ -371,9 +428,19 @@ def run(
     serve()
     ended.wait()
     thread.join()
+    signal.set_wakeup_fd(-1)
     near.close()
     far.close()
     return code
+
+
+def stacks() -> str:
+    """What each thread of this process is at."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    return "\n".join(
+        f"{names.get(ident, '?')} ({ident}):\n{''.join(traceback.format_stack(frame))}"
+        for ident, frame in sys._current_frames().items()  # noqa: SLF001 - documented, and made for this
+    )
 
 
 def _signal_number(name: str) -> int:

@@ -114,6 +114,7 @@ _TABLE = (
     Setting("timezone", _any, None, "The zone of times without one and of app.now(); None is UTC.", ("CELERY_TIMEZONE",)),
     Setting("worker_concurrency", _count, None, "How many tasks a worker runs at once; None: as many as there are cores.", ("CELERYD_CONCURRENCY",)),
     Setting("worker_disable_rate_limits", _flag, default=False, meaning="Have no task's rate_limit count.", old_names=("CELERY_DISABLE_RATE_LIMITS",)),
+    Setting("worker_enable_soft_shutdown_on_idle", _flag, default=False, meaning="Wait worker_soft_shutdown_timeout seconds even if nothing runs."),
     Setting("worker_hijack_root_logger", _flag, default=True, meaning="Remove the root logger's handlers when a worker starts.", old_names=("CELERYD_HIJACK_ROOT_LOGGER",)),
     Setting("worker_log_color", _any, None, "Colours in the log: True, False, or None for where it is a terminal.", ("CELERYD_LOG_COLOR",)),
     Setting("worker_log_format", _text, LOG_FORMAT, "The form of a line of log.", ("CELERYD_LOG_FORMAT",)),
@@ -123,6 +124,7 @@ _TABLE = (
     Setting("worker_prefetch_multiplier", _count, 4, "How many messages a worker holds, times its concurrency.", ("CELERYD_PREFETCH_MULTIPLIER",)),
     Setting("worker_redirect_stdouts", _flag, default=True, meaning="Make what tasks print a record of the log.", old_names=("CELERY_REDIRECT_STDOUTS",)),
     Setting("worker_redirect_stdouts_level", _text, "WARNING", "The level of those records.", ("CELERY_REDIRECT_STDOUTS_LEVEL",)),
+    Setting("worker_soft_shutdown_timeout", _seconds, 0.0, "How many seconds tasks may go on that run when a worker is told to end at once."),
     Setting("worker_task_log_format", _text, TASK_LOG_FORMAT, "The form of a line a task logs.", ("CELERYD_TASK_LOG_FORMAT",)),
 )  # fmt: skip
 

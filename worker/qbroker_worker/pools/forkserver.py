@@ -7,6 +7,7 @@ however it goes, it goes too, and so do the children.
 
 import contextlib
 import ctypes
+import faulthandler
 import gc
 import json
 import mmap
@@ -25,6 +26,9 @@ from qbroker_worker.pools.childguard import ChildGuard
 from qbroker_worker.values import Guard, Recycling, Runs
 
 PR_SET_PDEATHSIG = 1
+
+_USER = (signal.SIGUSR1, signal.SIGUSR2)
+"""In a child the one says that a soft time limit may be reached, the other has it write down its stacks."""
 
 
 class Refusal(Exception):
@@ -139,14 +143,14 @@ def _ignore(signum: int, frame: FrameType | None) -> None:
 def _leave_signals_to_parent() -> None:
     # A terminal's Ctrl-C and systemd's stop go to the whole group. What is to end, and when, is
     # for the parent to say; these processes end when it closes their sockets.
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1):
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, *_USER):
         signal.signal(signum, _ignore)
 
 
 def _take_signals_back() -> None:
     """For what a task forks: its parent is the task, which may want to terminate it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for signum in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1):
+    for signum in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, *_USER):
         signal.signal(signum, signal.SIG_DFL)
 
 
@@ -256,6 +260,7 @@ class _Nursery:
         with socket.socket(fileno=source) as parent, contextlib.suppress(ConnectionError):
             guard = ChildGuard(shared, parent)
             signal.signal(signal.SIGUSR1, guard.interrupt)
+            faulthandler.register(signal.SIGUSR2)
             runs = self._loaded.begin(number, guard)
             child.serve(parent, claims, shared, guard, runs, self._loaded.recycling)
 

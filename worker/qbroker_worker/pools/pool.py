@@ -119,6 +119,9 @@ class Pool(Protocol):
     def resize(self, slots: int) -> None:
         """Have so many slots from now on. Those that run a task and are too many go when it has ended."""
 
+    def dump(self) -> None:
+        """Have processes other than this one write down what their threads are at."""
+
     def kill(self) -> None:
         """End at once: what runs is reported as lost, what waits as returned."""
 

@@ -165,6 +165,11 @@ class PreforkPool:
         if not child.unsent:
             child.link.shutdown(socket.SHUT_WR)
 
+    def dump(self) -> None:
+        for number, child in self._children.items():
+            if child.pid:
+                self._tell_server(frames.KILL, number, value=signal.SIGUSR2)
+
     def kill(self) -> None:
         self._is_closing = True
         for number in self._children:

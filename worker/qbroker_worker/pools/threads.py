@@ -216,6 +216,9 @@ class ThreadsPool:
             self._idents.append(0)
             return len(self._running) - 1
 
+    def dump(self) -> None:
+        """There are no other processes."""
+
     def kill(self) -> None:
         # A thread cannot be stopped. Its task is given up; the process ends soon.
         waiting = self.withdraw()
