@@ -366,6 +366,7 @@ class Register:
         # Its leases were counted afresh just now, and what it wanted before is past.
         effects.freed.pop(self.session, None)
         effects.prefetch.pop(self.session, None)
+        effects.unwanted.pop(self.session, None)
         effects.draining = [session for session in effects.draining if session != self.session]
         return [lease for lease in self.held if lease.id not in kept]
 
@@ -395,6 +396,8 @@ class Report:
     releases: Sequence[LeaseId] = ()
     prefetch_count: int | None = None
     is_draining: bool = False
+    unwanted: frozenset[str] | None = None
+    """Tasks of which it is to be given none for now, when that is another set than before."""
 
     @property
     def cost(self) -> tuple[int, int]:
@@ -450,6 +453,8 @@ class Report:
                 )
         if self.prefetch_count is not None:
             effects.prefetch[session] = self.prefetch_count
+        if self.unwanted is not None:
+            effects.unwanted[session] = self.unwanted
         if self.is_draining:
             effects.draining.append(session)
         return Reported(tuple(lost), tuple(refusals))
