@@ -71,7 +71,7 @@ _CANVAS_OPTIONS = frozenset(["chain", "chord", "group_id", "group_index", "link"
 
 def _protocol_headers(name: str, task_id: str, options: Mapping[str, Value]) -> dict[str, Value]:
     """What Celery's protocol 2 has as headers, for receivers of signals to read."""
-    stamped = options.get("stamped_headers")
+    stamped = as_list(options.get("stamped_headers"))
     return {
         "lang": "py",
         "task": name,
@@ -89,8 +89,8 @@ def _protocol_headers(name: str, task_id: str, options: Mapping[str, Value]) -> 
         "kwargsrepr": options.get("kwargsrepr"),
         "ignore_result": options.get("ignore_result"),
         "replaced_task_nesting": options.get("replaced_task_nesting", 0),
-        "stamped_headers": stamped,
-        "stamps": {header: options[header] for header in stamped or () if header in options},
+        "stamped_headers": stamped or None,
+        "stamps": {stamp: options.get(stamp) for stamp in stamped},
     }
 
 
