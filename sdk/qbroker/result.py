@@ -146,7 +146,7 @@ class Backend(ABC):
     def forget_many(self, task_ids: Sequence[str]) -> None:
         """Drop what is kept of many."""
 
-    def ensure_chords_allowed(self) -> None:
+    def ensure_chords_allowed(self) -> None:  # noqa: B027 - nothing stands against them
         """Raise where chords cannot be: nowhere, for the broker joins them, results or not."""
 
 

@@ -466,7 +466,10 @@ class Task(Generic[P, R]):
     ) -> Signature[T]: ...
     @overload
     def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]: ...
-    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[Value]:
+    # A partial call: the arguments that are missing come when it is made.
+    @overload
+    def s(self, *args: Value, **kwargs: Value) -> Signature[R]: ...
+    def s(self, *args: Value, **kwargs: Value) -> Signature[Value]:
         """The call with these arguments, as a value."""
         return self.signature(args, kwargs)
 
@@ -476,7 +479,10 @@ class Task(Generic[P, R]):
     ) -> Signature[T]: ...
     @overload
     def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]: ...
-    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[Value]:
+    # A partial call: the arguments that are missing come when it is made.
+    @overload
+    def si(self, *args: Value, **kwargs: Value) -> Signature[R]: ...
+    def si(self, *args: Value, **kwargs: Value) -> Signature[Value]:
         """The same, and it takes no further arguments."""
         return self.signature(args, kwargs, immutable=True)
 
