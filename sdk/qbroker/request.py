@@ -65,6 +65,11 @@ def _stamps(message: Message) -> dict[str, list[str]] | None:
     return found
 
 
+def plain_seconds(seconds: float) -> float:
+    """A number of seconds as its user wrote it: 5, not 5.0."""
+    return int(seconds) if seconds == int(seconds) else seconds
+
+
 def _errbacks(message: Message) -> list[Value] | None:
     """What is called when it fails, as signatures are written."""
     found = []

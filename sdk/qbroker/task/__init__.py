@@ -96,6 +96,8 @@ class Task(Generic[P, R]):
     unique_policy: str = "reject"
     """What becomes of a second call: "reject" (DuplicateTaskError), "return_existing" (its result is the first
     one's), "replace" (the first is revoked if it has not started)."""
+    rate_limit: str | float | None = None
+    """How often each worker starts it: "100/s", "100/m", "100/h", or so many a second. Setting: task_default_rate_limit."""
     limits: Sequence[Limit] = ()
     """Rate and concurrency limits over all workers."""
     fairness_key: Key | None = None
@@ -460,18 +462,24 @@ class Task(Generic[P, R]):
 
     @overload
     def s(
-        self: "Task[P, Coroutine[Value, Value, T]]", *args: Value, **kwargs: Value
+        self: "Task[P, Coroutine[Value, Value, T]]", *args: P.args, **kwargs: P.kwargs
     ) -> Signature[T]: ...
+    @overload
+    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]: ...
+    # A partial call: the arguments that are missing come when it is made.
     @overload
     def s(self, *args: Value, **kwargs: Value) -> Signature[R]: ...
     def s(self, *args: Value, **kwargs: Value) -> Signature[Value]:
-        """The call with these arguments, as a value; others may be given when it is made."""
+        """The call with these arguments, as a value."""
         return self.signature(args, kwargs)
 
     @overload
     def si(
-        self: "Task[P, Coroutine[Value, Value, T]]", *args: Value, **kwargs: Value
+        self: "Task[P, Coroutine[Value, Value, T]]", *args: P.args, **kwargs: P.kwargs
     ) -> Signature[T]: ...
+    @overload
+    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]: ...
+    # A partial call: the arguments that are missing come when it is made.
     @overload
     def si(self, *args: Value, **kwargs: Value) -> Signature[R]: ...
     def si(self, *args: Value, **kwargs: Value) -> Signature[Value]:
