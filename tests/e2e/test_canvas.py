@@ -72,6 +72,29 @@ print("VALUES", [sig.delay().get(timeout=30) for sig in canvases])
     )
 
     program.wait_for(r"VALUES \[7, \[0, 2, 4, 6, 8\], 20, 14, 12, 8, 1\]", timeout=60)
+
+
+def test_errbacks_are_called_once_and_the_first_error_is_raised(farm: "Farm") -> None:
+    (farm.folder / "canvas.py").write_text(CANVAS)
+    farm.broker()
+    farm.worker("-c", "2", "-I", "canvas")
+
+    program = farm.python(
+        """
+from qbroker import chain, chord
+from proj import add
+from canvas import fail, told, told_id, total
+result = chord([add.s(1, 1), fail.s(), fail.s()], total.s().on_error(told.s())).delay()
+try:
+    result.get(timeout=30)
+except ValueError:
+    print("RAISED", type(result.get(propagate=False)).__name__)
+sig = chain(fail.s(), add.s(1), add.s(2))
+sig.link_error(told_id.s())
+print("STATE", type(sig.delay().get(timeout=30, propagate=False)).__name__)
+"""
+    )
+    program.wait_for("RAISED ChordError", timeout=60)
     program.wait_for("STATE ValueError", timeout=60)
     farm.python(
         """
