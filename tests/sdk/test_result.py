@@ -479,3 +479,19 @@ def test_what_ran_here_needs_no_waiting() -> None:
     assert GroupResult("g", results).get() == [1, 2]
     assert results[0].children == []
     assert heard == [results[0]]
+
+
+def test_a_saved_group_is_found_by_its_id(real_app: App) -> None:
+    result = real_app.GroupResult("g", [real_app.AsyncResult("a"), real_app.AsyncResult("b")])
+    longer = real_app.GroupResult("g", [*result, real_app.AsyncResult("c")])
+
+    result.save()
+    first = GroupResult.restore("g", app=real_app)
+    longer.save()
+    second = GroupResult.restore("g", app=real_app)
+    longer.delete()
+
+    assert first == result
+    assert second == longer
+    assert GroupResult.restore("g", app=real_app) is None
+    assert GroupResult.restore("nobody", app=real_app) is None

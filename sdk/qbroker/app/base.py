@@ -501,10 +501,11 @@ class App:
             return DisabledBackend()
         if not isinstance(url, str):
             raise ImproperlyConfigured(f"the setting result_backend is to be a URL, not {url!r}")
+        kept_s = lambda: self.conf.result_expires  # noqa: E731 - one of several
         if url in ("qbroker", "qbroker://", "rpc", "rpc://"):
-            return BrokerBackend(self.client, lambda: self.accepted_content)
+            return BrokerBackend(self.client, lambda: self.accepted_content, kept_s)
         parse_url(url)
-        return BrokerBackend(lambda: self.client(url), lambda: self.accepted_content)
+        return BrokerBackend(lambda: self.client(url), lambda: self.accepted_content, kept_s)
 
     def AsyncResult(  # noqa: N802 - Celery's name
         self,
