@@ -4,7 +4,8 @@
     ├── CeleryError                     a task, or the way it is used, is at fault
     │   ├── TaskPredicate               raised by a task to say something about itself
     │   │   ├── Ignore  Reject  Retry
-    │   ├── ImproperlyConfigured  SecurityError
+    │   ├── ImproperlyConfigured ── ConfigNotFound       (a ModuleNotFoundError too)
+    │   ├── SecurityError
     │   └── TaskError
     │       ├── NotRegistered  AlreadyRegistered  QueueNotFound      (KeyErrors but the second)
     │       ├── TimeoutError  TaskRevokedError  InvalidTaskError
@@ -37,6 +38,7 @@ __all__ = [
     "CeleryError",
     "CeleryWarning",
     "ChordError",
+    "ConfigNotFound",
     "Conflict",
     "ContentDisallowed",
     "DecodeError",
@@ -127,6 +129,10 @@ class Reject(TaskPredicate):
 
 class ImproperlyConfigured(CeleryError):
     """The configuration contradicts itself or names what does not exist."""
+
+
+class ConfigNotFound(ImproperlyConfigured, ModuleNotFoundError):
+    """The module of the configuration, or what is named in it, is not there."""
 
 
 class SecurityError(CeleryError):

@@ -308,7 +308,10 @@ def zone_of(conf: Settings) -> dt.tzinfo:
     """The zone that `timezone` names."""
     zone = conf.timezone
     if zone is None:
-        return dt.UTC
+        if conf.enable_utc:
+            return dt.UTC
+        local = dt.datetime.now(dt.UTC).astimezone().tzinfo
+        return local or dt.UTC
     return ZoneInfo(zone) if isinstance(zone, str) else zone
 
 

@@ -158,7 +158,30 @@ class Task(Generic[P, R]):
             if getattr(self, attribute) is None:
                 setattr(self, attribute, getattr(conf, setting))
         self.__bound__ = True
+        if conf.task_annotations:
+            self.annotate()
         self.on_bound(app)
+
+    def annotate(self) -> None:
+        """Take the attributes that `task_annotations` has for it: first those of its name, then those of any."""
+        for found in self.app.annotations:
+            for wanted in (found.annotate(self), found.annotate_any()):
+                for name, value in (wanted or {}).items():
+                    if name.startswith("@"):
+                        self.add_around(name[1:], value)
+                    else:
+                        setattr(self, name, value)
+
+    @classmethod
+    def add_around(cls, attr: str, around: Callable[[Value], Value]) -> None:
+        """Put a wrapper around a method of this class; a second one takes the place of the first."""
+        method: Value = cls.__dict__.get(attr)
+        is_static = isinstance(method, staticmethod)
+        inner = getattr(cls, attr)
+        inner = getattr(inner, "__around__", inner)
+        wrapped: Value = around(inner)
+        wrapped.__around__ = inner
+        setattr(cls, attr, staticmethod(wrapped) if is_static else wrapped)
 
     def on_bound(self, app: Value) -> None:
         """Called when the task is bound to an app."""
