@@ -133,6 +133,7 @@ class App:
         self._backend: Backend | None = None
         self._clients: dict[str, Client] = {}
         self._accepted: frozenset[str] | None = None
+        self._accepted_results: frozenset[str] | None = None
         self._annotations: tuple[Value, ...] | None = None
         self._config_source: tuple[Value, str | None, bool] | None = None
         self._later_defaults: list[Callable[[], Mapping[str, Value]]] = []
@@ -284,8 +285,8 @@ class App:
                 self._backend = None
             for client in clients:
                 client.close()
-        elif name == "accept_content":
-            self._accepted = None
+        elif name in ("accept_content", "result_accept_content"):
+            self._accepted = self._accepted_results = None
         elif name == "task_annotations":
             self._annotations = None
 
@@ -295,6 +296,16 @@ class App:
         accepted = self._accepted
         if accepted is None:
             accepted = self._accepted = serialization.content_types(self.conf.accept_content)
+        return accepted
+
+    @property
+    def accepted_results(self) -> frozenset[str]:
+        """Content types of results that may be decoded."""
+        accepted = self._accepted_results
+        if accepted is None:
+            chosen = self.conf.result_accept_content
+            own = self.accepted_content if chosen is None else serialization.content_types(chosen)
+            accepted = self._accepted_results = own | {serialization.JSON}
         return accepted
 
     @property
@@ -550,9 +561,12 @@ class App:
         if not isinstance(url, str):
             raise ImproperlyConfigured(f"the setting result_backend is to be a URL, not {url!r}")
         if url in ("qbroker", "qbroker://", "rpc", "rpc://"):
-            return BrokerBackend(self.client, lambda: self.accepted_content)
+            return BrokerBackend(self.client, self._reading)
         parse_url(url)
-        return BrokerBackend(lambda: self.client(url), lambda: self.accepted_content)
+        return BrokerBackend(lambda: self.client(url), self._reading)
+
+    def _reading(self) -> tuple[frozenset[str], int]:
+        return self.accepted_results, self.conf.unpacked_bytes_max
 
     def AsyncResult(  # noqa: N802 - Celery's name
         self,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from qbroker.app.log import LOG_FORMAT, TASK_LOG_FORMAT
+from qbroker.compression import UNPACKED_BYTES_MAX
 from qbroker.exceptions import ImproperlyConfigured
 from qbroker.serialization import Value
 from qbroker.url import DEFAULT_URL
@@ -93,20 +94,25 @@ class Setting:
 
 
 _TABLE = (
-    Setting("accept_content", _names, ("json",), "Serializers whose content may be read.", ("CELERY_ACCEPT_CONTENT",)),
+    Setting("accept_content", _names, ("json",), "Serializers, by name or content type, whose content may be read.", ("CELERY_ACCEPT_CONTENT",)),
     Setting("broker_connection_timeout", _seconds, 5.0, "How many seconds a call waits for the broker's answer, connecting included.", ("BROKER_CONNECTION_TIMEOUT",)),
     Setting("broker_url", _text, DEFAULT_URL, "Where the broker is: qbroker://host:port.", ("BROKER_URL",)),
+    Setting("compression_level", _count, None, "How hard compression tries, in the method's own numbers; None: as the method likes."),
     Setting("enable_utc", _flag, default=True, meaning="Without a `timezone`, times are in UTC; else in the machine's own.", old_names=("CELERY_ENABLE_UTC",)),
     Setting("imports", _names, (), "Modules a worker imports when it starts.", ("CELERY_IMPORTS",)),
     Setting("include", _names, (), "More such modules; App(include=…) adds to them.", ("CELERY_INCLUDE",)),
+    Setting("result_accept_content", _names, None, "Serializers whose results may be read; None: as accept_content. Failures are JSON and may always be read."),
     Setting("result_backend", _any, None, "'qbroker://' keeps results in the broker; None keeps none.", ("CELERY_RESULT_BACKEND",)),
+    Setting("result_compression", _text, None, "How results are made smaller: zstd, gzip, bzip2, lzma, brotli; None: not at all."),
     Setting("result_expires", _seconds, 86_400.0, "How many seconds a result is kept after the end.", ("CELERY_TASK_RESULT_EXPIRES",)),
+    Setting("result_serializer", _text, "json", "How what tasks return is written: json, pickle, yaml, msgpack, raw, or one that was registered."),
     Setting("task_acks_late", _flag, default=False, meaning="Acknowledge tasks after they ran, not before.", old_names=("CELERY_ACKS_LATE",)),
     Setting("task_acks_on_failure", _flag, None, "Acknowledge late-acknowledged tasks that fail; else they become dead letters. None: as task_acks_on_failure_or_timeout.", ("CELERY_ACKS_ON_FAILURE",)),
     Setting("task_acks_on_failure_or_timeout", _flag, default=True, meaning="Acknowledge late-acknowledged tasks that fail or run out of time.", old_names=("CELERY_ACKS_ON_FAILURE_OR_TIMEOUT",)),
     Setting("task_acks_on_timeout", _flag, None, "Acknowledge late-acknowledged tasks that run out of time; else they are run again. None: as task_acks_on_failure_or_timeout.", ("CELERY_ACKS_ON_TIMEOUT",)),
     Setting("task_always_eager", _flag, default=False, meaning="Run tasks where they are called, without a broker.", old_names=("CELERY_ALWAYS_EAGER",)),
     Setting("task_annotations", _any, None, "Attributes of tasks: {'proj.add': {'priority': 3}, '*': {'@on_failure': wrap}}, or objects with annotate(task)."),
+    Setting("task_compression", _text, None, "How arguments are made smaller: zstd, gzip, bzip2, lzma, brotli; None: not at all.", ("CELERY_MESSAGE_COMPRESSION", "CELERY_COMPRESSION")),
     Setting("task_default_priority", _count, None, "The priority of tasks that have none: 0 to 9, higher first."),
     Setting("task_default_queue", _text, "celery", "The queue of tasks that name none.", ("CELERY_DEFAULT_QUEUE",)),
     Setting("task_eager_propagates", _flag, default=False, meaning="Raise what a task raises that runs where it is called.", old_names=("CELERY_EAGER_PROPAGATES_EXCEPTIONS", "CELERY_EAGER_PROPAGATES")),
@@ -115,10 +121,11 @@ _TABLE = (
     Setting("task_max_deliveries", _count, 0, "How many deaths of workers a late-acknowledged task survives; 0: as the broker says."),
     Setting("task_message_bytes_max", _count, 4 * 1024 * 1024, "The largest message that is sent, in bytes."),
     Setting("task_reject_on_worker_lost", _flag, None, "Run late-acknowledged tasks again whose worker died. None and True: up to task_max_deliveries; False: the first death is the last.", ("CELERY_REJECT_ON_WORKER_LOST",)),
-    Setting("task_serializer", _text, "json", "How arguments and results are written.", ("CELERY_TASK_SERIALIZER",)),
+    Setting("task_serializer", _text, "json", "How arguments are written: json, pickle, yaml, msgpack, or one that was registered.", ("CELERY_TASK_SERIALIZER",)),
     Setting("task_store_errors_even_if_ignored", _flag, default=False, meaning="Keep failures of tasks whose results are ignored.", old_names=("CELERY_STORE_ERRORS_EVEN_IF_IGNORED",)),
     Setting("task_track_started", _flag, default=False, meaning="Show the state STARTED while a task runs.", old_names=("CELERY_TRACK_STARTED",)),
     Setting("timezone", _any, None, "The zone of times without one and of app.now(); None: see enable_utc.", ("CELERY_TIMEZONE",)),
+    Setting("unpacked_bytes_max", _count, UNPACKED_BYTES_MAX, "What compressed content may become at most, in bytes; more is refused."),
     Setting("worker_concurrency", _count, None, "How many tasks a worker runs at once; None: as many as there are cores.", ("CELERYD_CONCURRENCY",)),
     Setting("worker_hijack_root_logger", _flag, default=True, meaning="Remove the root logger's handlers when a worker starts.", old_names=("CELERYD_HIJACK_ROOT_LOGGER",)),
     Setting("worker_log_color", _any, None, "Colours in the log: True, False, or None for where it is a terminal.", ("CELERYD_LOG_COLOR",)),

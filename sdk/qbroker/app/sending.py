@@ -16,7 +16,7 @@ from qbroker.exceptions import DuplicateTaskError, MessageRefused
 from qbroker.ids import uuid7
 from qbroker.limits import Key, Limit
 from qbroker.request import current_request
-from qbroker.serialization import Value, find as find_serializer
+from qbroker.serialization import JSON, Value
 from qbroker_proto.v1.message_pb2 import ACK_POLICY_EARLY, ACK_POLICY_LATE, Message
 from qbroker_proto.v1.producer_pb2 import REFUSAL_CODE_ALREADY_EXISTS, Existing, Refusal
 
@@ -27,7 +27,6 @@ OPTIONS_LATER = frozenset(
         "add_to_parent_chord",
         "chain",
         "chord",
-        "compression",
         "connection",
         "delivery_mode",
         "exchange",
@@ -75,6 +74,7 @@ class Defaults(Ruled, Protocol):
     store_errors_even_if_ignored: bool | None
     max_deliveries: int | None
     serializer: str | None
+    compression: str | None
     time_limit: float | None
     soft_time_limit: float | None
     trail: bool
@@ -131,6 +131,7 @@ def prepare(
     time_limit: Value = _OMITTED,
     soft_time_limit: Value = _OMITTED,
     serializer: str | None = None,
+    compression: str | None = None,
     root_id: str | None = None,
     parent_id: str | None = None,
     reply_to: str | None = None,
@@ -156,8 +157,6 @@ def prepare(
         given = _overridden(given, name, rare)
     if task_id is None:
         task_id = uuid7()
-    if (serializer or given.serializer) != "json":
-        find_serializer(serializer or given.serializer or "json")
     ignores = given.ignore_result if ignore_result is None else ignore_result
     fields: dict[str, Value] = {}
     # What most calls leave at its default stays off the wire, and costs a test each.
@@ -238,14 +237,29 @@ def prepare(
         queue=_queue_name(queue) if queue is not None else given.queue or conf.task_default_queue,
         ack_policy=ACK_POLICY_LATE if given.acks_late else ACK_POLICY_EARLY,
         result_ttl_ms=_ttl_ms(conf.result_expires),
-        content_type="application/json",
-        content_encoding="utf-8",
-        body=envelope.encode_body(args or (), kwargs or {}),
         origin=_origin.text,
+        **_written(conf, given, serializer, compression, args or (), kwargs or {}),
         **fields,
     ).SerializeToString()
     envelope.check_size(message, name, conf.task_message_bytes_max)
     return Call(name, task_id, message, ignores_result=bool(ignores))
+
+
+def _written(
+    conf: Settings,
+    given: Defaults,
+    serializer: str | None,
+    compression: str | None,
+    args: Sequence[Value],
+    kwargs: Mapping[str, Value],
+) -> dict[str, Value]:
+    """The fields that say what the body is: the call's choice wins over the task's, and that over the settings'."""
+    name = serializer or given.serializer or conf.task_serializer
+    compression = compression or given.compression
+    if name == "json" and not compression:
+        body = envelope.encode_body(args, kwargs)
+        return {"content_type": JSON, "content_encoding": "utf-8", "body": body}
+    return envelope.write((args, kwargs, {}), name, compression, conf.compression_level)
 
 
 _OWN = frozenset(
@@ -375,7 +389,8 @@ _FIELDS_OF = {
     "priority": {"priority"},
     "queue": {"queue"},
     "reply_to": {"reply_to"},
-    "serializer": {"content_type", "content_encoding"},
+    "compression": {"compression"},
+    "serializer": {"content_type", "content_encoding", "compression"},
     "shadow": {"shadow"},
     "soft_time_limit": {"soft_time_limit"},
     "time_limit": {"time_limit"},
@@ -422,7 +437,12 @@ def prepare_again(
         if descriptor.name not in wanted:
             changed.ClearField(descriptor.name)
     again.MergeFrom(changed)
-    again.body = envelope.encode_body(args, kwargs, embed)
+    if again.content_type == JSON and not again.compression:
+        again.body = envelope.encode_body(args, kwargs, embed)
+    else:
+        how = again.content_type, again.compression, conf.compression_level
+        again.ClearField("compression")
+        again.MergeFrom(Message(**envelope.write((args, kwargs, embed), *how)))
     again.retries = message.retries + 1
     raw = again.SerializeToString()
     envelope.check_size(raw, message.task, conf.task_message_bytes_max)
@@ -476,6 +496,7 @@ class _FromSettings:
         self.store_errors_even_if_ignored: bool | None = conf.task_store_errors_even_if_ignored
         self.max_deliveries: int | None = conf.task_max_deliveries
         self.serializer: str | None = conf.task_serializer
+        self.compression: str | None = conf.task_compression
 
     def arguments(self, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Mapping[str, Value]:
         """What is known without the task's function."""

@@ -103,7 +103,9 @@ class Task(Generic[P, R]):
     labels: Mapping[str, Value] | Sequence[str] | None = None
     """What its calls can be found and revoked by: {"customer": 42}."""
     serializer: str | None = None
-    """Setting: task_serializer."""
+    """How its arguments are written. Setting: task_serializer."""
+    compression: str | None = None
+    """How they are made smaller. Setting: task_compression."""
     priority: int | None = None
     """0 to 9, higher first. Setting: task_default_priority."""
     queue: str | None = None
@@ -123,6 +125,7 @@ class Task(Generic[P, R]):
 
     from_config: ClassVar[tuple[tuple[str, str], ...]] = (
         ("serializer", "task_serializer"),
+        ("compression", "task_compression"),
         ("priority", "task_default_priority"),
         ("acks_late", "task_acks_late"),
         ("acks_on_failure_or_timeout", "task_acks_on_failure_or_timeout"),
