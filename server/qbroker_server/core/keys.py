@@ -6,11 +6,13 @@
     k <key>                         → what is left of a rate limit (throttle.py)
     l <session> 0 <id>              → attempt; who has what (lease.py)
     n <queue>                       → record of a queue
+    o <exchange>                    → what was declared of an exchange (routes.py)
     q <queue> 0 <lane> <place>      → id; what may be delivered, in order (queue.py)
     r <id>                          → record of a message, wherever it is (records.py)
     s <id>                          → a result of a state on the way (payloads.py)
     t <time> <kind> <id>            → b""; what to look at when (timetable.py)
     u <key>                         → id; who has a unique key (unique.py)
+    w <digest>                      → a binding (routes.py)
     x <id>                          → a record that was found damaged (message.py)
 
 Numbers in keys are big-endian, so that bytes sort as they do. Names hold no NUL, so 0 ends them.
@@ -35,6 +37,8 @@ INDEX = VHOST + b"i"
 RATE = VHOST + b"k"
 STATUS = VHOST + b"s"
 UNIQUE = VHOST + b"u"
+EXCHANGE = VHOST + b"o"
+BINDING = VHOST + b"w"
 
 U32 = struct.Struct(">I")
 U64 = struct.Struct(">Q")

@@ -473,7 +473,8 @@ def _replace(txn: Txn, message_id: str, record: Record, new: publish.NewMessage)
     """Put another message into a record that stands in no queue; what it is labelled with and limited by stays."""
     payloads.attach(txn, message_id, record, new.payload)
     record.size = len(new.payload)
-    record.queue = new.queue
+    # What came through an exchange is tried again in the queue it came to.
+    record.queue = new.queue or record.queue
     record.priority = new.priority
     record.expires_ms = new.expires_ms
     wire_flags = Flag.IGNORE_RESULT | Flag.STORE_ERRORS

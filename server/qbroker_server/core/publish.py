@@ -1,6 +1,8 @@
 """How a message comes in: checked, stored once by its id, and put where it waits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 
 from qbroker_server.core import (
     dead,
@@ -14,10 +16,11 @@ from qbroker_server.core import (
     unique,
 )
 from qbroker_server.core.effects import Effects
-from qbroker_server.core.errors import CoreError, Invalid, KeyTaken, ResourceFull
+from qbroker_server.core.errors import CoreError, Invalid, KeyTaken, ResourceFull, Unroutable
 from qbroker_server.core.message import save
-from qbroker_server.core.ports import Txn
+from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.records import EndReason, Extras, Overflow, Record, Stage, UniqueScope
+from qbroker_server.core.routes import Route
 from qbroker_server.core.unique import UniquePolicy
 
 _RETRY_AFTER_MS = 5_000
@@ -42,13 +45,21 @@ class NewMessage:
     retries: int = 0
     extras: Extras | None = None
     unique_policy: int = UniquePolicy.REJECT
+    route: Route | None = None
+    """Where it was sent to, if not to `queue`."""
 
 
 def check(new: NewMessage) -> None:
     """Raise Invalid, with a sentence, when the message breaks a rule of its form."""
     queue.check_name("message id", new.id)
     queue.check_name("task name", new.task)
-    queue.check_name("queue name", new.queue)
+    if new.route is None:
+        queue.check_name("queue name", new.queue)
+    elif len(new.route.routing_key.encode()) > limits.NAME_BYTES_MAX:
+        raise Invalid(
+            f"routing key {new.route.routing_key[:60]!r} of message {new.id!r} is too long; it may have "
+            f"{limits.NAME_BYTES_MAX} bytes"
+        )
     if not 0 <= new.priority <= limits.PRIORITY_MAX:
         raise Invalid(
             f"priority {new.priority!r} of message {new.id!r} is not 0 to {limits.PRIORITY_MAX}"
@@ -144,31 +155,82 @@ class Publish:
                 existing.append((place, error.holder))
                 if new.unique_policy != UniquePolicy.RETURN_EXISTING:
                     refusals.append((place, error))
-            except ResourceFull as error:
+            except (ResourceFull, Unroutable) as error:
                 refusals.append((place, error))
         return Published(tuple(refusals), tuple(duplicates), tuple(existing))
 
 
 def admit(txn: Txn, new: NewMessage, now_ms: int, effects: Effects) -> None:
-    """Store a checked message whose id is new; KeyTaken, ResourceFull: something stands against it."""
-    options = effects.queue(txn, new.queue).options
+    """Store a checked message whose id is new, once for each queue that it goes to.
+
+    KeyTaken, ResourceFull, Unroutable: something stands against it, or against one of its copies.
+    """
+    if new.route is None:
+        _admit(txn, (new,), now_ms, effects)
+        return
+    copies = copies_of(txn, new, effects)
+    if not copies:
+        raise Unroutable(_nobody_takes(new))
+    _admit(txn, copies, now_ms, effects)
+
+
+def _nobody_takes(new: NewMessage) -> str:
+    route = new.route
+    assert route is not None, "it was sent to a queue by name"
+    return (
+        f"nothing takes message {new.id!r}: exchange {route.exchange!r} has no binding for the routing key "
+        f"{route.routing_key!r}, or is not there. Declare the queue, or bind it ('qctl binding add')"
+    )
+
+
+def copies_of(txn: ReadTxn, new: NewMessage, effects: Effects) -> tuple[NewMessage, ...]:
+    """A message for each queue that `new` goes to; the first one has its id, unique key and place in a workflow."""
+    assert new.route is not None, "it was sent to a queue by name"
+    queues = effects.routes.queues(txn, new.route)
+    if len(queues) <= 1:
+        return (replace(new, queue=queues[0], route=None),) if queues else ()
+    extras = new.extras
+    if extras is not None and extras.unique_key:
+        extras = replace(extras, unique_key="")
+    first = replace(new, queue=queues[0], route=None)
+    rest = [
+        replace(new, id=copy_id(new.id, name), queue=name, extras=extras, route=None)
+        for name in queues[1 : limits.COPIES_MAX]
+    ]
+    return (first, *rest)
+
+
+def copy_id(message_id: str, queue_name: str) -> str:
+    """The id of the copy for a queue: the same whenever the message is published again."""
+    digest = blake2b(f"{message_id}\x00{queue_name}".encode(), digest_size=8).hexdigest()
+    return f"{message_id[:_COPY_STEM_CHARS]}~{digest}"
+
+
+_COPY_STEM_CHARS = 50
+"""No character has more than four bytes, so a copy's id is never too long."""
+
+
+def _admit(txn: Txn, copies: Sequence[NewMessage], now_ms: int, effects: Effects) -> None:
     leaving: list[tuple[str, Record, EndReason, str]] = []
-    if new.extras is not None and new.extras.unique_key:
-        holder = unique.holder(txn, new.extras.unique_key, now_ms, effects)
-        if holder is not None:
-            if new.unique_policy != UniquePolicy.REPLACE:
-                raise KeyTaken(new.extras.unique_key, holder[0])
-            if holder[1].stage in (Stage.SCHEDULED, Stage.QUEUED):
-                leaving.append((*holder, EndReason.REPLACED, f"replaced by {new.id}"))
-    if options.length_max or options.bytes_max:
-        verdict = queue.make_room(txn, new.queue, len(new.payload), now_ms, effects)
-        if isinstance(verdict, ResourceFull):
-            raise verdict
-        if verdict is not None and all(verdict[0] != other[0] for other in leaving):
-            leaving.append((*verdict, EndReason.DROPPED, f"queue {new.queue!r} was full"))
+    for new in copies:
+        options = effects.queue(txn, new.queue).options
+        if new.extras is not None and new.extras.unique_key:
+            holder = unique.holder(txn, new.extras.unique_key, now_ms, effects)
+            if holder is not None:
+                if new.unique_policy != UniquePolicy.REPLACE:
+                    raise KeyTaken(new.extras.unique_key, holder[0])
+                if holder[1].stage in (Stage.SCHEDULED, Stage.QUEUED):
+                    leaving.append((*holder, EndReason.REPLACED, f"replaced by {new.id}"))
+        if options.length_max or options.bytes_max:
+            verdict = queue.make_room(txn, new.queue, len(new.payload), now_ms, effects)
+            if isinstance(verdict, ResourceFull):
+                raise verdict
+            if verdict is not None and all(verdict[0] != other[0] for other in leaving):
+                leaving.append((*verdict, EndReason.DROPPED, f"queue {new.queue!r} was full"))
     for message_id, record, reason, detail in leaving:
         _evict(txn, message_id, record, now_ms, effects, reason=reason, detail=detail)
-    store(txn, new, now_ms, effects)
+    for new in copies:
+        _store(txn, new, now_ms, effects)
 
 
 def _evict(
@@ -193,7 +255,22 @@ def _evict(
 
 
 def store(txn: Txn, new: NewMessage, now_ms: int, effects: Effects) -> None:
-    """Store a checked message whose id is new."""
+    """Store a checked message whose id is new, whatever stands against it.
+
+    One that nothing takes becomes a dead letter: nobody is there to be told.
+    """
+    if new.route is None:
+        _store(txn, new, now_ms, effects)
+        return
+    copies = copies_of(txn, new, effects)
+    for one in copies:
+        _store(txn, one, now_ms, effects)
+    if not copies:
+        lost = replace(new, queue=new.route.routing_key or new.route.exchange, route=None)
+        _store(txn, lost, now_ms, effects, fault=_nobody_takes(new))
+
+
+def _store(txn: Txn, new: NewMessage, now_ms: int, effects: Effects, *, fault: str = "") -> None:
     counts = effects.queue(txn, new.queue)
     counts.last_seq += 1
     effects.came[new.queue] = effects.came.get(new.queue, 0) + 1
@@ -253,7 +330,18 @@ def store(txn: Txn, new: NewMessage, now_ms: int, effects: Effects) -> None:
             )
             return
         timetable.remind(txn, expires_ms, timetable.EXPIRES, new.id, effects)
-    if new.eta_ms > now_ms:
+    if fault:
+        dead.bury(
+            txn,
+            new.id,
+            record,
+            now_ms,
+            effects,
+            reason=EndReason.REJECTED,
+            state="FAILURE",
+            detail=fault,
+        )
+    elif new.eta_ms > now_ms:
         record.stage = Stage.SCHEDULED
         timetable.remind(txn, new.eta_ms, timetable.DUE, new.id, effects)
         save(txn, new.id, record)
