@@ -33,15 +33,18 @@ from qbroker import clock
 from qbroker.exceptions import Conflict, NotFound, OperationalError, RequestRefused
 from qbroker.url import parse_url
 from qbroker_proto.v1.admin_pb2 import (
+    Binding,
     DeadReply,
     DeadRequest,
     DeclareQueueRequest,
+    DeclareReply,
     ExplainReply,
     ExplainRequest,
     ListQueuesReply,
     ListQueuesRequest,
     ListTasksReply,
     ListTasksRequest,
+    ListTopologyRequest,
     MoveQueueReply,
     MoveQueueRequest,
     PauseQueueRequest,
@@ -49,6 +52,9 @@ from qbroker_proto.v1.admin_pb2 import (
     PurgeQueueRequest,
     QueueInfo,
     QueueOptions,
+    RemoveBindingReply,
+    RemoveExchangeReply,
+    RemoveExchangeRequest,
     RemoveQueueReply,
     RemoveQueueRequest,
     RescheduleRequest,
@@ -59,6 +65,9 @@ from qbroker_proto.v1.admin_pb2 import (
     StatusReply,
     StatusRequest,
     TaskInfo,
+    TestRouteReply,
+    TestRouteRequest,
+    Topology,
 )
 from qbroker_proto.v1.producer_pb2 import Existing, PublishReply, PublishRequest, Refusal
 from qbroker_proto.v1.results_pb2 import (
@@ -739,6 +748,28 @@ class Client:
     def remove_queue(self, queue: str) -> None:
         """Remove an empty queue."""
         self._ask("Admin/RemoveQueue", RemoveQueueRequest(queue=queue), RemoveQueueReply)
+
+    def declare_topology(self, topology: Topology) -> None:
+        """Have exchanges, queues and bindings, all of them or none."""
+        self._ask("Admin/DeclareTopology", topology, DeclareReply)
+
+    def list_topology(self) -> Topology:
+        """All exchanges and bindings."""
+        return self._ask("Admin/ListTopology", ListTopologyRequest(), Topology)
+
+    def remove_exchange(self, exchange: str) -> None:
+        """Remove an exchange, with the bindings from it and to it."""
+        request = RemoveExchangeRequest(exchange=exchange)
+        self._ask("Admin/RemoveExchange", request, RemoveExchangeReply)
+
+    def remove_binding(self, binding: Binding) -> None:
+        """Take a binding away."""
+        self._ask("Admin/RemoveBinding", binding, RemoveBindingReply)
+
+    def test_route(self, exchange: str, routing_key: str, headers: str = "") -> Sequence[str]:
+        """Which queues a message so sent would go to; `headers` is a JSON object."""
+        request = TestRouteRequest(exchange=exchange, routing_key=routing_key, headers=headers)
+        return self._ask("Admin/TestRoute", request, TestRouteReply).queues
 
     def list_tasks(
         self,

@@ -13,7 +13,7 @@
     ├── KombuError                      the message, or its way to the broker, is at fault
     │   ├── OperationalError
     │   │   ├── MessageRefused          the broker answered, and said no
-    │   │   │   └── DuplicateTaskError
+    │   │   │   └── DuplicateTaskError  UnroutableError
     │   │   └── RequestRefused          the same, to a question or an order
     │   │       └── NotFound  Conflict
     │   ├── LimitExceeded
@@ -73,6 +73,7 @@ __all__ = [
     "Terminated",
     "TimeLimitExceeded",
     "TimeoutError",
+    "UnroutableError",
     "WorkerLostError",
     "WorkerShutdown",
     "WorkerTerminate",
@@ -227,6 +228,10 @@ class DuplicateTaskError(MessageRefused):
         super().__init__(task_id, reason)
         self.holder = holder
         self.args = (task_id, reason, holder)
+
+
+class UnroutableError(MessageRefused):
+    """No queue is bound to the exchange so that it would get the message."""
 
 
 class RequestRefused(OperationalError):

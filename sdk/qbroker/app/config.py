@@ -43,7 +43,7 @@ class Settings(MutableMapping[str, Value]):
     """The settings of one app.
 
     `on_change` is called with the name of each that is set, and `load` when one is read that was not set; it is to
-    call `configure`.
+    call `configure`. `place` knows the app's queues.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Settings(MutableMapping[str, Value]):
         initial: Mapping[str, Value] | Iterable[tuple[str, Value]] = (),
         on_change: Callable[[str], object] | None = None,
         load: Callable[[], object] | None = None,
+        place: Callable[..., Value] | None = None,
     ) -> None:
         put = object.__setattr__
         put(self, "_set", set())
@@ -58,6 +59,7 @@ class Settings(MutableMapping[str, Value]):
         put(self, "_own_defaults", {})
         put(self, "_on_change", on_change)
         put(self, "_load", load)
+        put(self, "_place", place)
         put(self, "_is_configured", False)  # noqa: FBT003 - setattr takes no keywords
         if load is None:
             self.configure()
@@ -85,6 +87,14 @@ class Settings(MutableMapping[str, Value]):
                 values[setting.name] = self._default_of(setting)
         object.__setattr__(self, "_is_configured", True)
         self._written.clear()
+
+    def place(self, queue: Value, exchange: Value, routing_key: str | None) -> Value:
+        """Where a call with these options goes: a `qbroker.app.amqp.Place`."""
+        if self._place is None:
+            raise ImproperlyConfigured(
+                "these settings belong to no app, so nothing is known of queues"
+            )
+        return self._place(queue, exchange, routing_key)
 
     def finalize(self) -> "Settings":
         """Load the configuration, unless that was done."""

@@ -12,13 +12,18 @@ from zoneinfo import ZoneInfo
 from qbroker import clock, envelope
 from qbroker.app.config import Settings
 from qbroker.app.rules import Ruled, rules_of
-from qbroker.exceptions import DuplicateTaskError, MessageRefused
+from qbroker.exceptions import DuplicateTaskError, MessageRefused, UnroutableError
 from qbroker.ids import uuid7
 from qbroker.limits import Key, Limit
 from qbroker.request import current_request
 from qbroker.serialization import JSON, Value
 from qbroker_proto.v1.message_pb2 import ACK_POLICY_EARLY, ACK_POLICY_LATE, Message
-from qbroker_proto.v1.producer_pb2 import REFUSAL_CODE_ALREADY_EXISTS, Existing, Refusal
+from qbroker_proto.v1.producer_pb2 import (
+    REFUSAL_CODE_ALREADY_EXISTS,
+    REFUSAL_CODE_UNROUTABLE,
+    Existing,
+    Refusal,
+)
 
 __all__ = ["OPTIONS_LATER", "Call", "Defaults", "prepare", "prepare_again", "settle"]
 
@@ -27,26 +32,34 @@ OPTIONS_LATER = frozenset(
         "add_to_parent_chord",
         "chain",
         "chord",
-        "connection",
-        "delivery_mode",
-        "exchange",
-        "exchange_type",
         "group_id",
         "group_index",
-        "immediate",
         "link",
         "link_error",
-        "mandatory",
-        "producer",
-        "queue_arguments",
         "replaced_task_nesting",
-        "retry",
-        "retry_policy",
-        "router",
-        "routing_key",
     ]
 )
 """Options of Celery's that have no effect yet, and so are refused."""
+
+OPTIONS_NEEDLESS = frozenset(
+    [
+        "connection",
+        "declare",
+        "delivery_mode",
+        "exchange_type",
+        "immediate",
+        "mandatory",
+        "producer",
+        "retry",
+        "retry_policy",
+        "router",
+    ]
+)
+"""Options of Celery's that change nothing here.
+
+There is one connection; every message is durable, confirmed, tried again until the deadline, and refused when
+nothing takes it.
+"""
 
 _NEVER_MS = 1 << 53
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -62,7 +75,9 @@ class Defaults(Ruled, Protocol):
     """What a call takes from its task, or from settings where no task is known."""
 
     priority: int | None
-    queue: str | None
+    queue: Value
+    exchange: Value
+    routing_key: str | None
     expires: Value
     acks_late: bool | None
     acks_on_failure_or_timeout: bool | None
@@ -98,9 +113,11 @@ os.register_at_fork(after_in_child=_origin.refresh)
 class Call:
     """A message that is ready to go."""
 
-    __slots__ = ("ignores_result", "message", "result", "task", "task_id")
+    __slots__ = ("declares", "ignores_result", "message", "result", "task", "task_id")
 
     def __init__(self, task: str, task_id: str, message: bytes, *, ignores_result: bool) -> None:
+        # Queues that must be declared at the broker before it is sent.
+        self.declares: Sequence[Value] = ()
         self.task = task
         self.task_id = task_id
         # What the caller was given, where that was before the broker has answered.
@@ -119,6 +136,8 @@ def prepare(
     keeps_results: bool = True,
     task_id: str | None = None,
     queue: Value = None,
+    exchange: Value = None,
+    routing_key: str | None = None,
     priority: Value = None,
     countdown: float | None = None,
     eta: dt.datetime | str | None = None,
@@ -231,10 +250,33 @@ def prepare(
         fields["parent_id"] = parent_id
     if root_id and root_id != task_id:
         fields["root_id"] = root_id
+    if queue is None:
+        queue = given.queue or conf.task_default_queue
+    if exchange is None:
+        exchange = given.exchange
+    if routing_key is None:
+        routing_key = given.routing_key
+    declares: Sequence[Value] = ()
+    if (
+        exchange is None
+        and routing_key is None
+        and conf.task_queues is None
+        and conf.task_create_missing_queues
+        and conf.task_default_exchange_type == "direct"
+        and isinstance(queue, str)
+    ):
+        fields["queue"] = queue
+    else:
+        place = conf.place(queue, exchange, routing_key)
+        declares = place.declares
+        if place.exchange:
+            fields["exchange"] = place.exchange
+            fields["routing_key"] = place.routing_key
+        else:
+            fields["queue"] = place.queue
     message = Message(
         id=task_id,
         task=name,
-        queue=_queue_name(queue) if queue is not None else given.queue or conf.task_default_queue,
         ack_policy=ACK_POLICY_LATE if given.acks_late else ACK_POLICY_EARLY,
         result_ttl_ms=_ttl_ms(conf.result_expires),
         origin=_origin.text,
@@ -242,7 +284,10 @@ def prepare(
         **fields,
     ).SerializeToString()
     envelope.check_size(message, name, conf.task_message_bytes_max)
-    return Call(name, task_id, message, ignores_result=bool(ignores))
+    call = Call(name, task_id, message, ignores_result=bool(ignores))
+    if declares:
+        call.declares = declares
+    return call
 
 
 def _written(
@@ -301,17 +346,15 @@ def _overridden(given: Defaults, name: str, rare: dict[str, Value]) -> Defaults:
 
 
 def _refuse(name: str, unsupported: Mapping[str, Value]) -> None:
+    unsupported = {o: v for o, v in unsupported.items() if o not in OPTIONS_NEEDLESS}
+    if not unsupported:
+        return
     later = sorted(option for option in unsupported if option in OPTIONS_LATER)
     if later:
         raise NotImplementedError(
             f"the call of {name!r} has options that qbroker does not support yet: {', '.join(later)}"
         )
     raise TypeError(f"the call of {name!r} has unknown options: {', '.join(sorted(unsupported))}")
-
-
-def _queue_name(queue: Value) -> str:
-    # A Queue object of kombu's has a name.
-    return queue if isinstance(queue, str) else str(queue.name)
 
 
 def _ttl_ms(seconds: float | None) -> int:
@@ -386,8 +429,9 @@ _FIELDS_OF = {
     "headers": {"headers"},
     "ignore_result": {"ignore_result"},
     "kwargsrepr": {"kwargsrepr"},
+    "exchange": {"queue", "exchange", "routing_key"},
     "priority": {"priority"},
-    "queue": {"queue"},
+    "queue": {"queue", "exchange", "routing_key"},
     "reply_to": {"reply_to"},
     "compression": {"compression"},
     "serializer": {"content_type", "content_encoding", "compression"},
@@ -412,6 +456,7 @@ def prepare_again(
 
     It is the message that ran, with one retry more and with what the options change; its id stays.
     """
+    options = {o: v for o, v in options.items() if o not in OPTIONS_NEEDLESS}
     kept = sorted(options.keys() - _FIELDS_OF.keys() - _TIMES)
     if kept:
         raise TypeError(f"a retry of task {message.task!r} cannot change: {', '.join(kept)}")
@@ -464,6 +509,8 @@ def settle(calls: Sequence[Call], verdicts: Sequence[Refusal | Existing]) -> Mes
     task_id = calls[first.index].task_id
     if first.code == REFUSAL_CODE_ALREADY_EXISTS:
         return DuplicateTaskError(task_id, first.reason, holders.get(first.index, ""))
+    if first.code == REFUSAL_CODE_UNROUTABLE:
+        return UnroutableError(task_id, first.reason)
     return MessageRefused(task_id, first.reason, first.retry_after_ms)
 
 
@@ -471,7 +518,9 @@ class _FromSettings:
     """Stands for a task this process does not know."""
 
     name = ""
-    queue: str | None = None
+    queue: Value = None
+    exchange: Value = None
+    routing_key: str | None = None
     expires: Value = None
     trail = True
     unique_key: Key | None = None

@@ -108,8 +108,12 @@ class Task(Generic[P, R]):
     """How they are made smaller. Setting: task_compression."""
     priority: int | None = None
     """0 to 9, higher first. Setting: task_default_priority."""
-    queue: str | None = None
-    """Setting: task_default_queue."""
+    queue: Value = None
+    """The name of its queue, or a Queue. Setting: task_default_queue."""
+    exchange: Value = None
+    """The exchange its messages go through, by name or as an Exchange."""
+    routing_key: str | None = None
+    """By which key they do."""
     expires: Value = None
     """Seconds, or a datetime, after which the task is not worth running."""
     time_limit: float | None = None
