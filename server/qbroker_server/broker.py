@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from qbroker_server.core import lease, limits, queue, routing
+from qbroker_server.core import joins, lease, limits, queue, routing, workflows
 from qbroker_server.core.command import Command
 from qbroker_server.core.dispatch import Delivery, Dispatcher
 from qbroker_server.core.effects import Cancel, Effects, Policy
@@ -172,6 +172,7 @@ class Broker:
         answers: list[tuple[Reply, object]] = []
         txn = self.engine.begin(bytes_max=bytes_max)
         effects = Effects(self.policy, self.engine.room_bytes, self._is_consumed, self.routes)
+        has_more = False
         try:
             for command, reply in batch:
                 try:
@@ -179,8 +180,19 @@ class Broker:
                 except CoreError as error:
                     value = error
                 answers.append((reply, value))
+                if effects.ended:
+                    joins.resolve(txn, now_ms, effects)
             self.dispatcher.absorb(effects)
             deliveries = self.dispatcher.dispatch(txn, now_ms, effects)
+            if effects.ended:
+                # What expired on its way out: others may have waited for it.
+                joins.resolve(txn, now_ms, effects)
+                self.dispatcher.absorb_ready(effects)
+                has_more = True
+            if effects.joins is not None:
+                joins.of(effects).flush(txn)
+            if effects.workflows:
+                workflows.flush(txn, effects)
             if effects.removed_queues:
                 routing.unbind_queues(txn, effects.removed_queues, effects)
             effects.flush(txn)
@@ -193,7 +205,7 @@ class Broker:
             logger.error("Put aside: %s", sentence)
         while self.routes.damaged:
             logger.error("Left out: %s", self.routes.damaged.pop())
-        has_more = self.dispatcher.is_cut_short
+        has_more = has_more or self.dispatcher.is_cut_short
         times = [ms for ms in (effects.next_ms, self.dispatcher.wake_ms) if ms is not None]
         return Step(
             txn,

@@ -14,6 +14,7 @@ from qbroker_proto.v1.worker_pb2 import (
     Lease as WireLease,
     Register,
     Start as WireStart,
+    Unwanted,
     WorkReply,
     WorkRequest,
 )
@@ -212,6 +213,8 @@ def _request(request: Request) -> WorkRequest:
     )
     if request.prefetch_count is not None:
         wire.prefetch_count = request.prefetch_count
+    if request.unwanted is not None:
+        wire.unwanted.CopyFrom(Unwanted(tasks=sorted(request.unwanted)))
     add = wire.settles.add
     for id_, attempt, outcome, result, requeue, more in request.settles:
         settle = add(id=id_, attempt=attempt, outcome=outcome, result=result, requeue=requeue)

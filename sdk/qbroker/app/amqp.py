@@ -67,7 +67,7 @@ class Queues(dict[str, Queue]):
         self.create_missing = create_missing
         self._consume_from: dict[str, Queue] | None = None
         entries = (
-            queues.items() if isinstance(queues, Mapping) else ((None, q) for q in queues or ())
+            queues.items() if isinstance(queues, Mapping) else (("", q) for q in queues or ())
         )
         for name, queue in entries:
             if isinstance(queue, Queue | str):
@@ -142,8 +142,6 @@ class Queues(dict[str, Queue]):
 
 class AMQP:
     """An app's queues and routes."""
-
-    Queues = Queues
 
     def __init__(self, conf: Callable[[], Settings]) -> None:
         self._conf = conf

@@ -734,7 +734,7 @@ class App:
         queue = getattr(queue, "name", queue)
         own = {"lang": "py", "task": name, "id": task_id}
         headers = {**(options.get("headers") or {}), **own}
-        told = {
+        told: dict[str, Value] = {
             "exchange": options.get("exchange") or "",
             "routing_key": options.get("routing_key") or queue,
             "headers": headers,

@@ -1,7 +1,7 @@
 """Which queues a message goes to: exchanges, bindings, and the ways through them.
 
     o <exchange>              → what was declared of an exchange
-    w <digest of a binding>   → a binding
+    a <digest of a binding>   → a binding
 
 An exchange passes a message on along its bindings, to queues and to other exchanges, by the rule of its type
 (AMQP 0-9-1, section 3.1.3):
