@@ -66,9 +66,7 @@ class Queues(dict[str, Queue]):
         self.default_routing_key = default_routing_key
         self.create_missing = create_missing
         self._consume_from: dict[str, Queue] | None = None
-        entries = (
-            queues.items() if isinstance(queues, Mapping) else (("", q) for q in queues or ())
-        )
+        entries = queues.items() if isinstance(queues, Mapping) else (("", q) for q in queues or ())
         for name, queue in entries:
             if isinstance(queue, Queue | str):
                 self.add(queue)
@@ -196,7 +194,7 @@ class AMQP:
         queues = self.queues
         name = exchange if isinstance(exchange, str) else getattr(exchange, "name", "")
         if name:
-            declares = tuple(queues[one] for one in queues.declared)
+            declares = tuple(queues[one] for one in sorted(queues.declared))
             key = routing_key or (queue.routing_key if isinstance(queue, Queue) else "")
             own = Queue("", exchange) if isinstance(exchange, Exchange) else None
             return Place("", name, key, declares if own is None else (*declares, own))
@@ -218,7 +216,12 @@ class AMQP:
         if chosen.is_direct:
             return Place(chosen.name, "", "", declares)
         assert chosen.exchange is not None, "a queue without one is direct"
-        return Place("", chosen.exchange.name, routing_key or chosen.routing_key, declares)
+        # Other queues that are bound to the exchange get the message too, even before their workers have started.
+        described = [queues[one] for one in sorted(queues.declared)]
+        if chosen not in described:
+            described.append(chosen)
+        key = routing_key or chosen.routing_key
+        return Place("", chosen.exchange.name, key, tuple(described))
 
     def missing(self, client: "Client", queues: Iterable[Queue]) -> list[Queue]:
         """Those that were not declared on this connection yet."""

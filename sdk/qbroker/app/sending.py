@@ -251,7 +251,7 @@ def prepare(
     if root_id and root_id != task_id:
         fields["root_id"] = root_id
     if queue is None:
-        queue = given.queue or conf.task_default_queue
+        queue = given.queue
     if exchange is None:
         exchange = given.exchange
     if routing_key is None:
@@ -263,9 +263,9 @@ def prepare(
         and conf.task_queues is None
         and conf.task_create_missing_queues
         and conf.task_default_exchange_type == "direct"
-        and isinstance(queue, str)
+        and (queue is None or isinstance(queue, str))
     ):
-        fields["queue"] = queue
+        fields["queue"] = queue or conf.task_default_queue
     else:
         place = conf.place(queue, exchange, routing_key)
         declares = place.declares
