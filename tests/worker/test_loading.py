@@ -21,6 +21,10 @@ FACTS = Facts(
     pool="prefork",
     soft_shutdown_s=0.0,
     is_soft_when_idle=False,
+    queues=("celery",),
+    aliases={},
+    topologies={},
+    is_direct=False,
     rates={"proj.add": 2.0},
 )
 

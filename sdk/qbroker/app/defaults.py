@@ -110,6 +110,7 @@ _TABLE = (
     Setting("task_acks_on_failure", _flag, None, "Acknowledge late-acknowledged tasks that fail; else they become dead letters. None: as task_acks_on_failure_or_timeout.", ("CELERY_ACKS_ON_FAILURE",)),
     Setting("task_acks_on_failure_or_timeout", _flag, default=True, meaning="Acknowledge late-acknowledged tasks that fail or run out of time.", old_names=("CELERY_ACKS_ON_FAILURE_OR_TIMEOUT",)),
     Setting("task_acks_on_timeout", _flag, None, "Acknowledge late-acknowledged tasks that run out of time; else they are run again. None: as task_acks_on_failure_or_timeout.", ("CELERY_ACKS_ON_TIMEOUT",)),
+    Setting("task_allow_error_cb_on_chord_header", _flag, default=False, meaning="Errbacks of a chord are called for each task of its header that fails, too.", old_names=("CELERY_ALLOW_ERROR_CB_ON_CHORD_HEADER",)),
     Setting("task_always_eager", _flag, default=False, meaning="Run tasks where they are called, without a broker.", old_names=("CELERY_ALWAYS_EAGER",)),
     Setting("task_annotations", _any, None, "Attributes of tasks: {'proj.add': {'priority': 3}, '*': {'@on_failure': wrap}}, or objects with annotate(task)."),
     Setting("task_compression", _text, None, "How arguments are made smaller: zstd, gzip, bzip2, lzma, brotli; None: not at all.", ("CELERY_MESSAGE_COMPRESSION", "CELERY_COMPRESSION")),

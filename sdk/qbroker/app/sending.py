@@ -25,21 +25,7 @@ from qbroker_proto.v1.producer_pb2 import (
     Refusal,
 )
 
-__all__ = ["OPTIONS_LATER", "Call", "Defaults", "prepare", "prepare_again", "settle"]
-
-OPTIONS_LATER = frozenset(
-    [
-        "add_to_parent_chord",
-        "chain",
-        "chord",
-        "group_id",
-        "group_index",
-        "link",
-        "link_error",
-        "replaced_task_nesting",
-    ]
-)
-"""Options of Celery's that have no effect yet, and so are refused."""
+__all__ = ["OPTIONS_NEEDLESS", "Call", "Defaults", "prepare", "prepare_again", "settle"]
 
 OPTIONS_NEEDLESS = frozenset(
     [
@@ -50,6 +36,7 @@ OPTIONS_NEEDLESS = frozenset(
         "immediate",
         "mandatory",
         "producer",
+        "queue_arguments",
         "retry",
         "retry_policy",
         "router",
@@ -67,6 +54,7 @@ _ONE_MS = dt.timedelta(milliseconds=1)
 _LAST_MS = 253_402_300_799_999
 """The last millisecond of the year 9999: what a datetime can say."""
 DELIVERIES_MAX = (1 << 16) - 1
+_EMBED_NONE: Mapping[str, Value] = {}
 _OMITTED: Value = object()
 """An option that was not given, where None is a value: it takes back what the task's attribute says."""
 
@@ -156,6 +144,7 @@ def prepare(
     reply_to: str | None = None,
     correlation_id: str | None = None,
     retries: int = 0,
+    embed: Mapping[str, Value] = _EMBED_NONE,
     **rare: Value,
 ) -> Call:
     """The message of a call. Times without a zone are in the app's.
@@ -280,7 +269,7 @@ def prepare(
         ack_policy=ACK_POLICY_LATE if given.acks_late else ACK_POLICY_EARLY,
         result_ttl_ms=_ttl_ms(conf.result_expires),
         origin=_origin.text,
-        **_written(conf, given, serializer, compression, args or (), kwargs or {}),
+        **_written(conf, given, serializer, compression, (args or (), kwargs or {}, embed)),
         **fields,
     ).SerializeToString()
     envelope.check_size(message, name, conf.task_message_bytes_max)
@@ -295,16 +284,15 @@ def _written(
     given: Defaults,
     serializer: str | None,
     compression: str | None,
-    args: Sequence[Value],
-    kwargs: Mapping[str, Value],
+    content: tuple[Sequence[Value], Mapping[str, Value], Mapping[str, Value]],
 ) -> dict[str, Value]:
     """The fields that say what the body is: the call's choice wins over the task's, and that over the settings'."""
     name = serializer or given.serializer or conf.task_serializer
     compression = compression or given.compression
     if name == "json" and not compression:
-        body = envelope.encode_body(args, kwargs)
+        body = envelope.encode_body(*content)
         return {"content_type": JSON, "content_encoding": "utf-8", "body": body}
-    return envelope.write((args, kwargs, {}), name, compression, conf.compression_level)
+    return envelope.write(content, name, compression, conf.compression_level)
 
 
 _OWN = frozenset(
@@ -349,11 +337,6 @@ def _refuse(name: str, unsupported: Mapping[str, Value]) -> None:
     unsupported = {o: v for o, v in unsupported.items() if o not in OPTIONS_NEEDLESS}
     if not unsupported:
         return
-    later = sorted(option for option in unsupported if option in OPTIONS_LATER)
-    if later:
-        raise NotImplementedError(
-            f"the call of {name!r} has options that qbroker does not support yet: {', '.join(later)}"
-        )
     raise TypeError(f"the call of {name!r} has unknown options: {', '.join(sorted(unsupported))}")
 
 
@@ -374,15 +357,19 @@ def zone_of(conf: Settings) -> dt.tzinfo:
 
 def _ahead_ms(what: str, seconds: Value, name: str) -> int:
     """So many seconds from now, in Unix milliseconds, never too early."""
+    return clock.wall_ms() + relative_ms(what, seconds, name)
+
+
+def relative_ms(what: str, seconds: Value, name: str) -> int:
+    """So many seconds in milliseconds, never too few."""
     if not isinstance(seconds, int | float) or isinstance(seconds, bool):
         raise TypeError(f"{what} {seconds!r} of task {name!r} is not a number of seconds")
-    now_ms = clock.wall_ms()
     # A NaN is not between anything.
-    if not 0 <= seconds * 1000 <= _LAST_MS - now_ms:
+    if not 0 <= seconds * 1000 <= _LAST_MS - clock.wall_ms():
         raise ValueError(
             f"{what} {seconds!r} of task {name!r} is not a number of seconds from 0 to the year 9999"
         )
-    return now_ms + math.ceil(seconds * 1000)
+    return math.ceil(seconds * 1000)
 
 
 def _moment_ms(what: str, moment: Value, name: str, conf: Settings) -> int:
@@ -451,10 +438,13 @@ def prepare_again(
     kwargs: Mapping[str, Value],
     embed: Mapping[str, Value],
     options: Mapping[str, Value],
+    *,
+    keeps_body: bool = False,
 ) -> tuple[bytes, int]:
     """The message of a retry, and when it is due in Unix milliseconds, 0 for at once.
 
-    It is the message that ran, with one retry more and with what the options change; its id stays.
+    It is the message that ran, with one retry more and with what the options change; its id stays. Its arguments are
+    those it had (`keeps_body`), to which the broker adds what it waited for, or others, which are all there are.
     """
     options = {o: v for o, v in options.items() if o not in OPTIONS_NEEDLESS}
     kept = sorted(options.keys() - _FIELDS_OF.keys() - _TIMES)
@@ -482,12 +472,20 @@ def prepare_again(
         if descriptor.name not in wanted:
             changed.ClearField(descriptor.name)
     again.MergeFrom(changed)
-    if again.content_type == JSON and not again.compression:
-        again.body = envelope.encode_body(args, kwargs, embed)
+    again.ClearField("inputs")
+    if keeps_body:
+        again.content_type, again.content_encoding = message.content_type, message.content_encoding
+        again.compression = message.compression
     else:
-        how = again.content_type, again.compression, conf.compression_level
-        again.ClearField("compression")
-        again.MergeFrom(Message(**envelope.write((args, kwargs, embed), *how)))
+        again.ClearField("takes_input")
+        if again.HasField("failure"):
+            embed = {**embed, "immutable": True}
+        if again.content_type == JSON and not again.compression:
+            again.body = envelope.encode_body(args, kwargs, embed)
+        else:
+            how = again.content_type, again.compression, conf.compression_level
+            again.ClearField("compression")
+            again.MergeFrom(Message(**envelope.write((args, kwargs, embed), *how)))
     again.retries = message.retries + 1
     raw = again.SerializeToString()
     envelope.check_size(raw, message.task, conf.task_message_bytes_max)
