@@ -38,6 +38,7 @@ from qbroker_proto.v1.admin_pb2 import (
     DeadRequest,
     DeclareQueueRequest,
     DeclareReply,
+    Exchange,
     ExplainReply,
     ExplainRequest,
     ListQueuesReply,
@@ -799,6 +800,32 @@ class Client:
         """Have exchanges, queues and bindings, all of them or none."""
         self._ask("Admin/DeclareTopology", topology, DeclareReply)
 
+    def declare_exchange(
+        self, name: str, kind: str, *, alternate: str = "", is_auto_delete: bool = False
+    ) -> None:
+        """Make an exchange. Conflict: it is there with other properties."""
+        made = Exchange(name=name, type=kind, alternate=alternate, is_auto_delete=is_auto_delete)
+        self.declare_topology(Topology(exchanges=[made]))
+
+    def add_binding(
+        self,
+        exchange: str,
+        destination: str,
+        routing_key: str = "",
+        arguments: str = "",
+        *,
+        is_to_exchange: bool = False,
+    ) -> None:
+        """Have an exchange pass messages on; `arguments` is a JSON object."""
+        made = Binding(
+            exchange=exchange,
+            destination=destination,
+            routing_key=routing_key,
+            arguments=arguments,
+            is_to_exchange=is_to_exchange,
+        )
+        self.declare_topology(Topology(bindings=[made]))
+
     def list_topology(self) -> Topology:
         """All exchanges and bindings."""
         return self._ask("Admin/ListTopology", ListTopologyRequest(), Topology)
@@ -808,9 +835,24 @@ class Client:
         request = RemoveExchangeRequest(exchange=exchange)
         self._ask("Admin/RemoveExchange", request, RemoveExchangeReply)
 
-    def remove_binding(self, binding: Binding) -> None:
-        """Take a binding away."""
-        self._ask("Admin/RemoveBinding", binding, RemoveBindingReply)
+    def remove_binding(
+        self,
+        exchange: str,
+        destination: str,
+        routing_key: str = "",
+        arguments: str = "",
+        *,
+        is_to_exchange: bool = False,
+    ) -> None:
+        """Take a binding away. NotFound: there is none like it."""
+        gone = Binding(
+            exchange=exchange,
+            destination=destination,
+            routing_key=routing_key,
+            arguments=arguments,
+            is_to_exchange=is_to_exchange,
+        )
+        self._ask("Admin/RemoveBinding", gone, RemoveBindingReply)
 
     def test_route(self, exchange: str, routing_key: str, headers: str = "") -> Sequence[str]:
         """Which queues a message so sent would go to; `headers` is a JSON object."""

@@ -82,6 +82,21 @@ def test_the_call_wins_over_the_task_and_the_task_over_the_route(make_app: MakeA
     }
 
 
+def test_who_names_a_queue_leaves_nothing_of_the_routes_exchange_but_a_key_alone_does(
+    make_app: MakeApp,
+) -> None:
+    app = make_app(task_routes={"*": {"exchange": "media", "routing_key": "a", "priority": 1}})
+    route = app.amqp.router.route
+
+    assert route({"queue": "mine"}, "x") == {"queue": "mine", "priority": 1}
+    assert route({"exchange": ""}, "x") == {"exchange": "", "priority": 1}
+    assert route({"routing_key": "b"}, "x") == {
+        "exchange": "media",
+        "routing_key": "b",
+        "priority": 1,
+    }
+
+
 def test_a_hundred_routes_cost_microseconds() -> None:
     router = Router({f"package{number}.*.task*": f"q{number}" for number in range(100)})
     router.route({}, "package99.module.task1")

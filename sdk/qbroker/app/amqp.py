@@ -141,8 +141,11 @@ class Queues(dict[str, Queue]):
 class AMQP:
     """An app's queues and routes."""
 
-    def __init__(self, conf: Callable[[], Settings]) -> None:
+    def __init__(
+        self, conf: Callable[[], Settings], tasks: Callable[[], Mapping[str, Value]] = dict
+    ) -> None:
         self._conf = conf
+        self._tasks = tasks
         self._lock = threading.RLock()
         self._queues: Queues | None = None
         self._router: Router | None = None
@@ -222,6 +225,21 @@ class AMQP:
             described.append(chosen)
         key = routing_key or chosen.routing_key
         return Place("", chosen.exchange.name, key, tuple(described))
+
+    def explain(self, name: str, options: Mapping[str, Value]) -> tuple[str, str, str, str]:
+        """Where a call of a task with these options goes: queue, exchange and key, and by which rule, in words."""
+        task = self._tasks().get(name)
+        merged = self.router.route(options, name, (), {}, task)
+        by_task = {one: getattr(task, one, None) for one in ("queue", "exchange", "routing_key")}
+        if any(options.get(one) for one in by_task):
+            rule = "as the call says"
+        elif any(by_task.values()):
+            rule = "by the task's attributes"
+        else:
+            rule = self.router.rule(name)
+        queue, exchange, key = (merged.get(one) or by_task[one] for one in by_task)
+        place = self.place(queue, exchange, key)
+        return place.queue, place.exchange, place.routing_key, rule
 
     def missing(self, client: "Client", queues: Iterable[Queue]) -> list[Queue]:
         """Those that were not declared on this connection yet."""

@@ -152,7 +152,7 @@ class App:
         self.on_after_configure = signals.Signal("app.on_after_configure")
         self.on_after_finalize = signals.Signal("app.on_after_finalize")
         self.on_after_fork = signals.Signal("app.on_after_fork")
-        self.amqp = AMQP(lambda: self.conf)
+        self.amqp = AMQP(lambda: self.conf, lambda: self.tasks)
         self.conf = Settings(
             on_change=self._on_setting, load=self._load_config, place=self.amqp.place
         )

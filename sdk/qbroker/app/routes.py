@@ -31,6 +31,9 @@ _TASK_OPTIONS = (
 """What a task's attributes say of its calls, over what routes say."""
 
 
+_PLACE = frozenset(["queue", "exchange", "exchange_type", "routing_key"])
+
+
 class MapRoute:
     """Routes by the task's name: exact names first, then patterns in their order."""
 
@@ -130,6 +133,17 @@ class Router:
             self._known[name] = found
         return found
 
+    def rule(self, name: str) -> str:
+        """Which of them answers for a task, in words."""
+        for number, router in enumerate(self.routes):
+            if isinstance(router, MapRoute):
+                found = router.find(name)
+                if found is not None:
+                    return f"by the entry {found[0]!r} of task_routes"
+            elif _ask(router, name, (), {}, {}, None):
+                return f"by router {number + 1} of task_routes, {router!r}"
+        return "by the default queue, because no entry of task_routes fits"
+
     def route(
         self,
         options: Mapping[str, Value],
@@ -141,7 +155,14 @@ class Router:
         """The call's options, and beneath them those of its route."""
         route = self.lookup_route(name, args, kwargs, options, task_type)
         merged = dict(options)
+        # A queue and an exchange are one choice: who makes it leaves nothing of the route's.
+        is_placed = any(
+            options.get(one) is not None or getattr(task_type, one, None) is not None
+            for one in ("queue", "exchange")
+        )
         for option, value in route.items():
+            if is_placed and option in _PLACE:
+                continue
             if merged.get(option) is None and not (
                 option in _TASK_OPTIONS and getattr(task_type, option, None) is not None
             ):
