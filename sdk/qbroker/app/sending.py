@@ -263,13 +263,21 @@ def prepare(
             fields["routing_key"] = place.routing_key
         else:
             fields["queue"] = place.queue
+    serializer = serializer or given.serializer or conf.task_serializer
+    compression = compression or given.compression
+    if serializer == "json" and not compression:
+        fields["content_type"] = JSON
+        fields["content_encoding"] = "utf-8"
+        fields["body"] = envelope.encode_body(args or (), kwargs or {}, embed)
+    else:
+        content = args or (), kwargs or {}, embed
+        fields |= envelope.write(content, serializer, compression, conf.compression_level)
     message = Message(
         id=task_id,
         task=name,
         ack_policy=ACK_POLICY_LATE if given.acks_late else ACK_POLICY_EARLY,
         result_ttl_ms=_ttl_ms(conf.result_expires),
         origin=_origin.text,
-        **_written(conf, given, serializer, compression, (args or (), kwargs or {}, embed)),
         **fields,
     ).SerializeToString()
     envelope.check_size(message, name, conf.task_message_bytes_max)
@@ -277,22 +285,6 @@ def prepare(
     if declares:
         call.declares = declares
     return call
-
-
-def _written(
-    conf: Settings,
-    given: Defaults,
-    serializer: str | None,
-    compression: str | None,
-    content: tuple[Sequence[Value], Mapping[str, Value], Mapping[str, Value]],
-) -> dict[str, Value]:
-    """The fields that say what the body is: the call's choice wins over the task's, and that over the settings'."""
-    name = serializer or given.serializer or conf.task_serializer
-    compression = compression or given.compression
-    if name == "json" and not compression:
-        body = envelope.encode_body(*content)
-        return {"content_type": JSON, "content_encoding": "utf-8", "body": body}
-    return envelope.write(content, name, compression, conf.compression_level)
 
 
 _OWN = frozenset(
