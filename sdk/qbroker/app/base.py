@@ -442,9 +442,16 @@ class App:
         name: str | None = None,
         base: type[BaseTask[..., Value]] | None = None,
         bind: bool = False,
+        pydantic: bool = False,
+        pydantic_strict: bool = False,
+        pydantic_context: Mapping[str, Value] | None = None,
+        pydantic_dump_kwargs: Mapping[str, Value] | None = None,
         **options: Value,
     ) -> BaseTask[..., Value]:
-        """The task of a function: made now, or the one that has its name."""
+        """The task of a function: made now, or the one that has its name.
+
+        With `pydantic` its arguments become the models they are annotated with (qbroker.app.models).
+        """
         if not self.finalized and not self.autofinalize:
             raise RuntimeError("Contract breach: app not finalized")
         name = name or self.gen_task_name(fun.__name__, fun.__module__)
@@ -462,11 +469,23 @@ class App:
                     )
                 return known
             header = header_of(fun)
+            body = fun
+            if pydantic:
+                from qbroker.app.models import validating  # noqa: PLC0415 - few apps have such tasks
+
+                body = validating(
+                    fun,
+                    app=self,
+                    name=name,
+                    strict=pydantic_strict,
+                    context=pydantic_context,
+                    dump_kwargs=pydantic_dump_kwargs,
+                )
             attributes = {
                 "_app": self,
                 "name": name,
                 "typing": self.strict_typing,
-                "run": fun if bind else staticmethod(fun),
+                "run": body if bind else staticmethod(body),
                 "__header__": header if bind else staticmethod(header),
                 "__wrapped__": staticmethod(fun),
                 "__doc__": fun.__doc__,
