@@ -264,7 +264,7 @@ class BrokerBackend(Backend):
     def __init__(
         self,
         client: "Callable[[], Client]",
-        accepted: Callable[[], frozenset[str]],
+        reading: Callable[[], tuple[frozenset[str], int]],
         kept_s: Callable[[], float | None] = lambda: None,
         monotonic: Callable[[], float] = clock.monotonic,
         wall_ms: Callable[[], int] = clock.wall_ms,
@@ -272,13 +272,15 @@ class BrokerBackend(Backend):
         self._client = client
         self._kept_s = kept_s
         self._wall_ms = wall_ms
-        self._accepted = accepted
+        # What may be read: which content types, and how many bytes once unpacked.
+        self._reading = reading
         self._monotonic = monotonic
         self._teller = _Teller()
 
     def _stored(self, answer: "TaskState | OperationalError") -> Stored:
         if isinstance(answer, OperationalError):
             raise answer
+        accepted, bytes_max = self._reading()
         return envelope.decode_result(
             answer.state,
             answer.result,
@@ -286,7 +288,8 @@ class BrokerBackend(Backend):
             is_final=answer.is_final,
             end_reason=answer.end_reason,
             detail=answer.detail,
-            accepted=self._accepted(),
+            accepted=accepted,
+            bytes_max=bytes_max,
         )
 
     def read(self, task_id: str) -> Stored:
