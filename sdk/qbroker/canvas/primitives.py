@@ -802,6 +802,8 @@ class _chord(_Composite):  # noqa: N801 - Celery's name
             return f"<chord without body: {self.tasks!r}>"
         if isinstance(self.body, _chain) and self.body.tasks:
             first, *rest = self.body.tasks
+            if not rest:
+                return f"%{without_repeated_module(first['task'], first.reprcall(self.tasks))}"
             return without_repeated_module(
                 first["task"], f"%({first.reprcall(self.tasks)} | {_chain(rest)!r})"
             )

@@ -490,7 +490,7 @@ def maybe_signature(d: Value, app: Value = None, clone: bool = False) -> Value: 
         if clone:
             d = d.clone()
     elif isinstance(d, dict) and "task" in d:
-        d = Signature.from_dict(d)
+        d = Signature.from_dict(d, app=app)
     else:
         return d
     if app is not None:
