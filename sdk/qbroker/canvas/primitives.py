@@ -638,7 +638,11 @@ class _chord(_Composite):  # noqa: N801 - Celery's name
         given = dict(d)
         kwargs = dict(given.pop("kwargs"))
         header, body = kwargs.pop("header", None), kwargs.pop("body", None)
-        return cls(header, body, kwargs=kwargs, app=app, **given)
+        if not isinstance(header, list | tuple):
+            return cls(header, body, kwargs=kwargs, app=app, **given)
+        made = cls([], body, kwargs=kwargs, app=app, **given)
+        made.tasks = [maybe_signature(task, app) for task in header]
+        return made
 
     @property
     def header(self) -> list[Sig]:
