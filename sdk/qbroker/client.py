@@ -285,6 +285,9 @@ class _Lane(ABC):
                 for _ in range(REQUESTS_IN_FLIGHT_MAX):
                     permits.put(None)
                 self._stream = stream = self._open_stream(self._requests(self._inbox, permits))
+                if self._closed.is_set():
+                    # Closed since the look above: `close` may not have found this stream.
+                    stream.cancel()  # type: ignore[attr-defined] # a gRPC call is more than an iterator
                 for reply in stream:
                     pause_s, broken_s = _PAUSE_FIRST_S, None
                     self._receive(reply)
