@@ -78,7 +78,7 @@ def node_name(template: str) -> str:
     "--queues",
     metavar="NAMES",
     callback=_names,
-    help="Queues to take from, parted by commas.  [default: the app's default queue]",
+    help="Queues to take from, parted by commas.  [default: the app's task_queues, else its default queue]",
 )
 @click.option(
     "-c",
