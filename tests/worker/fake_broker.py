@@ -39,6 +39,7 @@ class FakeBroker(WorkerServicer):
         self.refusal: tuple[grpc.StatusCode, str] | None = None
         self.applies = True
         self.unwanted: list[str] = []
+        self.leased_max = 0
         self.has_drained = False
         self.has_left = False
         self._window = 0
@@ -150,6 +151,7 @@ class FakeBroker(WorkerServicer):
             for delivery in batch:
                 delivery.attempt += 1
                 self.leased[delivery.id] = delivery
+            self.leased_max = max(self.leased_max, len(self.leased))
             if batch:
                 await self._write(context, WorkReply(deliveries=batch))
             self._wake.clear()

@@ -235,6 +235,21 @@ async def test_hup_ends_warmly_and_asks_to_be_begun_anew_where_it_may(
         assert await running == code
 
 
+async def test_no_more_is_held_than_the_multiplier_allows(pool: Pool, tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        worker = worker_of(pool, port, manners=Manners(prefetch_multiplier=1))
+        running = group.create_task(worker.run())
+        for n in range(300):
+            publish(broker, f"short-{n}", "echo")
+        await broker.until(lambda b: len(b.settled) == 300)
+
+        worker.signalled(signal.SIGTERM)
+        await running
+
+    assert broker.leased_max == 2
+
+
 async def test_usr1_tells_what_every_thread_is_at_and_changes_nothing(
     pool: Pool, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,15 +4,18 @@ import json
 import logging
 import multiprocessing
 import traceback
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from qbroker.app import App, trace
 from qbroker.app.loading import LoadError, find_app
-from qbroker.app.log import setup_logging
+from qbroker.app.log import redirect_stdouts, setup_logging
 from qbroker.envelope import OUTCOME_RETRY, OUTCOME_SUCCESS
 from qbroker.limits import per_second
+from qbroker.serialization import Value
 from qbroker_proto.v1.message_pb2 import Message
 from qbroker_proto.v1.worker_pb2 import Settle
+from qbroker_worker.names import file_name, names_children
 from qbroker_worker.pools.forkserver import Loaded, Refusal
 from qbroker_worker.values import Guard, Ran, Recycling, Runs
 
@@ -26,13 +29,17 @@ class Project:
     broker: str | None
     hostname: str
     loglevel: int
+    logfile: str | None = None
+    """With letters for its names; None: standard error."""
+    is_json: bool = False
+    no_color: bool = False
     time_limit: float | None = None
     soft_time_limit: float | None = None
     max_tasks_per_child: int | None = None
     max_memory_per_child: int | None = None
 
-    def load(self) -> Loaded:
-        """Import everything. Raises Refusal with a sentence when that fails."""
+    def load(self, *, redirects: bool = True) -> Loaded:
+        """Import everything, and log as the app says. Raises Refusal with a sentence when that fails."""
         try:
             app = self._import()
         except LoadError as exc:
@@ -42,9 +49,11 @@ class Project:
                 f"-A {self.app!r} cannot be imported: {type(exc).__name__}: {exc}",
                 traceback.format_exc(),
             ) from exc
-        setup_logging(self.loglevel)
-
         conf = app.conf
+        log = _log_of(app)
+        self.log(log)
+        if redirects:
+            self.redirect(log)
         limits = (
             self.soft_time_limit or conf.task_soft_time_limit,
             self.time_limit or conf.task_time_limit,
@@ -52,6 +61,8 @@ class Project:
 
         def begin(number: int, guard: Guard) -> Runs:
             if number:
+                if self.logfile is not None and names_children(self.logfile):
+                    self.log(log, number)
                 multiprocessing.current_process().name = f"ForkPoolWorker-{number}"
             return build_runs(app, hostname=self.hostname, guard=guard, limits=limits)
 
@@ -60,6 +71,24 @@ class Project:
             self.max_memory_per_child or conf.worker_max_memory_per_child or 0,
         )
         return Loaded(_facts_of(app).encode(), begin, recycling)
+
+    def log(self, log: Mapping[str, Value], child: int = 0) -> None:
+        """Set up logging for this process; `log` is what the app says of it."""
+        logfile = None if self.logfile is None else file_name(self.logfile, self.hostname, child)
+        setup_logging(
+            self.loglevel,
+            logfile=logfile,
+            log_format=log["format"],
+            task_log_format=log["task_format"],
+            use_color=False if self.no_color else log["color"],
+            hijack_root_logger=log["hijacks"],
+            is_json=self.is_json,
+        )
+
+    def redirect(self, log: Mapping[str, Value]) -> None:
+        """Have what is printed in this process be logged, if the app does not say otherwise."""
+        if log["redirects"]:
+            redirect_stdouts(log["redirect_level"])
 
     def _import(self) -> App:
         app = find_app(self.app)
@@ -84,6 +113,10 @@ class Facts:
     queue: str
     concurrency: int | None
     pool: str
+    log: dict[str, Value]
+    """What it says of logging."""
+    prefetch_multiplier: int
+    """How many messages a worker holds at most, times its concurrency; 0: it does not say."""
     soft_shutdown_s: float
     is_soft_when_idle: bool
     rates: dict[str, float]
@@ -110,10 +143,25 @@ def _facts_of(app: App) -> Facts:
         queue=conf.task_default_queue,
         concurrency=conf.worker_concurrency,
         pool=conf.worker_pool,
+        log=_log_of(app),
+        # The default is Celery's number and no cap: what is short is read ahead by more, what is long by less.
+        prefetch_multiplier=conf.without_defaults().get("worker_prefetch_multiplier", 0),
         soft_shutdown_s=conf.worker_soft_shutdown_timeout,
         is_soft_when_idle=conf.worker_enable_soft_shutdown_on_idle,
         rates={} if conf.worker_disable_rate_limits else _rates_of(app),
     )
+
+
+def _log_of(app: App) -> dict[str, Value]:
+    conf = app.conf
+    return {
+        "format": conf.worker_log_format,
+        "task_format": conf.worker_task_log_format,
+        "color": conf.worker_log_color,
+        "hijacks": conf.worker_hijack_root_logger,
+        "redirects": conf.worker_redirect_stdouts,
+        "redirect_level": conf.worker_redirect_stdouts_level,
+    }
 
 
 def _rates_of(app: App) -> dict[str, float]:

@@ -58,7 +58,7 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """How a worker takes signals."""
+    """How a worker takes signals, and how much it takes at a time."""
 
     soft_timeout_s: float = 0.0
     """How long what runs may go on before a cold shutdown. Default: 0."""
@@ -66,6 +66,8 @@ class Manners:
     """Wait that long even if nothing runs. Default: False."""
     is_term_quit: bool = False
     """TERM means what QUIT does. Default: False."""
+    prefetch_multiplier: int = 0
+    """How many messages it holds at most, times its slots; 0: as many as are useful. Default: 0."""
     restarts: bool = True
     """HUP has the program begin anew, else it ends it warmly. Default: True."""
 
@@ -323,6 +325,8 @@ class Worker:
         aside = self._rates.aside_count
         slots_max = self._pool.slots if self._scale is None else self._scale.slots_max
         wanted = max(self._pool.wanted_count, slots_max)
+        if self._manners.prefetch_multiplier:
+            wanted = min(wanted, slots_max * self._manners.prefetch_multiplier)
         self._session.want(wanted + aside, slots_max + aside)
         self._stream.wake()
 

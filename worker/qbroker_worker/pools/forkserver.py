@@ -260,7 +260,8 @@ class _Nursery:
         with socket.socket(fileno=source) as parent, contextlib.suppress(ConnectionError):
             guard = ChildGuard(shared, parent)
             signal.signal(signal.SIGUSR1, guard.interrupt)
-            faulthandler.register(signal.SIGUSR2)
+            # Not where a task's prints go: those become records of the log.
+            faulthandler.register(signal.SIGUSR2, sys.__stderr__ or sys.stderr)
             runs = self._loaded.begin(number, guard)
             child.serve(parent, claims, shared, guard, runs, self._loaded.recycling)
 
