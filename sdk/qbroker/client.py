@@ -112,6 +112,8 @@ _CHANNEL_OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # Without it gRPC waits a minute for the answer to its ping, whatever the time-out above says.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.enable_retries", 0),
     # A forked child must not find its parent's sockets.
     ("grpc.use_local_subchannel_pool", 1),

@@ -21,6 +21,7 @@ FACTS = Facts(
     pool="prefork",
     log={},
     prefetch_multiplier=0,
+    cancels_on_loss=False,
     soft_shutdown_s=0.0,
     is_soft_when_idle=False,
     rates={"proj.add": 2.0},

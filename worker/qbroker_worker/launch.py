@@ -135,6 +135,7 @@ def launch(config: Config, project: Project, server: ForkServer | None, *, show:
         is_soft_when_idle=facts.is_soft_when_idle,
         is_term_quit=config.is_term_quit,
         restarts=config.restarts,
+        cancels_on_loss=facts.cancels_on_loss,
         prefetch_multiplier=_multiplier(config, facts),
     )
     scale = Autoscale(*config.autoscale) if config.autoscale else None

@@ -117,6 +117,7 @@ class Facts:
     """What it says of logging."""
     prefetch_multiplier: int
     """How many messages a worker holds at most, times its concurrency; 0: it does not say."""
+    cancels_on_loss: bool
     soft_shutdown_s: float
     is_soft_when_idle: bool
     rates: dict[str, float]
@@ -146,6 +147,7 @@ def _facts_of(app: App) -> Facts:
         log=_log_of(app),
         # The default is Celery's number and no cap: what is short is read ahead by more, what is long by less.
         prefetch_multiplier=conf.without_defaults().get("worker_prefetch_multiplier", 0),
+        cancels_on_loss=conf.worker_cancel_long_running_tasks_on_connection_loss,
         soft_shutdown_s=conf.worker_soft_shutdown_timeout,
         is_soft_when_idle=conf.worker_enable_soft_shutdown_on_idle,
         rates={} if conf.worker_disable_rate_limits else _rates_of(app),

@@ -68,6 +68,8 @@ class Manners:
     """TERM means what QUIT does. Default: False."""
     prefetch_multiplier: int = 0
     """How many messages it holds at most, times its slots; 0: as many as are useful. Default: 0."""
+    cancels_on_loss: bool = False
+    """End late-acknowledged tasks that run when the link to the broker breaks. Default: False."""
     restarts: bool = True
     """HUP has the program begin anew, else it ends it warmly. Default: True."""
 
@@ -93,6 +95,8 @@ class Worker:
     ) -> None:
         self._rates = rates or Rates({})
         self._manners = manners
+        self._given_up: dict[str, Delivery] = {}
+        """What is being ended because the link broke, to be given back."""
         self._is_restarting = False
         self._scale = scale
         self._scale_timer: asyncio.TimerHandle | None = None
@@ -189,8 +193,24 @@ class Worker:
         else:
             # What has not begun may be somebody else's by the time the link is back.
             self._pool.pause()
+            if self._is_linked and self._manners.cancels_on_loss:
+                self._cancel_late()
         self._is_linked = is_linked
         self._changed.set()
+
+    def _cancel_late(self) -> None:
+        """End what is acknowledged late: somebody else may be running it soon."""
+        late = [delivery for delivery in self._session.held() if delivery.is_late]
+        for delivery in late:
+            if self._pool.cancel(delivery, signal.SIGTERM):
+                self._session.release([delivery])
+            else:
+                logger.warning(
+                    "Ending task %s[%s], for the link to the broker broke.",
+                    delivery.task,
+                    delivery.id,
+                )
+                self._given_up[delivery.id] = delivery
 
     def heard(self, news: News) -> None:
         """Deliveries have come, or gone."""
@@ -293,6 +313,10 @@ class Worker:
         """These have ended."""
         settle = self._session.settle
         for delivery, outcome, result, requeue, _, level, line, more in finished:
+            was_given_up = self._given_up and self._given_up.pop(delivery.id, None) is delivery
+            if was_given_up and outcome == REVOKED:
+                self._session.release([delivery])
+                continue
             is_ours = settle(delivery, outcome, result, requeue=requeue, more=more)
             if level:
                 task_logger.log(level, "%s", line)

@@ -112,6 +112,7 @@ _TABLE = (
     Setting("task_time_limit", _seconds, None, "After how many seconds a task is ended; None: never.", ("CELERYD_TASK_TIME_LIMIT",)),
     Setting("task_track_started", _flag, default=False, meaning="Show the state STARTED while a task runs.", old_names=("CELERY_TRACK_STARTED",)),
     Setting("timezone", _any, None, "The zone of times without one and of app.now(); None is UTC.", ("CELERY_TIMEZONE",)),
+    Setting("worker_cancel_long_running_tasks_on_connection_loss", _flag, default=False, meaning="End late-acknowledged tasks that run when the link to the broker breaks, and give them back."),
     Setting("worker_concurrency", _count, None, "How many tasks a worker runs at once; None: as many as there are cores.", ("CELERYD_CONCURRENCY",)),
     Setting("worker_disable_rate_limits", _flag, default=False, meaning="Have no task's rate_limit count.", old_names=("CELERY_DISABLE_RATE_LIMITS",)),
     Setting("worker_enable_soft_shutdown_on_idle", _flag, default=False, meaning="Wait worker_soft_shutdown_timeout seconds even if nothing runs."),
