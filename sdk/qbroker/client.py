@@ -68,6 +68,15 @@ from qbroker_proto.v1.results_pb2 import (
     WatchReply,
     WatchRequest,
 )
+from qbroker_proto.v1.workflow_pb2 import (
+    CancelRequest,
+    ListReply,
+    ListRequest,
+    RetryReply,
+    RetryRequest,
+    ShowReply,
+    ShowRequest,
+)
 
 # Read once, when the core starts: poll is the poller that survives forks (see above), and at the default
 # verbosity the core writes a line to stderr for each fork.
@@ -105,7 +114,8 @@ of many threads would cost the broker a commit of its own."""
 
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", 16 * MIB),
-    ("grpc.max_send_message_length", 16 * MIB),
+    # A workflow travels whole.
+    ("grpc.max_send_message_length", 64 * MIB),
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # A connection attempt that nobody answers is given up after this, not after 20 s.
@@ -463,6 +473,13 @@ class _Watcher(_Lane):
             self._subscriptions.setdefault(subscription.id, []).append(subscription)
             self._send(subscription)
 
+    def subscribe_all(self, subscriptions: Sequence[Subscription]) -> None:
+        """Do the same for many, in as few requests as they fit."""
+        with self._lock:
+            for subscription in subscriptions:
+                self._subscriptions.setdefault(subscription.id, []).append(subscription)
+                self._send(subscription)
+
     def unsubscribe(self, subscription: Subscription) -> None:
         """Tell of it no more."""
         with self._lock:
@@ -687,11 +704,40 @@ class Client:
             raise answer
         return answer
 
+    def read_many(self, task_ids: Iterable[str]) -> dict[str, TaskState]:
+        """Where tasks are now."""
+        ids = list(dict.fromkeys(task_ids))
+        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        subscriptions = [Subscription(task_id, answers.put, is_once=True) for task_id in ids]
+        watcher = self._connected().watcher
+        watcher.subscribe_all(subscriptions)
+        found: dict[str, TaskState] = {}
+        deadline = self._monotonic() + self.timeout_s
+        while len(found) < len(ids):
+            try:
+                answer = answers.get(timeout=max(deadline - self._monotonic(), 0))
+            except queue.Empty:
+                for subscription in subscriptions:
+                    watcher.unsubscribe(subscription)
+                raise watcher.error(f"no answer within {self.timeout_s} s from") from None
+            if isinstance(answer, OperationalError):
+                raise answer
+            found[answer.id] = answer
+        return found
+
     def watch(self, task_id: str, tell: Callable[[Answer], object]) -> Subscription:
         """Hear of a task's state now and of every change until the end; `tell` must not block."""
         subscription = Subscription(task_id, tell, is_once=False)
         self._connected().watcher.subscribe(subscription)
         return subscription
+
+    def watch_many(
+        self, task_ids: Iterable[str], tell: Callable[[Answer], object]
+    ) -> list[Subscription]:
+        """Hear of many tasks so, over the one stream."""
+        subscriptions = [Subscription(task_id, tell, is_once=False) for task_id in task_ids]
+        self._connected().watcher.subscribe_all(subscriptions)
+        return subscriptions
 
     def unwatch(self, subscription: Subscription) -> None:
         """Hear of it no more."""
@@ -831,6 +877,26 @@ class Client:
             ids=task_ids, task=task, queue=queue, all=all_of_them, dry_run=dry_run
         )
         return self._ask("Admin/RemoveDead", request, DeadReply, BULK_TIMEOUT_S).count
+
+    def list_workflows(self, *, limit: int = 100, after: str = "") -> ListReply:
+        """A page of workflows; `next` is the `after` of the page that follows."""
+        return self._ask("Workflows/List", ListRequest(limit=limit, after=after), ListReply)
+
+    def show_workflow(self, workflow_id: str, *, after: str = "") -> ShowReply:
+        """A workflow, by its id or any of its tasks', and a page of its tasks."""
+        return self._ask("Workflows/Show", ShowRequest(id=workflow_id, after=after), ShowReply)
+
+    def cancel_workflow(
+        self, workflow_id: str, *, terminate: bool = False, signal: str = "", why: str = ""
+    ) -> RevokeReply:
+        """Revoke every task of a workflow that has not ended."""
+        request = CancelRequest(id=workflow_id, terminate=terminate, signal=signal, why=why)
+        return self._ask("Workflows/Cancel", request, RevokeReply, BULK_TIMEOUT_S)
+
+    def retry_workflow(self, workflow_id: str) -> RetryReply:
+        """Run again what failed of a workflow, and what was never reached because of that."""
+        request = RetryRequest(id=workflow_id)
+        return self._ask("Workflows/Retry", request, RetryReply, BULK_TIMEOUT_S)
 
     def _ask(
         self,

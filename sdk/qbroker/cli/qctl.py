@@ -15,6 +15,7 @@ from qbroker.cli.queues import DRY_RUN, YES, purge_queue, queue
 from qbroker.cli.tables import Plain, duration, echo_json, plain, show
 from qbroker.cli.target import Target
 from qbroker.cli.tasks import explain, revoke, task
+from qbroker.cli.workflows import workflow
 from qbroker.url import DEFAULT_URL
 
 
@@ -28,6 +29,7 @@ Examples:
   qctl task ls --queue mail --state queued
   qctl queue pause mail --why 'the relay is down'
   qctl dead requeue --task mail.send   give dead letters another try
+  qctl workflow show 01a2...           a chain, group or chord as a tree
 
 \b
 Exit codes: 0 done, 1 error, 2 usage, 3 not found, 5 no broker, 6 conflict, 8 done for some.
@@ -51,7 +53,7 @@ def qctl(context: click.Context, url: str) -> None:
     context.obj = Target(url)
 
 
-for _verb in (dead, explain, queue, revoke, task):
+for _verb in (dead, explain, queue, revoke, task, workflow):
     qctl.add_command(_verb)
 
 
