@@ -65,6 +65,8 @@ from qbroker_proto.v1.results_pb2 import (
     ForgetReply,
     ForgetRequest,
     TaskState,
+    TellReply,
+    TellRequest,
     WatchReply,
     WatchRequest,
 )
@@ -747,6 +749,11 @@ class Client:
         """Drop what is kept of ended tasks; answers of how many there was something."""
         reply = self._ask("Results/Forget", ForgetRequest(ids=task_ids), ForgetReply)
         return reply.forgotten_count
+
+    def tell(self, task_id: str, state: str, result: bytes, attempt: int = 0) -> bool:
+        """Say which state a task is in; False when there is no such task that has not ended."""
+        request = TellRequest(id=task_id, attempt=attempt, state=state, result=result)
+        return self._ask("Results/Tell", request, TellReply).is_told
 
     # -- questions and orders; refused ones raise NotFound, Conflict or RequestRefused
 

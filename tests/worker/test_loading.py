@@ -19,6 +19,7 @@ FACTS = Facts(
     queue="celery",
     concurrency=None,
     pool="prefork",
+    heard=("worker_ready",),
     log={},
     prefetch_multiplier=0,
     cancels_on_loss=False,

@@ -135,6 +135,7 @@ def launch(config: Config, project: Project, server: ForkServer | None, *, show:
         is_soft_when_idle=facts.is_soft_when_idle,
         is_term_quit=config.is_term_quit,
         restarts=config.restarts,
+        heard=frozenset(facts.heard),
         cancels_on_loss=facts.cancels_on_loss,
         prefetch_multiplier=_multiplier(config, facts),
     )

@@ -3,10 +3,13 @@
 import json
 import logging
 import multiprocessing
+import os
+import signal
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from qbroker import signals
 from qbroker.app import App, trace
 from qbroker.app.loading import LoadError, find_app
 from qbroker.app.log import redirect_stdouts, setup_logging
@@ -17,7 +20,9 @@ from qbroker_proto.v1.message_pb2 import Message
 from qbroker_proto.v1.worker_pb2 import Settle
 from qbroker_worker.names import file_name, names_children
 from qbroker_worker.pools.forkserver import Loaded, Refusal
-from qbroker_worker.values import Guard, Ran, Recycling, Runs
+from qbroker_worker.values import Guard, Notice, Ran, Recycling, Runs
+
+NOTICES = ("task_revoked", "worker_ready", "worker_shutdown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,13 @@ class Project:
                 if self.logfile is not None and names_children(self.logfile):
                     self.log(log, number)
                 multiprocessing.current_process().name = f"ForkPoolWorker-{number}"
+                signals.worker_process_init.send(None)
             return build_runs(app, hostname=self.hostname, guard=guard, limits=limits)
+
+        node = Node(self.hostname, app)
+        signals.celeryd_init.send(self.hostname, instance=node, conf=conf, options={})
+        signals.celeryd_after_setup.send(self.hostname, instance=node, conf=conf)
+        signals.worker_init.send(node)
 
         recycling = Recycling(
             self.max_tasks_per_child or conf.worker_max_tasks_per_child or 0,
@@ -103,6 +114,14 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True)
+class Node:
+    """What signals of a worker are sent by, as far as processes that have the app know it."""
+
+    hostname: str
+    app: App
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What the worker's parent needs to know of the app, which it does not import."""
 
@@ -113,6 +132,8 @@ class Facts:
     queue: str
     concurrency: int | None
     pool: str
+    heard: tuple[str, ...]
+    """Signals that somebody is connected to, of those the worker has to tell the app of."""
     log: dict[str, Value]
     """What it says of logging."""
     prefetch_multiplier: int
@@ -131,7 +152,7 @@ class Facts:
     def decode(cls, data: bytes) -> "Facts":
         """The facts that were encoded."""
         found = json.loads(data)
-        return cls(**found | {"tasks": tuple(found["tasks"])})
+        return cls(**found | {"tasks": tuple(found["tasks"]), "heard": tuple(found["heard"])})
 
 
 def _facts_of(app: App) -> Facts:
@@ -144,6 +165,7 @@ def _facts_of(app: App) -> Facts:
         queue=conf.task_default_queue,
         concurrency=conf.worker_concurrency,
         pool=conf.worker_pool,
+        heard=tuple(name for name in NOTICES if getattr(signals, name)),
         log=_log_of(app),
         # The default is Celery's number and no cap: what is short is read ahead by more, what is long by less.
         prefetch_multiplier=conf.without_defaults().get("worker_prefetch_multiplier", 0),
@@ -218,4 +240,16 @@ def build_runs(
     async def run_natively_and_tell(message: bytes, attempt: int, redelivered: bool) -> Ran:  # noqa: FBT001 - as above
         return tell(await run_natively(message, attempt, redelivered), message)
 
-    return Runs(run_and_tell, expire_and_tell, run_natively_and_tell, runner.is_async)
+    node = Node(hostname, app)
+
+    def notify(notice: Notice) -> None:
+        match notice.signal:
+            case "task_revoked":
+                number = notice.number
+                runner.tell_revoked(notice.message, signal.Signals(number).name if number else None)
+            case "worker_process_shutdown":
+                signals.worker_process_shutdown.send(None, pid=os.getpid(), exitcode=0)
+            case name:
+                getattr(signals, name).send(node)
+
+    return Runs(run_and_tell, expire_and_tell, run_natively_and_tell, runner.is_async, notify)

@@ -27,7 +27,7 @@ from qbroker_worker.pools.pool import Pool
 from qbroker_worker.rates import Rates
 from qbroker_worker.session import News, Session
 from qbroker_worker.stream import Refused, Stream
-from qbroker_worker.values import REVOKED, Cancel, Delivery, Finished
+from qbroker_worker.values import REVOKED, Cancel, Delivery, Finished, Notice
 
 logger = logging.getLogger(__name__)
 task_logger = logging.getLogger(trace.__name__)
@@ -68,6 +68,8 @@ class Manners:
     """TERM means what QUIT does. Default: False."""
     prefetch_multiplier: int = 0
     """How many messages it holds at most, times its slots; 0: as many as are useful. Default: 0."""
+    heard: frozenset[str] = frozenset()
+    """Signals of those it sends that the app listens to. Default: none."""
     cancels_on_loss: bool = False
     """End late-acknowledged tasks that run when the link to the broker breaks. Default: False."""
     restarts: bool = True
@@ -111,6 +113,9 @@ class Worker:
         self._changed = asyncio.Event()
         self._failure = ""
         self._is_linked = False
+        self._was_ready = False
+        self._revoked_by: dict[str, int] = {}
+        """With which signal deliveries are being ended that were revoked."""
         self._tells_received = task_logger.isEnabledFor(logging.INFO)
 
     @property
@@ -147,6 +152,9 @@ class Worker:
         session.release(pool.withdraw())
         self._stream.wake()
         await self._until(lambda: pool.is_idle or self.is_cold)
+        if self._was_ready and not self.is_cold:
+            self._notify(Notice("worker_shutdown"))
+            await self._until(lambda: pool.is_idle or self.is_cold)
         if self.is_cold:
             pool.kill()
         await self._flush(streaming)
@@ -189,6 +197,9 @@ class Worker:
             logger.info("Connected to qbroker://%s", self._address)
             if not self._is_linked:
                 logger.info("%s ready.", self._name)
+            if not self._was_ready:
+                self._was_ready = True
+                self._notify(Notice("worker_ready"))
             self._pool.resume()
         else:
             # What has not begun may be somebody else's by the time the link is back.
@@ -300,7 +311,15 @@ class Worker:
         if self._rates.discard(delivery) or self._pool.cancel(delivery, number):
             task_logger.info(trace.LOG_REVOKED, {"name": delivery.task, "id": delivery.id})
             self._session.settle(delivery, REVOKED, b"")
+            self._notify(Notice("task_revoked", 0, delivery.message))
             self.changed()
+        elif number is not None:
+            self._revoked_by[delivery.id] = number
+
+    def _notify(self, notice: Notice) -> None:
+        """Have the app told, if it listens."""
+        if notice.signal in self._manners.heard:
+            self._pool.notify(notice)
 
     # -- what the pool tells -------------------------------------------------------------------
 
@@ -317,6 +336,10 @@ class Worker:
             if was_given_up and outcome == REVOKED:
                 self._session.release([delivery])
                 continue
+            if self._revoked_by:
+                number = self._revoked_by.pop(delivery.id, 0)
+                if number and outcome == REVOKED:
+                    self._notify(Notice("task_revoked", number, delivery.message))
             is_ours = settle(delivery, outcome, result, requeue=requeue, more=more)
             if level:
                 task_logger.log(level, "%s", line)
