@@ -538,9 +538,8 @@ class Task(Generic[P, R]):
         """
         if "chord" in sig.options:
             raise ImproperlyConfigured("A signature replacing a task must not be part of a chord")
-        if not getattr(sig, "tasks", True):
-            kind = sig.get("subtask_type")
-            raise ImproperlyConfigured(f"Cannot replace with an empty {kind}")
+        if sig.get("subtask_type") == "chain" and canvas.is_nothing(sig):
+            raise ImproperlyConfigured("Cannot replace with an empty chain")
         if isinstance(sig, canvas.group):
             sig = sig | Signature("celery.accumulate", kwargs={"index": 0}, app=self._app)
         return self.on_replace(sig)
