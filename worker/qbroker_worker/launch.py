@@ -89,8 +89,9 @@ class Config:
 def launch(config: Config, project: Project, server: ForkServer | None, *, show: Show) -> int:
     """Run a worker until it is told to stop; the exit code. Raises Refusal when it cannot begin."""
     pool, facts = _pool(config, project, server)
+    excluded = {facts.aliases.get(name, name) for name in config.excluded_queues}
     queues = tuple(
-        name for name in config.queues or (facts.queue,) if name not in config.excluded_queues
+        name for name in facts.queues_of(config.name, config.queues) if name not in excluded
     )
     if not queues:
         raise Refusal(
@@ -128,6 +129,7 @@ def launch(config: Config, project: Project, server: ForkServer | None, *, show:
         pid=os.getpid(),
         pool=pool.name,
         concurrency=pool.slots,
+        topology=facts.topology_of(queues),
     )
     rates = Rates(facts.rates)
     manners = worker.Manners(
