@@ -2,7 +2,7 @@
 
 import pytest
 
-from qbroker_server.core import keys
+from qbroker_server.core import keys, limits
 from qbroker_server.core.effects import Policy
 from qbroker_server.core.errors import Invalid
 from qbroker_server.core.lease import Outcome
@@ -186,6 +186,14 @@ def test_a_task_that_tells_its_end_and_is_ignored_has_ended_so() -> None:
 
     assert (scene.record().stage, scene.record().state) == (Stage.DONE, "FAILURE")
     assert scene.payload() == b"told"
+
+
+def test_more_than_goes_with_a_state_is_refused() -> None:
+    scene = Scene()
+    scene.publish(new())
+
+    with pytest.raises(Invalid, match="has 1048577 bytes; up to 1048576 may"):
+        scene.do(Tell("m1", 0, "PROGRESS", bytes(limits.STATE_BYTES_MAX + 1)))
 
 
 @pytest.mark.parametrize("state", ["", "x" * 256])

@@ -280,7 +280,7 @@ def worker(
             cores=machine.cores(),
             autoscale=autoscale,
             is_term_quit=os.environ.get("REMAP_SIGTERM") == "SIGQUIT",
-            restarts=not sys.stdin.isatty(),
+            restarts=sys.stdin is None or not sys.stdin.isatty(),
             version=__version__,
             loglevel=loglevel,
         )

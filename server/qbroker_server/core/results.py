@@ -198,6 +198,11 @@ class Tell:
     def apply(self, txn: Txn, now_ms: int, effects: Effects) -> bool:
         if not 0 < len(self.state.encode()) <= limits.NAME_BYTES_MAX:
             raise Invalid(f"state {self.state[:60]!r} must have 1 to {limits.NAME_BYTES_MAX} bytes")
+        if len(self.result) > limits.STATE_BYTES_MAX:
+            raise Invalid(
+                f"what goes with state {self.state!r} has {len(self.result)} bytes; up to "
+                f"{limits.STATE_BYTES_MAX} may. Store large data elsewhere and tell where"
+            )
         record = message.find(txn, self.id, effects)
         if (
             record is None
