@@ -246,6 +246,23 @@ class Stored:
     children: list[str] = field(default_factory=list)
 
 
+def encode_state(
+    state: str, value: Value, traceback_text: str | None, now_ms: int, request: Value = None
+) -> bytes:
+    """A state on the way and what goes with it, as a serialized Result."""
+    if isinstance(value, BaseException) and state in states.EXCEPTION_STATES:
+        value = encode_exception(value)
+    return Result(
+        state=state,
+        content_type="application/json",
+        content_encoding="utf-8",
+        body=serialization.json_encode(value),
+        traceback=traceback_text or "",
+        done_ms=now_ms,
+        worker=(request.hostname or "") if request is not None else "",
+    ).SerializeToString()
+
+
 def decode_result(
     state: str,
     result: bytes,
