@@ -15,6 +15,8 @@ from grpc_reflection.v1alpha import reflection
 from qbroker_proto.v1 import (
     admin_pb2,
     admin_pb2_grpc,
+    periodic_pb2,
+    periodic_pb2_grpc,
     producer_pb2,
     producer_pb2_grpc,
     results_pb2,
@@ -33,6 +35,8 @@ from qbroker_server.lock import owned
 from qbroker_server.pump import Pump
 from qbroker_server.rates import Rates
 from qbroker_server.rpc.admin import Admin
+from qbroker_server.rpc.almanac import WireAlmanac
+from qbroker_server.rpc.periodic import Periodic
 from qbroker_server.rpc.publish import Producer
 from qbroker_server.rpc.results import Results
 from qbroker_server.rpc.streams import Streams
@@ -59,6 +63,7 @@ _OPTIONS = (
 
 _SERVICES = (
     admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name,
+    periodic_pb2.DESCRIPTOR.services_by_name["Periodic"].full_name,
     producer_pb2.DESCRIPTOR.services_by_name["Producer"].full_name,
     results_pb2.DESCRIPTOR.services_by_name["Results"].full_name,
     worker_pb2.DESCRIPTOR.services_by_name["Worker"].full_name,
@@ -120,7 +125,8 @@ class Daemon:
         self._streams = Streams()
         self._health = health.aio.HealthServicer()
         self._pump = Pump(broker, clock, self._fail)
-        self._sweeper = Sweeper(broker, self._pump, clock)
+        almanac = WireAlmanac(message_bytes_max=config.max_message_bytes)
+        self._sweeper = Sweeper(broker, self._pump, clock, almanac)
         release = version("qbroker")
         self._worker = Worker(
             broker,
@@ -135,10 +141,12 @@ class Daemon:
         rates = Rates(clock)
         broker.listeners.append(rates)
         admin = Admin(broker, self._pump, self._worker, rates, clock, version=release)
+        periodic = Periodic(broker, self._pump, clock, almanac)
         worker_pb2_grpc.add_WorkerServicer_to_server(self._worker, self._server)
         producer_pb2_grpc.add_ProducerServicer_to_server(producer, self._server)
         results_pb2_grpc.add_ResultsServicer_to_server(results, self._server)
         admin_pb2_grpc.add_AdminServicer_to_server(admin, self._server)
+        periodic_pb2_grpc.add_PeriodicServicer_to_server(periodic, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
             (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server

@@ -5,6 +5,7 @@ import asyncio
 from qbroker_server.broker import Broker, Step
 from qbroker_server.clock import Clock
 from qbroker_server.core import timetable
+from qbroker_server.core.periodic import Almanac
 from qbroker_server.core.schedule import Sweep
 from qbroker_server.pump import Pump
 
@@ -15,7 +16,8 @@ _LOOK_S = 1.0
 class Sweeper:
     """Keeps one timer, set to the earliest row of the time index."""
 
-    def __init__(self, broker: Broker, pump: Pump, clock: Clock) -> None:
+    def __init__(self, broker: Broker, pump: Pump, clock: Clock, almanac: Almanac) -> None:
+        self._sweep = Sweep(almanac=almanac)
         self._broker = broker
         self._pump = pump
         self._clock = clock
@@ -60,11 +62,11 @@ class Sweeper:
             return
         # A step that finds nothing due still dispatches what a limit has let go.
         self._is_sweeping = True
-        self._pump.submit(Sweep(), self._swept)
+        self._pump.submit(self._sweep, self._swept)
 
     def _swept(self, answer: object) -> None:
         if answer is True:
-            self._pump.submit(Sweep(), self._swept)
+            self._pump.submit(self._sweep, self._swept)
             return
         self._is_sweeping = False
         self._wake()

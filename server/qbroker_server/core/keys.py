@@ -2,6 +2,7 @@
 
     b <id> 0 <chunk>                → a payload, when too large for the record (payloads.py)
     d <time> <id>                   → b""; dead letters, oldest first (dead.py)
+    e <name>                        → an entry that fires again and again (periodic.py)
     i <kind> <value> 0 <id>         → b""; messages by label and by root (index.py)
     k <key>                         → what is left of a rate limit (throttle.py)
     l <session> 0 <id>              → attempt; who has what (lease.py)
@@ -31,6 +32,7 @@ TIME = VHOST + b"t"
 QUEUE = VHOST + b"n"
 DAMAGED = VHOST + b"x"
 DEAD = VHOST + b"d"
+ENTRY = VHOST + b"e"
 INDEX = VHOST + b"i"
 RATE = VHOST + b"k"
 STATUS = VHOST + b"s"

@@ -21,6 +21,8 @@ FORGET: Final = b"f"
 """What is kept of an ended message is forgotten now."""
 IDLE: Final = b"q"
 """A queue, named in place of a message, is removed if it has been idle since the last look."""
+PERIODIC: Final = b"p"
+"""A periodic entry, named in place of a message, may fire (periodic.py)."""
 
 _KIND_AT = len(keys.TIME) + 8
 
