@@ -5,6 +5,7 @@ own (`root_id`, `correlation_id`) are left out, and so are representations nobod
 them makes them from the body.
 """
 
+import json
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -77,6 +78,33 @@ def decode_call(raw: bytes, accepted: frozenset[str]) -> tuple[list[Value], dict
     """Args and kwargs of a serialized message."""
     args, kwargs, _ = decode_body(Message.FromString(raw), accepted)
     return args, kwargs
+
+
+def template(
+    known: bytes,
+    *,
+    task: str,
+    args: Sequence[Value] | None,
+    kwargs: Mapping[str, Value] | None,
+    queue: str | None,
+    priority: int | None,
+    name: str,
+) -> bytes:
+    """The message of the periodic entry `name`, without an id; what is None stays as it is in `known`."""
+    message = Message.FromString(known) if known else Message(queue="celery")
+    old_args, old_kwargs, _ = serialization.json_decode(message.body) if known else ((), {}, {})
+    args = old_args if args is None else args
+    kwargs = old_kwargs if kwargs is None else kwargs
+    message.task = task
+    message.content_type, message.content_encoding = "application/json", "utf-8"
+    message.body = encode_body(args, kwargs)
+    message.argsrepr, message.kwargsrepr = repr(tuple(args)), repr(dict(kwargs))
+    message.headers = json.dumps({"celery_beat_task": True, "periodic_task_name": name})
+    if queue is not None:
+        message.queue = queue
+    if priority is not None:
+        message.priority = priority
+    return message.SerializeToString()
 
 
 def check_size(message: bytes, name: str, bytes_max: int) -> None:

@@ -3,6 +3,10 @@
 import logging
 import os
 import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import click
 
@@ -31,6 +35,21 @@ def node_name(template: str) -> str:
     first, _, rest = host.partition(".")
     name = template if "@" in template else f"{template}@%h"
     return name.replace("%h", host).replace("%n", first).replace("%d", rest).replace("%%", "%")
+
+
+@contextmanager
+def _beat_beside(project: Project) -> Iterator[None]:
+    """`qbroker beat` as a process of its own, for as long as the worker runs."""
+    level = logging.getLevelName(project.loglevel)
+    command = [sys.executable, "-m", "qbroker", "beat", "-A", project.app, "-l", level]
+    if project.broker:
+        command += ["-b", project.broker]
+    child = subprocess.Popen(command, process_group=0)  # noqa: S603 - our own program, with the user's options
+    try:
+        yield
+    finally:
+        child.terminate()
+        child.wait()
 
 
 @click.command(
@@ -81,6 +100,12 @@ def node_name(template: str) -> str:
     callback=_names,
     help="More modules to import, parted by commas.",
 )
+@click.option(
+    "-B",
+    "--beat",
+    is_flag=True,
+    help="Run `qbroker beat` beside it: hand the app's periodic tasks to the broker.",
+)
 @click.pass_context
 def worker(
     context: click.Context,
@@ -92,6 +117,8 @@ def worker(
     hostname: str,
     loglevel: int,
     include: tuple[str, ...],
+    *,
+    beat: bool,
 ) -> None:
     """Run tasks until told to stop.
 
@@ -127,7 +154,8 @@ def worker(
             version=__version__,
             loglevel=loglevel,
         )
-        code = launch.launch(config, project, server, show=click.echo)
+        with _beat_beside(project) if beat else nullcontext():
+            code = launch.launch(config, project, server, show=click.echo)
     except forkserver.Refusal as exc:
         if exc.details:
             click.echo(exc.details, err=True)

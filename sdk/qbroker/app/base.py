@@ -26,8 +26,9 @@ from qbroker import _state, serialization, signals, states
 from qbroker._version import __version__
 from qbroker.app.config import Settings
 from qbroker.app.control import Control
+from qbroker.app.periodic import OPTIONS as PERIODIC_OPTIONS, Schedules
 from qbroker.app.pipeline import Pipeline, current_pipeline
-from qbroker.app.sending import Call, Defaults, prepare, prepare_again, settle, zone_of
+from qbroker.app.sending import Call, Defaults, prepare, prepare_again, settle, template, zone_of
 from qbroker.app.trace import execute, plan_of
 from qbroker.canvas import Signature, maybe_signature, signature
 from qbroker.exceptions import (
@@ -133,6 +134,9 @@ class App:
         self._clients: dict[str, Client] = {}
         self._accepted: frozenset[str] | None = None
         self._config_source: tuple[Value, str | None, bool] | None = None
+        self._periodic: dict[str, dict[str, Value]] = {}
+        self.on_after_configure = signals.Signal("app.on_after_configure")
+        self.on_after_finalize = signals.Signal("app.on_after_finalize")
         self._conf = Settings(on_change=self._on_setting)
         env_url = os.environ.get("QBROKER_URL") or os.environ.get("CELERY_BROKER_URL")  # noqa: TID251 - the SDK's edge: the one place where it reads the environment
         if env_url:
@@ -288,6 +292,8 @@ class App:
             for task in self._tasks.values():
                 if not task.__bound__:
                     task.bind(self)
+        self.on_after_configure.send(self, source=self.conf)
+        self.on_after_finalize.send(self)
 
     @property
     def Task(self) -> type[BaseTask[..., Value]]:  # noqa: N802 - Celery's name
@@ -700,6 +706,52 @@ class App:
         return EagerResult(
             task_id, ended.value, ended.state, traceback=ended.traceback or None, name=task.name
         )
+
+    # -- periodic tasks
+
+    def add_periodic_task(
+        self,
+        schedule: Value,
+        sig: Value,
+        args: Sequence[Value] = (),
+        kwargs: Mapping[str, Value] | None = None,
+        name: str | None = None,
+        **opts: Value,
+    ) -> str:
+        """Have a task run again and again: a line of `beat_schedule`, under its name, which is answered.
+
+        Options are those of the call, and those of the entry: overlap, catch_up, jitter and so on.
+        """
+        if isinstance(sig, Signature):
+            sig = sig.clone(args, kwargs)
+        else:
+            sig = self.signature(sig.name, tuple(args), dict(kwargs or {}))
+        own = {option: opts.pop(option) for option in PERIODIC_OPTIONS & opts.keys()}
+        key = name or repr(sig)
+        self._periodic[key] = {
+            "schedule": schedule,
+            "task": sig.task,
+            "args": sig.args,
+            "kwargs": sig.kwargs,
+            "options": {**sig.options, **opts},
+            **own,
+        }
+        return key
+
+    def periodic_entries(self) -> dict[str, dict[str, Value]]:
+        """What the app declares, by name: `beat_schedule`, and what was added; asking finalizes the app."""
+        if not self.finalized:
+            self.finalize(auto=True)
+        return {**(self.conf.beat_schedule or {}), **self._periodic}
+
+    @property
+    def schedules(self) -> Schedules:
+        """The broker's periodic entries, to be looked at and changed."""
+        return Schedules(self, self._template)
+
+    def _template(self, name: str, args: Value, kwargs: Value, options: dict[str, Value]) -> bytes:
+        call, _ = self._prepare(name, args, kwargs, self.tasks.get(name), options)
+        return template(call)
 
     # -- signatures
 

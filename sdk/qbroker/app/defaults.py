@@ -85,6 +85,10 @@ class Setting:
 
 _TABLE = (
     Setting("accept_content", _names, ("json",), "Serializers whose content may be read.", ("CELERY_ACCEPT_CONTENT",)),
+    Setting("beat_cron_starting_deadline", _seconds, None, "How many seconds late a crontab's missed run may be to be made up for; None: any.", ("CELERYBEAT_CRON_STARTING_DEADLINE",)),
+    Setting("beat_max_loop_interval", _seconds, 0.0, "How many seconds a scheduler of your own sleeps at most; 0: its own choice.", ("CELERYBEAT_MAX_LOOP_INTERVAL",)),
+    Setting("beat_schedule", _any, {}, "Periodic tasks by name, which `qbroker beat` hands to the broker.", ("CELERYBEAT_SCHEDULE",)),
+    Setting("beat_scheduler", _text, "qbroker.beat:PersistentScheduler", "A Scheduler class of your own, which `qbroker beat` runs in the broker's place.", ("CELERYBEAT_SCHEDULER",)),
     Setting("broker_connection_timeout", _seconds, 5.0, "How many seconds a call waits for the broker's answer, connecting included.", ("BROKER_CONNECTION_TIMEOUT",)),
     Setting("broker_url", _text, DEFAULT_URL, "Where the broker is: qbroker://host:port.", ("BROKER_URL",)),
     Setting("enable_utc", _flag, default=True, meaning="Times without a zone are UTC; else they are in `timezone`.", old_names=("CELERY_ENABLE_UTC",)),

@@ -20,7 +20,7 @@ from qbroker.serialization import Value, find as find_serializer
 from qbroker_proto.v1.message_pb2 import ACK_POLICY_EARLY, ACK_POLICY_LATE, Message
 from qbroker_proto.v1.producer_pb2 import REFUSAL_CODE_ALREADY_EXISTS, Existing, Refusal
 
-__all__ = ["OPTIONS_LATER", "Call", "Defaults", "prepare", "prepare_again", "settle"]
+__all__ = ["OPTIONS_LATER", "Call", "Defaults", "prepare", "prepare_again", "settle", "template"]
 
 OPTIONS_LATER = frozenset(
     [
@@ -424,6 +424,14 @@ def prepare_again(
     raw = again.SerializeToString()
     envelope.check_size(raw, message.task, conf.task_message_bytes_max)
     return raw, again.eta_ms
+
+
+def template(call: Call) -> bytes:
+    """The message of a call that is made again and again: without what is of one moment only."""
+    message = Message.FromString(call.message)
+    for field in ("id", "origin", "root_id", "parent_id", "eta_ms"):
+        message.ClearField(field)
+    return message.SerializeToString()
 
 
 def settle(calls: Sequence[Call], verdicts: Sequence[Refusal | Existing]) -> MessageRefused | None:
