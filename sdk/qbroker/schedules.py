@@ -252,8 +252,11 @@ class crontab(BaseSchedule):  # noqa: N801 - Celery's name
         self.day_of_month = _numbers(day_of_month, 31, 1)
         self.month_of_year = _numbers(month_of_year, 12, 1)
         super().__init__(**kwargs)
-        # Refuses dates that never come.
-        self._in_zone("")
+        try:
+            self._in_zone("")
+        except TimingError as exc:
+            # A date that never comes.
+            raise ValueError(str(exc)) from None
 
     @classmethod
     def from_string(cls, crontab: str) -> "crontab":
