@@ -86,6 +86,15 @@ from qbroker_proto.v1.results_pb2 import (
     WatchReply,
     WatchRequest,
 )
+from qbroker_proto.v1.workflow_pb2 import (
+    CancelRequest,
+    ListReply,
+    ListRequest,
+    RetryReply,
+    RetryRequest,
+    ShowReply,
+    ShowRequest,
+)
 
 # Read once, when the core starts: poll is the poller that survives forks (see above), and at the default
 # verbosity the core writes a line to stderr for each fork.
@@ -124,7 +133,8 @@ of many threads would cost the broker a commit of its own."""
 
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", 16 * MIB),
-    ("grpc.max_send_message_length", 16 * MIB),
+    # A workflow travels whole.
+    ("grpc.max_send_message_length", 64 * MIB),
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # A connection attempt that nobody answers is given up after this, not after 20 s.
@@ -276,7 +286,6 @@ class _Lane(ABC):
                 return
             try:
                 with self._lock:
-                    # Under the lock, so that `close` either finds the stream or is seen here.
                     if self._closed.is_set():
                         return
                     permits: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -284,6 +293,9 @@ class _Lane(ABC):
                 for _ in range(REQUESTS_IN_FLIGHT_MAX):
                     permits.put(None)
                 self._stream = stream = self._open_stream(self._requests(self._inbox, permits))
+                if self._closed.is_set():
+                    # `close` came between the look above and the stream, and did not find it.
+                    stream.cancel()  # type: ignore[attr-defined] # a gRPC call is more than an iterator
                 for reply in stream:
                     pause_s, broken_s = _PAUSE_FIRST_S, None
                     self._receive(reply)
@@ -905,6 +917,28 @@ class Client:
         """When an entry, or a timing, fires next, in Unix milliseconds."""
         request = NextTicksRequest(name=name, timing=timing, count=count)
         return self._ask("Periodic/NextTicks", request, NextTicksReply).ticks_ms
+
+    # -- workflows
+
+    def list_workflows(self, *, limit: int = 100, after: str = "") -> ListReply:
+        """A page of workflows; `next` is the `after` of the page that follows."""
+        return self._ask("Workflows/List", ListRequest(limit=limit, after=after), ListReply)
+
+    def show_workflow(self, workflow_id: str, *, after: str = "") -> ShowReply:
+        """A workflow, by its id or any of its tasks', and a page of its tasks."""
+        return self._ask("Workflows/Show", ShowRequest(id=workflow_id, after=after), ShowReply)
+
+    def cancel_workflow(
+        self, workflow_id: str, *, terminate: bool = False, signal: str = "", why: str = ""
+    ) -> RevokeReply:
+        """Revoke every task of a workflow that has not ended."""
+        request = CancelRequest(id=workflow_id, terminate=terminate, signal=signal, why=why)
+        return self._ask("Workflows/Cancel", request, RevokeReply, BULK_TIMEOUT_S)
+
+    def retry_workflow(self, workflow_id: str) -> RetryReply:
+        """Run again what failed of a workflow, and what was never reached because of that."""
+        request = RetryRequest(id=workflow_id)
+        return self._ask("Workflows/Retry", request, RetryReply, BULK_TIMEOUT_S)
 
     def _ask(
         self,

@@ -26,6 +26,7 @@ class Sweeper:
         # uvloop's handle of a timer without a delay does not say when it is due.
         self._wakes_at = 0.0
         self._is_sweeping = False
+        self._is_stopped = False
         broker.listeners.append(self)
         self._wake()
 
@@ -35,8 +36,8 @@ class Sweeper:
             self._set(step.next_ms)
 
     def stop(self) -> None:
-        """Sweep no more."""
-        self._is_sweeping = True
+        """Sweep no more, also when a sweep under way has been answered."""
+        self._is_stopped = self._is_sweeping = True
         if self._timer is not None:
             self._timer.cancel()
 
@@ -65,6 +66,8 @@ class Sweeper:
         self._pump.submit(self._sweep, self._swept)
 
     def _swept(self, answer: object) -> None:
+        if self._is_stopped:
+            return
         if answer is True:
             self._pump.submit(self._sweep, self._swept)
             return

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from qbroker.cli.beat import beat
+from qbroker.bin.beat import beat
 from qbroker.cli.dev import dev
 from qbroker.cli.qctl import qctl
 from qbroker_server.cli import serve

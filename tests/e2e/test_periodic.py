@@ -27,7 +27,9 @@ def test_a_broker_killed_around_ticks_fires_each_once(farm: "Farm") -> None:
     listen = farm.broker_url.removeprefix("qbroker://")
     # However long a restart takes on a busy machine: what was missed is made up for.
     catch_up = ("--catch-up", "all", "--catch-up-max", "1000")
-    made = farm.qctl("schedule", "add", "tick", "proj.mark", "--every", "100ms", *catch_up, "--json")
+    made = farm.qctl(
+        "schedule", "add", "tick", "proj.mark", "--every", "100ms", *catch_up, "--json"
+    )
     began_ms = json.loads(made.stdout)["changed_ms"]
 
     for _ in range(KILLS):

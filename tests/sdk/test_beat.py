@@ -20,7 +20,7 @@ from qbroker.beat import (
     SchedulingError,
     Service,
 )
-from qbroker.cli.beat import beat
+from qbroker.bin.beat import beat
 from qbroker.schedules import BaseSchedule, schedstate, schedule
 from qbroker.serialization import Value
 from tests.sdk.conftest import MakeApp
@@ -80,10 +80,14 @@ def run_for(scheduler: Scheduler, clock: Clock, seconds: int) -> None:
 
 def test_a_scheduler_publishes_what_is_due(app: App) -> None:
     clock = Clock()
-    every = lambda s: schedule(s, nowfun=clock, app=app)  # noqa: E731 - short
     app.conf.beat_schedule = {
-        "a": {"task": "t.a", "schedule": every(10), "args": (1,), "options": {"queue": "q"}},
-        "b": {"task": "t.b", "schedule": every(4)},
+        "a": {
+            "task": "t.a",
+            "schedule": schedule(10, nowfun=clock, app=app),
+            "args": (1,),
+            "options": {"queue": "q"},
+        },
+        "b": {"task": "t.b", "schedule": schedule(4, nowfun=clock, app=app)},
     }
     scheduler = Recorder(app)
 

@@ -139,3 +139,20 @@ def test_what_is_due_at_once_is_swept_on_the_brokers_own_loop() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
+
+
+async def test_a_sweep_that_is_answered_after_the_stop_begins_no_other() -> None:
+    rig = Rig()
+    await rig.publish(0)
+    sweeper = Sweeper(rig.broker, rig.pump, rig.clock, ALMANAC)
+    await rig.publish(5_000)
+    rig.clock.advance(5_000)
+    sweeper._wake()
+
+    sweeper.stop()
+    await rig.pump.drain()
+
+    assert "5000" in rig.changed
+    assert sweeper._timer is None or sweeper._timer.cancelled()
+    assert sweeper._is_sweeping
+    rig.pump.stop()

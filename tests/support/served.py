@@ -17,6 +17,7 @@ from qbroker_proto.v1 import (
     results_pb2_grpc,
     worker_pb2,
     worker_pb2_grpc,
+    workflow_pb2_grpc,
 )
 from qbroker_server.broker import Broker
 from qbroker_server.clock import SystemClock
@@ -171,6 +172,7 @@ class Served:
         self.worker = worker_pb2_grpc.WorkerStub(channel)
         self.results = results_pb2_grpc.ResultsStub(channel)
         self.admin = admin_pb2_grpc.AdminStub(channel)
+        self.workflows = workflow_pb2_grpc.WorkflowsStub(channel)
 
     async def stop(self) -> None:
         """Stop the broker, as SIGTERM does."""

@@ -16,6 +16,7 @@ from qbroker.cli.schedules import schedule
 from qbroker.cli.tables import Plain, duration, echo_json, plain, show
 from qbroker.cli.target import Target
 from qbroker.cli.tasks import explain, revoke, task
+from qbroker.cli.workflows import workflow
 from qbroker.url import DEFAULT_URL
 
 
@@ -30,6 +31,7 @@ Examples:
   qctl queue pause mail --why 'the relay is down'
   qctl schedule next tidy -n 5         when that entry fires next
   qctl dead requeue --task mail.send   give dead letters another try
+  qctl workflow show 01a2...           a chain, group or chord as a tree
 
 \b
 Exit codes: 0 done, 1 error, 2 usage, 3 not found, 5 no broker, 6 conflict, 8 done for some.
@@ -53,7 +55,7 @@ def qctl(context: click.Context, url: str) -> None:
     context.obj = Target(url)
 
 
-for _verb in (dead, explain, queue, revoke, schedule, task):
+for _verb in (dead, explain, queue, revoke, schedule, task, workflow):
     qctl.add_command(_verb)
 
 

@@ -1,9 +1,13 @@
 """Where things stand in the ordered map: every key begins with the virtual host and a family.
 
     b <id> 0 <chunk>                → a payload, when too large for the record (payloads.py)
+    c <name>                        → an entry that fires again and again (periodic.py)
     d <time> <id>                   → b""; dead letters, oldest first (dead.py)
-    e <name>                        → an entry that fires again and again (periodic.py)
-    i <kind> <value> 0 <id>         → b""; messages by label and by root (index.py)
+    e <id>                          → what is published when the message fails (joins.py)
+    f <id>                          → the failure that an errback is told of (joins.py)
+    g <join> 0 <index>              → the value of a join's member (joins.py)
+    i <kind> <value> 0 <id>         → b""; messages by label, by root and by workflow (index.py)
+    j <join>                        → record of a join (joins.py)
     k <key>                         → what is left of a rate limit (throttle.py)
     l <session> 0 <id>              → attempt; who has what (lease.py)
     n <queue>                       → record of a queue
@@ -12,7 +16,9 @@
     s <id>                          → a result of a state on the way (payloads.py)
     t <time> <kind> <id>            → b""; what to look at when (timetable.py)
     u <key>                         → id; who has a unique key (unique.py)
+    w <join> 0 <id>                 → b""; what stands still until the join is complete (joins.py)
     x <id>                          → a record that was found damaged (message.py)
+    y <workflow>                    → record of a workflow (workflows.py)
 
 Numbers in keys are big-endian, so that bytes sort as they do. Names hold no NUL, so 0 ends them.
 The letters put `l`, `n` and `q` side by side: while little waits they share a page, and a commit that
@@ -32,10 +38,16 @@ TIME = VHOST + b"t"
 QUEUE = VHOST + b"n"
 DAMAGED = VHOST + b"x"
 DEAD = VHOST + b"d"
-ENTRY = VHOST + b"e"
+ENTRY = VHOST + b"c"
 INDEX = VHOST + b"i"
 RATE = VHOST + b"k"
 STATUS = VHOST + b"s"
+ERRBACKS = VHOST + b"e"
+FAILURE = VHOST + b"f"
+VALUE = VHOST + b"g"
+JOIN = VHOST + b"j"
+WAITER = VHOST + b"w"
+WORKFLOW = VHOST + b"y"
 UNIQUE = VHOST + b"u"
 
 U32 = struct.Struct(">I")

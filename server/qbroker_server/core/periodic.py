@@ -1,6 +1,6 @@
 """Entries that fire again and again: when, what they publish, and each tick once.
 
-    e <name>  → Entry
+    c <name>  → Entry
 
 An entry keeps its next tick. A row of the time index reminds of it; whoever looks fires what is due and moves the
 next tick behind `now`, in one transaction. So whatever dies in between, a tick fires once or is still due, and a clock
@@ -24,9 +24,9 @@ from qbroker_server.core import keys, limits, message, publish, queue, timetable
 from qbroker_server.core.effects import Effects
 from qbroker_server.core.errors import (
     Conflict,
+    CoreError,
     CorruptRecord,
     Invalid,
-    KeyTaken,
     NotFound,
     ResourceFull,
 )
@@ -316,7 +316,8 @@ def _fire(
     except ResourceFull as error:
         entry.note = f"the tick at {tick_ms} waits: {error}"
         return error.retry_after_ms
-    except (Invalid, KeyTaken) as error:
+    except CoreError as error:
+        # Whatever it is, it must not stand against the other entries.
         entry.skipped_count += 1
         entry.note = f"the tick at {tick_ms} was skipped: {error}"
         return 0

@@ -341,11 +341,18 @@ class _Stream:
                     )
                 self._cancels.clear()
                 size = 0
+                large: Delivery | None = None
                 while self.deliveries and size < _REPLY_BYTES_MAX:
                     delivery = self.deliveries.popleft()
-                    size += len(delivery.payload)
+                    size += delivery.size
+                    if delivery.inputs and delivery.size > convert.PART_BYTES:
+                        large = delivery
+                        break
                     convert.add_delivery(reply, delivery)
                 await context.write(reply)
+                if large is not None:
+                    for part in convert.split(large):
+                        await context.write(part)
                 if self._dispatcher.sent(self.session, size):
                     self._pump.nudge()
             if self._failure is not None:
