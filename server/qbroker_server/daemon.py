@@ -27,7 +27,7 @@ from qbroker_proto.v1 import (
     workflow_pb2_grpc,
 )
 from qbroker_server.broker import Broker, Recovered
-from qbroker_server.clock import SystemClock
+from qbroker_server.clock import Clock, SystemClock
 from qbroker_server.config import Config
 from qbroker_server.core.effects import Policy
 from qbroker_server.core.ports import Engine, StoreError
@@ -121,7 +121,7 @@ async def run(config: Config, announce: Callable[[str], None]) -> None:
 class Daemon:
     """The parts of a running broker around its core."""
 
-    def __init__(self, config: Config, broker: Broker, clock: SystemClock) -> None:
+    def __init__(self, config: Config, broker: Broker, clock: Clock) -> None:
         self._config = config
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
@@ -158,7 +158,7 @@ class Daemon:
             (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
         )
 
-    async def start(self, recovered: Recovered) -> int:
+    async def start(self, recovered: Recovered, *, heeds_signals: bool = True) -> int:
         """Listen; answers the port. ListenError when that cannot be."""
         listen = self._config.listen
         try:
@@ -171,9 +171,10 @@ class Daemon:
             raise ListenError(
                 f"Cannot listen on {listen}: {why}; choose another address with --listen HOST:PORT."
             ) from error
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+        if heeds_signals:
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stop.set)
         await self._server.start()
         for service in ("", *_SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
@@ -203,6 +204,18 @@ class Daemon:
             # Who is still there only looks on: probes that watch the health.
             await self._server.stop(grace=min(drain_s, _LOOKERS_S))
         await self._end_if_failed()
+        self._pump.stop()
+
+    async def sweep(self) -> None:
+        """Do what is due by the clock as it is now; for those who move it."""
+        await self._sweeper.sweep()
+
+    async def crash(self) -> None:
+        """End as a kill would: what was committed stays, and nobody is answered any more."""
+        self._sweeper.stop()
+        self._worker.stop()
+        await self._server.stop(grace=None)
+        await self._pump.drain()
         self._pump.stop()
 
     async def _end_if_failed(self) -> None:

@@ -35,6 +35,11 @@ class Sweeper:
         if step.next_ms is not None and not self._is_sweeping:
             self._set(step.next_ms)
 
+    async def sweep(self) -> None:
+        """Do what is due by the clock as it is now, all of it."""
+        while await self._pump.ask(self._sweep):
+            pass
+
     def stop(self) -> None:
         """Sweep no more, also when a sweep under way has been answered."""
         self._is_stopped = self._is_sweeping = True

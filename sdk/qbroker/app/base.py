@@ -26,7 +26,6 @@ from qbroker import _state, serialization, signals, states
 from qbroker._version import __version__
 from qbroker.app.config import Settings
 from qbroker.app.control import Control
-from qbroker.app.periodic import OPTIONS as PERIODIC_OPTIONS, Schedules
 from qbroker.app.pipeline import Pipeline, current_pipeline
 from qbroker.app.sending import Call, Defaults, prepare, prepare_again, settle, template, zone_of
 from qbroker.app.trace import execute, plan_of
@@ -52,9 +51,15 @@ from qbroker.task import Task as BaseTask, header_of
 from qbroker.url import parse_url
 
 if TYPE_CHECKING:
+    from qbroker.app.periodic import Schedules
     from qbroker.client import Client, Verdict
 
 __all__ = ["App", "Celery", "TaskRegistry", "shared_task"]
+
+_HERE = frozenset(
+    ["qbroker", "qbroker://", "rpc", "rpc://", "cache+memory", "cache+memory://", "memory"]
+)
+"""What `result_backend` may say for: in the broker."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -446,13 +451,14 @@ class App:
         url = url or self.conf.broker_url
         client = self._clients.get(url)
         if client is None:
+            from qbroker import inprocess  # noqa: PLC0415 - the same
             from qbroker.client import Client  # noqa: PLC0415 - gRPC is not loaded before it is needed
 
             with self._lock:
                 client = self._clients.get(url)
                 if client is None:
                     client = self._clients[url] = Client(
-                        url, timeout_s=self.conf.broker_connection_timeout
+                        inprocess.reached(url), timeout_s=self.conf.broker_connection_timeout
                     )
         return client
 
@@ -469,9 +475,10 @@ class App:
             return DisabledBackend()
         if not isinstance(url, str):
             raise ImproperlyConfigured(f"the setting result_backend is to be a URL, not {url!r}")
-        if url in ("qbroker", "qbroker://", "rpc", "rpc://"):
+        if url in _HERE:
             return BrokerBackend(self.client, lambda: self.accepted_content)
-        parse_url(url)
+        if not url.startswith("memory://"):
+            parse_url(url)
         return BrokerBackend(lambda: self.client(url), lambda: self.accepted_content)
 
     def AsyncResult(  # noqa: N802 - Celery's name
@@ -726,7 +733,9 @@ class App:
             sig = sig.clone(args, kwargs)
         else:
             sig = self.signature(sig.name, tuple(args), dict(kwargs or {}))
-        own = {option: opts.pop(option) for option in PERIODIC_OPTIONS & opts.keys()}
+        from qbroker.app.periodic import OPTIONS  # noqa: PLC0415 - most programs have no periodic tasks
+
+        own = {option: opts.pop(option) for option in OPTIONS & opts.keys()}
         key = name or repr(sig)
         self._periodic[key] = {
             "schedule": schedule,
@@ -745,8 +754,10 @@ class App:
         return {**(self.conf.beat_schedule or {}), **self._periodic}
 
     @property
-    def schedules(self) -> Schedules:
+    def schedules(self) -> "Schedules":
         """The broker's periodic entries, to be looked at and changed."""
+        from qbroker.app.periodic import Schedules  # noqa: PLC0415 - most programs have no periodic tasks
+
         return Schedules(self, self._template)
 
     def _template(self, name: str, args: Value, kwargs: Value, options: dict[str, Value]) -> bytes:
