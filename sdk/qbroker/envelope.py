@@ -80,6 +80,12 @@ def decode_call(raw: bytes, accepted: frozenset[str]) -> tuple[list[Value], dict
     return args, kwargs
 
 
+def decode_headers(raw: bytes) -> dict[str, Value]:
+    """The caller's own headers of a serialized message."""
+    headers: dict[str, Value] = json.loads(Message.FromString(raw).headers or "{}")
+    return headers
+
+
 def template(
     known: bytes,
     *,

@@ -11,7 +11,7 @@ from typing import Protocol, cast
 from qbroker.exceptions import ImproperlyConfigured
 from qbroker.serialization import Value
 
-__all__ = ["Broker", "Worker", "new_broker", "new_worker", "reached", "stop"]
+__all__ = ["Broker", "Worker", "adopt", "known", "new_broker", "new_worker", "reached", "stop"]
 
 PARTS_GROUP = "qbroker.parts"
 SCHEME = "memory://"
@@ -110,6 +110,16 @@ def reached(url: str) -> str:
             broker = _brokers[url] = new_broker()
             broker.start()
     return f"qbroker://{broker.address}"
+
+
+def known(url: str) -> Broker:
+    """The broker that `url` means; ImproperlyConfigured when it is none in this process."""
+    reached(url)
+    with _lock:
+        broker = _brokers.get(url)
+    if broker is None:
+        raise ImproperlyConfigured(f"the broker {url!r} is not in this process, as memory:// is")
+    return broker
 
 
 def stop(url: str) -> None:

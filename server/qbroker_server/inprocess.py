@@ -6,9 +6,9 @@ differs is the clock, which can be set forward. The SDK finds it by entry point,
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 from qbroker_server.broker import Broker, Step
 from qbroker_server.clock import MovableClock
@@ -18,6 +18,8 @@ from qbroker_server.core.effects import Policy
 from qbroker_server.core.ports import ReadTxn
 from qbroker_server.daemon import Daemon
 from qbroker_server.engines.memory import MemoryEngine
+
+R = TypeVar("R")
 
 START_S = 10.0
 """How long it may take to listen, or to end."""
@@ -146,7 +148,7 @@ class InProcessBroker:
         with self._changed:
             return self._changed.wait_for(is_idle, timeout_s)
 
-    def _read(self, look: Any) -> Any:  # noqa: ANN401 - whatever it sees
+    def _read(self, look: Callable[[ReadTxn], R]) -> R:
         assert self._broker is not None
         return self._broker.read(look)
 

@@ -41,8 +41,16 @@ class InProcessWorker:
     """Takes from the queues of a broker from `start` to `stop`."""
 
     def __init__(
-        self, app: "App", address: str, *, queues: tuple[str, ...], slots: int, name: str
+        self,
+        app: "App",
+        address: str,
+        *,
+        queues: tuple[str, ...],
+        slots: int,
+        name: str,
+        start_s: float = START_S,
     ) -> None:
+        self._start_s = start_s
         self._app = app
         self._address = address
         self._queues = queues
@@ -60,7 +68,7 @@ class InProcessWorker:
             target=self._run, args=(ready,), name="qbroker-inprocess-worker", daemon=True
         )
         self._thread.start()
-        if not ready.wait(START_S) or self._failure is not None:
+        if not ready.wait(self._start_s) or self._failure is not None:
             raise RuntimeError(
                 f"the worker {self.name} could not register with the broker at {self._address}"
             ) from self._failure
