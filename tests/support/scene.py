@@ -157,9 +157,13 @@ class Scene:
         releases: Sequence[LeaseId] = (),
         prefetch_count: int | None = None,
         is_draining: bool = False,
+        unwanted: Sequence[str] | None = None,
     ) -> Reported:
         """A worker says what has happened."""
-        return self.do(Report(session, starts, settles, releases, prefetch_count, is_draining))
+        tasks = None if unwanted is None else frozenset(unwanted)
+        return self.do(
+            Report(session, starts, settles, releases, prefetch_count, is_draining, tasks)
+        )
 
     def start(self, delivery: Delivery, session: str = "s1") -> None:
         """The worker starts the task."""

@@ -12,7 +12,8 @@ import uuid
 from typing import TYPE_CHECKING
 
 from qbroker._version import __version__
-from qbroker_worker.loading import build_run
+from qbroker_worker.loading import build_runs
+from qbroker_worker.pools.threadguard import ThreadGuard
 from qbroker_worker.pools.threads import ThreadsPool
 from qbroker_worker.results import lost_result
 from qbroker_worker.session import Session
@@ -94,10 +95,12 @@ class InProcessWorker:
 
     async def _live(self, ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
+        guard = ThreadGuard()
         pool = ThreadsPool(
-            build_run(self._app, hostname=self.name),
+            build_runs(self._app, hostname=self.name, guard=guard),
             slots=self._slots,
             lost_result=lost_result(self.name),
+            guard=guard,
         )
         identity = Identity(
             session_id=str(uuid.UUID(bytes=os.urandom(16), version=4)),

@@ -32,7 +32,7 @@ OUTCOME_TIMEOUT: Outcome
 OUTCOME_REPLACED: Outcome
 
 class WorkRequest(_message.Message):
-    __slots__ = ("seq", "register", "prefetch_count", "starts", "settles", "releases", "drain", "leave")
+    __slots__ = ("seq", "register", "prefetch_count", "starts", "settles", "releases", "drain", "leave", "unwanted")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     REGISTER_FIELD_NUMBER: _ClassVar[int]
     PREFETCH_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +41,7 @@ class WorkRequest(_message.Message):
     RELEASES_FIELD_NUMBER: _ClassVar[int]
     DRAIN_FIELD_NUMBER: _ClassVar[int]
     LEAVE_FIELD_NUMBER: _ClassVar[int]
+    UNWANTED_FIELD_NUMBER: _ClassVar[int]
     seq: int
     register: Register
     prefetch_count: int
@@ -49,7 +50,14 @@ class WorkRequest(_message.Message):
     releases: _containers.RepeatedCompositeFieldContainer[Lease]
     drain: bool
     leave: bool
-    def __init__(self, seq: _Optional[int] = ..., register: _Optional[_Union[Register, _Mapping]] = ..., prefetch_count: _Optional[int] = ..., starts: _Optional[_Iterable[_Union[Start, _Mapping]]] = ..., settles: _Optional[_Iterable[_Union[Settle, _Mapping]]] = ..., releases: _Optional[_Iterable[_Union[Lease, _Mapping]]] = ..., drain: _Optional[bool] = ..., leave: _Optional[bool] = ...) -> None: ...
+    unwanted: Unwanted
+    def __init__(self, seq: _Optional[int] = ..., register: _Optional[_Union[Register, _Mapping]] = ..., prefetch_count: _Optional[int] = ..., starts: _Optional[_Iterable[_Union[Start, _Mapping]]] = ..., settles: _Optional[_Iterable[_Union[Settle, _Mapping]]] = ..., releases: _Optional[_Iterable[_Union[Lease, _Mapping]]] = ..., drain: _Optional[bool] = ..., leave: _Optional[bool] = ..., unwanted: _Optional[_Union[Unwanted, _Mapping]] = ...) -> None: ...
+
+class Unwanted(_message.Message):
+    __slots__ = ("tasks",)
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    tasks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, tasks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Register(_message.Message):
     __slots__ = ("session_id", "name", "queues", "tasks", "prefetch_count", "version", "hostname", "pid", "pool", "concurrency", "held")

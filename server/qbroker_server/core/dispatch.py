@@ -34,6 +34,8 @@ class Session:
     leased_count: int
     is_connected: bool = True
     is_draining: bool = False
+    unwanted: frozenset[str] = frozenset()
+    """Tasks it knows and wants none of for now."""
     unsent_bytes: int = 0
     """Payload of deliveries that its stream has not taken yet."""
 
@@ -219,6 +221,11 @@ class Dispatcher:
         for session_id, prefetch_count in effects.prefetch.items():
             if session := self.sessions.get(session_id):
                 session.prefetch_count = prefetch_count
+        for session_id, unwanted in effects.unwanted.items():
+            if session := self.sessions.get(session_id):
+                session.unwanted = unwanted
+                for name in session.queues:
+                    self._queue(name).may_have_ready = True
         for session_id in effects.draining:
             if session := self.sessions.get(session_id):
                 session.is_draining = True
@@ -505,11 +512,11 @@ class _Feed:
 
 
 def _roomiest(takers: list[Session], task: str) -> Session | None:
-    """The session with the most room among those that know the task."""
+    """The session with the most room among those that know the task and want it."""
     best: Session | None = None
     best_room = 0
     for session in takers:
         room = session.room
-        if room > best_room and task in session.tasks:
+        if room > best_room and task in session.tasks and task not in session.unwanted:
             best, best_room = session, room
     return best

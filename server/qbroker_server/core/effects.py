@@ -104,6 +104,7 @@ class Effects:
         "ready",
         "removed_queues",
         "room_bytes",
+        "unwanted",
         "went",
         "workflows",
     )
@@ -148,6 +149,8 @@ class Effects:
         self.closed: list[str] = []
         self.draining: list[str] = []
         self.prefetch: dict[str, int] = {}
+        self.unwanted: dict[str, frozenset[str]] = {}
+        """By session: the tasks of which it wants none for now."""
         self.damaged: list[str] = []
         """What was found damaged and put aside, a sentence each."""
         self.next_ms: int | None = None

@@ -366,6 +366,7 @@ class Register:
         # Its leases were counted afresh just now, and what it wanted before is past.
         effects.freed.pop(self.session, None)
         effects.prefetch.pop(self.session, None)
+        effects.unwanted.pop(self.session, None)
         effects.draining = [session for session in effects.draining if session != self.session]
         return [lease for lease in self.held if lease.id not in kept]
 
@@ -395,6 +396,8 @@ class Report:
     releases: Sequence[LeaseId] = ()
     prefetch_count: int | None = None
     is_draining: bool = False
+    unwanted: frozenset[str] | None = None
+    """Tasks of which it is to be given none for now, when that is another set than before."""
 
     @property
     def cost(self) -> tuple[int, int]:
@@ -450,6 +453,8 @@ class Report:
                 )
         if self.prefetch_count is not None:
             effects.prefetch[session] = self.prefetch_count
+        if self.unwanted is not None:
+            effects.unwanted[session] = self.unwanted
         if self.is_draining:
             effects.draining.append(session)
         return Reported(tuple(lost), tuple(refusals))
@@ -561,7 +566,8 @@ def _take_over(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: E
     record.changed_ms = now_ms
     record.eta_ms = new.eta_ms
     txn.delete(keys.ERRBACKS + settle.id.encode())
-    publish.keep_errbacks(txn, new, record, now_ms)
+    if new.errbacks:
+        publish.keep_errbacks(txn, new, record, now_ms)
     index.add(txn, settle.id, extras)
     publish.place(txn, settle.id, record, now_ms, effects)
 

@@ -63,7 +63,8 @@ class NewMessage:
     @property
     def size(self) -> int:
         """Payload bytes it stores."""
-        return len(self.payload) + sum([errback.size for errback in self.errbacks])
+        size = len(self.payload)
+        return size + sum([errback.size for errback in self.errbacks]) if self.errbacks else size
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +266,12 @@ class Publish:
 
     @property
     def cost(self) -> tuple[int, int]:
-        return sum([new.items for new in self.messages]), sum([new.size for new in self.messages])
+        items, size = len(self.messages), 0
+        for new in self.messages:
+            size += len(new.payload) if type(new) is NewMessage else new.size
+            if type(new) is not NewMessage or new.errbacks:
+                items += new.items
+        return items, size
 
     def apply(self, txn: Txn, now_ms: int, effects: Effects) -> Published:
         refusals: list[tuple[int, CoreError]] = []
@@ -274,25 +280,27 @@ class Publish:
         is_full = effects.room_bytes < effects.policy.reserve_bytes
         for place, new in enumerate(self.messages):
             try:
-                if isinstance(new, NewWorkflow):
-                    check_workflow(new)
-                else:
+                if isinstance(new, NewMessage):
                     check(new)
-                    check_alone(new)
+                    if new.extras is not None:
+                        check_alone(new)
+                else:
+                    check_workflow(new)
             except Invalid as error:
                 refusals.append((place, error))
                 continue
-            if is_known(txn, new):
+            first_id = new.id if isinstance(new, NewMessage) else new.messages[0].id
+            if txn.get(keys.MESSAGE + first_id.encode()) is not None:
                 duplicates.append(place)
                 continue
             if is_full:
                 refusals.append((place, full(effects)))
                 continue
             try:
-                if isinstance(new, NewWorkflow):
-                    admit_workflow(txn, new, now_ms, effects)
-                else:
+                if isinstance(new, NewMessage):
                     admit(txn, new, now_ms, effects)
+                else:
+                    admit_workflow(txn, new, now_ms, effects)
             except KeyTaken as error:
                 existing.append((place, error.holder))
                 if (
@@ -439,27 +447,29 @@ def store(txn: Txn, new: NewMessage, now_ms: int, effects: Effects) -> None:
     effects.came[new.queue] = effects.came.get(new.queue, 0) + 1
     if counts.options.idle_ms:
         counts.options = replace(counts.options, idle_ms=0)
-    ttl_ms = counts.options.message_ttl_ms
     expires_ms = new.expires_ms
-    if ttl_ms and not _waits(new):
+    extras = new.extras
+    waits = extras is not None and extras.wait is not None
+    ttl_ms = counts.options.message_ttl_ms
+    if ttl_ms and not waits:
         # From when it may be delivered, as far as the queue is concerned.
         lapses_ms = max(now_ms, new.eta_ms) + ttl_ms
         expires_ms = min(expires_ms, lapses_ms) if expires_ms else lapses_ms
     is_inline = len(new.payload) <= limits.INLINE_BYTES_MAX
-    record = record_of(new, now_ms, payload=new.payload if is_inline else b"")
-    record.seq = counts.last_seq
-    record.expires_ms = expires_ms
+    payload = new.payload if is_inline else b""
+    record = record_of(new, counts.last_seq, now_ms, expires_ms, payload)
     if not is_inline:
         payloads.attach(txn, new.id, record, new.payload)
-    keep_errbacks(txn, new, record, now_ms)
-    if new.extras is not None:
-        if new.extras.unique_key:
-            if new.extras.unique_scope == UniqueScope.TIME:
-                new.extras.unique_until_ms += now_ms
-            unique.take(txn, new.extras.unique_key, new.id)
-        index.add(txn, new.id, new.extras)
-    if _waits(new):
-        place(txn, new.id, record, now_ms, effects)
+    if new.errbacks:
+        keep_errbacks(txn, new, record, now_ms)
+    if extras is not None:
+        if extras.unique_key:
+            if extras.unique_scope == UniqueScope.TIME:
+                extras.unique_until_ms += now_ms
+            unique.take(txn, extras.unique_key, new.id)
+        index.add(txn, new.id, extras)
+        if waits:
+            place(txn, new.id, record, now_ms, effects)
     if expires_ms:
         if expires_ms <= now_ms:
             results.end(
@@ -474,7 +484,7 @@ def store(txn: Txn, new: NewMessage, now_ms: int, effects: Effects) -> None:
             )
             return
         timetable.remind(txn, expires_ms, timetable.EXPIRES, new.id, effects)
-    if not _waits(new):
+    if not waits:
         place(txn, new.id, record, now_ms, effects)
 
 
@@ -506,43 +516,42 @@ def place(txn: Txn, message_id: str, record: Record, now_ms: int, effects: Effec
         queue.enqueue(txn, message_id, record, effects)
 
 
-def record_of(new: NewMessage, now_ms: int, *, payload: bytes) -> Record:
+def record_of(new: NewMessage, seq: int, now_ms: int, expires_ms: int, payload: bytes) -> Record:
     """The record of a message that comes in."""
+    # By position: a record is made for each message, and names would cost it a tenth more.
     return Record(
-        stage=Stage.QUEUED,
-        flags=new.flags,
-        priority=new.priority,
-        end_reason=EndReason.NONE,
-        attempt=0,
-        deaths=0,
-        deaths_max=new.deaths_max,
-        retries=new.retries,
-        size=len(new.payload),
-        seq=0,
-        published_ms=now_ms,
-        eta_ms=new.eta_ms,
-        expires_ms=new.expires_ms,
-        result_ttl_ms=new.result_ttl_ms,
-        changed_ms=now_ms,
-        queue=new.queue,
-        task=new.task,
-        session="",
-        lane=b"",
-        state="",
-        detail="",
-        extras=new.extras,
-        payload=payload,
+        Stage.QUEUED,
+        new.flags,
+        new.priority,
+        EndReason.NONE,
+        0,
+        0,
+        new.deaths_max,
+        new.retries,
+        len(new.payload),
+        seq,
+        now_ms,
+        new.eta_ms,
+        expires_ms,
+        new.result_ttl_ms,
+        now_ms,
+        new.queue,
+        new.task,
+        "",
+        b"",
+        "",
+        "",
+        new.extras,
+        payload,
     )
 
 
 def keep_errbacks(txn: Txn, new: NewMessage, record: Record, now_ms: int) -> None:
     """Keep what is to be published when the message fails."""
-    if not new.errbacks:
-        return
     record.flags |= Flag.HAS_ERRBACKS
     errbacks: list[tuple[str, Record]] = []
     for errback in new.errbacks:
-        waiting = record_of(errback, now_ms, payload=errback.payload)
+        waiting = record_of(errback, 0, now_ms, errback.expires_ms, errback.payload)
         waiting.flags |= Flag.IS_ERRBACK
         errbacks.append((errback.id, waiting))
     joins.save_errbacks(txn, new.id, tuple(errbacks))

@@ -173,6 +173,12 @@ def _why_waiting(
             f"the task {record.task!r}."
         )
         return
+    if all(record.task in session.unwanted for session in knowing):
+        yield (
+            f"The {len(knowing)} workers that know the task {record.task!r} have enough of it: their "
+            "rate_limit lets it start later."
+        )
+        return
     for limit in record.extras.limits if record.extras else ():
         wait_ms = dispatcher.throttle.wait_ms(txn, limit, now_ms)
         if wait_ms is None:

@@ -15,6 +15,7 @@ STATUS: Final[dict[type[errors.CoreError], grpc.StatusCode]] = {
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.Conflict: grpc.StatusCode.FAILED_PRECONDITION,
     errors.KeyTaken: grpc.StatusCode.ALREADY_EXISTS,
+    errors.NameTaken: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ResourceFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.SessionLost: grpc.StatusCode.ABORTED,
     errors.StoreLost: grpc.StatusCode.UNAVAILABLE,
