@@ -466,7 +466,10 @@ class Task(Generic[P, R]):
     ) -> Signature[T]: ...
     @overload
     def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]: ...
-    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[Value]:
+    # A partial call: the arguments that are missing come when it is made.
+    @overload
+    def s(self, *args: Value, **kwargs: Value) -> Signature[R]: ...
+    def s(self, *args: Value, **kwargs: Value) -> Signature[Value]:
         """The call with these arguments, as a value."""
         return self.signature(args, kwargs)
 
@@ -476,7 +479,10 @@ class Task(Generic[P, R]):
     ) -> Signature[T]: ...
     @overload
     def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]: ...
-    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[Value]:
+    # A partial call: the arguments that are missing come when it is made.
+    @overload
+    def si(self, *args: Value, **kwargs: Value) -> Signature[R]: ...
+    def si(self, *args: Value, **kwargs: Value) -> Signature[Value]:
         """The same, and it takes no further arguments."""
         return self.signature(args, kwargs, immutable=True)
 
@@ -516,9 +522,8 @@ class Task(Generic[P, R]):
         """
         if "chord" in sig.options:
             raise ImproperlyConfigured("A signature replacing a task must not be part of a chord")
-        if not getattr(sig, "tasks", True):
-            kind = sig.get("subtask_type")
-            raise ImproperlyConfigured(f"Cannot replace with an empty {kind}")
+        if sig.get("subtask_type") == "chain" and canvas.is_nothing(sig):
+            raise ImproperlyConfigured("Cannot replace with an empty chain")
         if isinstance(sig, canvas.group):
             sig = sig | Signature("celery.accumulate", kwargs={"index": 0}, app=self._app)
         return self.on_replace(sig)
