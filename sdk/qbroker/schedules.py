@@ -173,6 +173,11 @@ class schedule(BaseSchedule):  # noqa: N801 - Celery's name
         return max(self.run_every.total_seconds(), 0)
 
     @property
+    def _is_rounded(self) -> bool:
+        # There is no clock whose marks are closer than seconds.
+        return self.relative and self.seconds >= 1
+
+    @property
     def human_seconds(self) -> str:
         """The interval in words."""
         return humanize_seconds(self.seconds)
@@ -182,13 +187,13 @@ class schedule(BaseSchedule):  # noqa: N801 - Celery's name
         return Interval(round(self.seconds * 1000), self.relative, zone)
 
     def remaining_estimate(self, last_run_at: dt.datetime) -> dt.timedelta:
-        if self.relative:
+        if self._is_rounded:
             return self._until_next(self.timing(), last_run_at)
         due = self.maybe_make_aware(last_run_at).astimezone(dt.UTC) + self.run_every
         return due - self.maybe_make_aware(self.now()).astimezone(dt.UTC)
 
     def is_due(self, last_run_at: dt.datetime) -> schedstate:
-        if self.relative:
+        if self._is_rounded:
             return self._state(last_run_at)
         remaining_s = max(self.remaining_estimate(last_run_at).total_seconds(), 0)
         return schedstate(is_due=not remaining_s, next=remaining_s or self.seconds)
@@ -219,7 +224,7 @@ class crontab_parser:  # noqa: N801 - Celery's name
     def parse(self, spec: str) -> set[int]:
         """The numbers that are meant."""
         try:
-            return timing.expand(spec, self.max_, self.min_)
+            return timing.expand("".join(spec.split()), self.max_, self.min_)
         except TimingError as exc:
             raise ParseException(str(exc)) from exc
 
@@ -252,6 +257,11 @@ class crontab(BaseSchedule):  # noqa: N801 - Celery's name
         self.day_of_month = _numbers(day_of_month, 31, 1)
         self.month_of_year = _numbers(month_of_year, 12, 1)
         super().__init__(**kwargs)
+        fields = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year")
+        if empty := [name for name in fields if not getattr(self, name)]:
+            raise ValueError(
+                f"Invalid crontab: it never occurs, for {' and '.join(empty)} is empty"
+            )
         try:
             self._in_zone("")
         except TimingError as exc:
@@ -292,7 +302,8 @@ class crontab(BaseSchedule):  # noqa: N801 - Celery's name
         if not found.is_due or deadline_s is None:
             return found
         # Of the runs that were missed, the newest must not be older than the deadline.
-        since = self.maybe_make_aware(self.now()) - dt.timedelta(
+        # In UTC, where an hour is an hour.
+        since = self.maybe_make_aware(self.now()).astimezone(dt.UTC) - dt.timedelta(
             seconds=deadline_s, microseconds=1000
         )
         is_late = self.remaining_estimate(since) > dt.timedelta()
@@ -326,7 +337,8 @@ class crontab(BaseSchedule):  # noqa: N801 - Celery's name
             self._orig_day_of_month,
             self._orig_month_of_year,
         )
-        return type(self), fields, self._orig_kwargs
+        # An app does not travel; where this arrives the current one counts.
+        return type(self), fields, {k: v for k, v in self._orig_kwargs.items() if k != "app"}
 
     def __setstate__(self, state: Value) -> None:
         super().__init__(**state)
@@ -340,7 +352,7 @@ def _field(spec: Cronspec | None) -> Cronspec:
 def _text(spec: Cronspec) -> str:
     """A field as the protocol has it."""
     if isinstance(spec, str):
-        return spec
+        return "".join(spec.split())
     if isinstance(spec, int):
         return str(spec)
     return ",".join(map(str, sorted(spec)))

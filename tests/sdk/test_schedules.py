@@ -150,6 +150,33 @@ def test_an_impossible_crontab_is_refused_at_construction(arguments: dict[str, o
         crontab(**arguments)  # type: ignore[arg-type] # the case
 
 
+@pytest.mark.parametrize(
+    "field", ["minute", "hour", "day_of_week", "day_of_month", "month_of_year"]
+)
+def test_a_field_without_numbers_is_refused(field: str) -> None:
+    with pytest.raises(ValueError, match=f"never occurs, for {field} is empty"):
+        crontab(**{field: []})
+
+
+def test_spaces_in_a_field_mean_nothing() -> None:
+    spaced = crontab(hour="1, 2", day_of_week="mon, fri")
+
+    assert spaced == crontab(hour="1,2", day_of_week="1,5")
+    assert str(spaced.in_zone("UTC").timing()) == "cron * 1,2 * * mon,fri"
+
+
+def test_a_relative_interval_below_a_second_is_not_rounded(app: App) -> None:
+    often = schedule(0.1, True, nowfun=lambda: NOW, app=app)
+
+    assert often.is_due(NOW - dt.timedelta(seconds=1)) == (True, 0.1)
+
+
+def test_a_zone_may_be_set_at_the_app(app: App) -> None:
+    app.timezone = "Asia/Tokyo"
+
+    assert app.timezone == ZoneInfo("Asia/Tokyo")
+
+
 def test_a_field_of_another_type_is_refused() -> None:
     with pytest.raises(TypeError, match="int, str, or an iterable type"):
         crontab(minute=1.5)  # type: ignore[arg-type] # the case
@@ -196,6 +223,17 @@ def test_a_run_that_was_missed_by_more_than_the_deadline_is_not_made_up_for(app:
 
     assert (in_time.is_due, late.is_due) == (True, False)
     assert late.next == 59 * 60 - 1
+
+
+def test_the_deadline_is_real_time_also_when_the_clock_changes(app: App) -> None:
+    app.conf.update(timezone="America/New_York", beat_cron_starting_deadline=10_800)
+    now = at("2023-03-12T03:10", "America/New_York")
+    twice = crontab(minute=0, hour="0,6", nowfun=lambda: now, app=app)
+
+    # Midnight is two hours and ten minutes ago, although the clock shows three.
+    due, _ = twice.is_due(at("2023-03-11T00:00", "America/New_York"))
+
+    assert due
 
 
 # -- the sun, and one moment -----------------------------------------------------------------------

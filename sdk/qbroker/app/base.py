@@ -306,6 +306,10 @@ class App:
         """The zone of times without one."""
         return zone_of(self.conf)
 
+    @timezone.setter
+    def timezone(self, zone: dt.tzinfo | str) -> None:
+        self.conf.timezone = zone
+
     def now(self) -> dt.datetime:
         """The current time, in the app's zone."""
         return dt.datetime.now(self.timezone)
