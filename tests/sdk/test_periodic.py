@@ -100,6 +100,7 @@ def test_tasks_are_added_when_the_app_is_configured(make_app: MakeApp) -> None:
     entries = app.periodic_entries()
 
     assert seen == ["configured", "finalized"]
+    assert app.conf.beat_schedule == entries
     assert entries["add every 10"]["args"] == ("hello",)
     (other,) = [entry for name, entry in entries.items() if name != "add every 10"]
     assert (other["schedule"], other["options"]) == (30.0, {"expires": 10})

@@ -76,7 +76,7 @@ class Config:
 def launch(config: Config, project: Project, server: ForkServer | None, *, show: Show) -> int:
     """Run a worker until it is told to stop; the exit code. Raises Refusal when it cannot begin."""
     pool, facts = _pool(config, project, server)
-    queues = config.queues or (facts.queue,)
+    queues = facts.queues_of(config.name, config.queues)
     try:
         host, port = parse_url(facts.broker)
     except ImproperlyConfigured as exc:
@@ -104,6 +104,7 @@ def launch(config: Config, project: Project, server: ForkServer | None, *, show:
         pid=os.getpid(),
         pool=pool.name,
         concurrency=pool.slots,
+        topology=facts.topology_of(queues),
     )
     rates = Rates(facts.rates)
     manners = worker.Manners(

@@ -12,6 +12,7 @@ from qbroker import clock
 from qbroker._version import __version__
 from qbroker.cli.dead import dead
 from qbroker.cli.queues import DRY_RUN, YES, purge_queue, queue
+from qbroker.cli.routes import binding, exchange, route
 from qbroker.cli.schedules import schedule
 from qbroker.cli.tables import Plain, duration, echo_json, plain, show
 from qbroker.cli.target import Target
@@ -55,7 +56,7 @@ def qctl(context: click.Context, url: str) -> None:
     context.obj = Target(url)
 
 
-for _verb in (dead, explain, queue, revoke, schedule, task, workflow):
+for _verb in (binding, dead, exchange, explain, queue, revoke, route, schedule, task, workflow):
     qctl.add_command(_verb)
 
 
