@@ -23,6 +23,7 @@ from qbroker_server.core.publish import New, NewMessage, Publish, Published
 from qbroker_server.core.records import QueueRecord, Record
 from qbroker_server.core.schedule import Sweep
 from qbroker_server.engines.memory import MemoryEngine
+from tests.support.almanac import ALMANAC
 from tests.support.clock import FakeClock
 
 R = TypeVar("R")
@@ -103,7 +104,7 @@ class Scene:
     def pass_time(self, delta_ms: int) -> None:
         """Let time pass, and everything happen that is due then."""
         self.clock.advance(delta_ms)
-        while self.do(Sweep()):
+        while self.do(Sweep(almanac=ALMANAC)):
             pass
 
     # -- commands ------------------------------------------------------------------------------

@@ -2,7 +2,10 @@
 
 import logging
 import os
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import click
@@ -65,6 +68,21 @@ def _autoscale(
         if slots_min <= slots_max:
             return slots_max, slots_min
     raise click.BadParameter(f"{value!r} is not of the form MAX,MIN, as in 10,3")
+
+
+@contextmanager
+def _beat_beside(project: Project) -> Iterator[None]:
+    """`qbroker beat` as a process of its own, for as long as the worker runs."""
+    level = logging.getLevelName(project.loglevel)
+    command = [sys.executable, "-m", "qbroker", "beat", "-A", project.app, "-l", level]
+    if project.broker:
+        command += ["-b", project.broker]
+    child = subprocess.Popen(command, process_group=0)  # noqa: S603 - our own program, with the user's options
+    try:
+        yield
+    finally:
+        child.terminate()
+        child.wait()
 
 
 @click.command(
@@ -155,6 +173,12 @@ def _autoscale(
     help="More modules to import, parted by commas.",
 )
 @click.option(
+    "-B",
+    "--beat",
+    is_flag=True,
+    help="Run `qbroker beat` beside it: hand the app's periodic tasks to the broker.",
+)
+@click.option(
     "--time-limit",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
@@ -223,6 +247,7 @@ def worker(
     autoscale: tuple[int, int] | None,
     max_tasks_per_child: int | None,
     max_memory_per_child: int | None,
+    beat: bool,
     **_without_effect: str | bool | float | None,
 ) -> None:
     """Run tasks until told to stop.
@@ -284,7 +309,8 @@ def worker(
             version=__version__,
             loglevel=loglevel,
         )
-        code = launch.launch(config, project, server, show=click.echo)
+        with _beat_beside(project) if beat else nullcontext():
+            code = launch.launch(config, project, server, show=click.echo)
     except forkserver.Refusal as exc:
         if exc.details:
             click.echo(exc.details, err=True)

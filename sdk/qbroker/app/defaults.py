@@ -95,10 +95,18 @@ class Setting:
 
 _TABLE = (
     Setting("accept_content", _names, ("json",), "Serializers, by name or content type, whose content may be read.", ("CELERY_ACCEPT_CONTENT",)),
+    Setting("beat_cron_starting_deadline", _seconds, None, "How many seconds late a crontab's missed run may be to be made up for; None: any."),
+    Setting("beat_max_loop_interval", _seconds, 0.0, "How many seconds a scheduler of your own sleeps at most; 0: its own choice."),
+    Setting("beat_schedule", _any, {}, "Periodic tasks by name, which `qbroker beat` hands to the broker."),
+    Setting("beat_scheduler", _text, "qbroker.beat:PersistentScheduler", "A Scheduler class of your own, which `qbroker beat` runs in the broker's place."),
     Setting("broker_connection_timeout", _seconds, 5.0, "How many seconds a call waits for the broker's answer, connecting included.", ("BROKER_CONNECTION_TIMEOUT",)),
     Setting("broker_url", _text, DEFAULT_URL, "Where the broker is: qbroker://host:port.", ("BROKER_URL",)),
     Setting("compression_level", _count, None, "How hard compression tries, in the method's own numbers; None: as the method likes."),
     Setting("enable_utc", _flag, default=True, meaning="Without a `timezone`, times are in UTC; else in the machine's own.", old_names=("CELERY_ENABLE_UTC",)),
+    Setting("http_allowed_hosts", _names, (), "Hosts that tasks over HTTP may speak to: names, *.names, addresses, networks, `public`; none: whatever has a public address."),
+    Setting("http_ca_file", _any, None, "A file of certificates to trust in tasks over HTTP; None: the system's."),
+    Setting("http_redirects_max", _count, 5, "How many redirects a task over HTTP follows."),
+    Setting("http_timeout", _seconds, 60.0, "How many seconds a task over HTTP waits for the other side."),
     Setting("imports", _names, (), "Modules a worker imports when it starts.", ("CELERY_IMPORTS",)),
     Setting("include", _names, (), "More such modules; App(include=…) adds to them.", ("CELERY_INCLUDE",)),
     Setting("result_accept_content", _names, None, "Serializers whose results may be read; None: as accept_content. Failures are JSON and may always be read."),
@@ -181,6 +189,8 @@ _EVENTS = (
 _WORKER = "the worker is built differently and has no such part"
 _PUBLISH = "publishing is always confirmed, and always tried again until broker_connection_timeout"
 
+_BEAT = "the broker knows when its entries ran, so there is no schedule file"
+
 _NEVER: Mapping[str, Mapping[str, Value]] = {
     _BROKER: {
         "broker_channel_error_retry": False,
@@ -204,6 +214,10 @@ _NEVER: Mapping[str, Mapping[str, Value]] = {
         "broker_user": None,
         "broker_vhost": None,
         "broker_write_url": None,
+    },
+    _BEAT: {
+        "beat_schedule_filename": "celerybeat-schedule",
+        "beat_sync_every": 0,
     },
     _BACKEND: {
         "arangodb_backend_settings": None,
@@ -290,14 +304,8 @@ _NEVER: Mapping[str, Mapping[str, Value]] = {
         },
     },
     _LATER: {
-        "beat_cron_starting_deadline": None,
         "beat_enable_remote_control": False,
-        "beat_max_loop_interval": 0,
         "beat_remote_control_max_tick_age": None,
-        "beat_schedule": {},
-        "beat_schedule_filename": "celerybeat-schedule",
-        "beat_scheduler": "celery.beat:PersistentScheduler",
-        "beat_sync_every": 0,
         "result_chord_expires": None,
         "result_extended": False,
         "result_failure_expires": None,

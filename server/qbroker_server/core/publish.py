@@ -248,7 +248,8 @@ def _check_extras(message_id: str, extras: Extras) -> None:
             )
 
 
-def _full(effects: Effects) -> ResourceFull:
+def full(effects: Effects) -> ResourceFull:
+    """What is said when the disk has no room for more messages."""
     return ResourceFull(
         f"the broker's disk is nearly full: {effects.room_bytes} bytes are left, and publishing leaves "
         f"{effects.policy.reserve_bytes} (reserve_bytes) so that running tasks can end. "
@@ -304,7 +305,7 @@ class Publish:
                 duplicates.append(place)
                 continue
             if is_full:
-                refusals.append((place, _full(effects)))
+                refusals.append((place, full(effects)))
                 continue
             try:
                 if isinstance(new, NewMessage):
