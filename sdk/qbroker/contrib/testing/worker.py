@@ -141,6 +141,9 @@ def start_worker(
         raise TypeError(f"start_worker() has no option {', '.join(unknown)}")
     del pool
     test_worker_starting.send(app)
+    # The level is the worker's, and other tests' again after it.
+    logger = logging.getLogger("qbroker")
+    level = logger.level
     setup_app_for_worker(app, loglevel, logfile)
     if perform_ping_check and "celery.ping" not in app.tasks:
         raise AssertionError(
@@ -160,6 +163,7 @@ def start_worker(
         yield worker
     finally:
         worker.stop()
+        logger.setLevel(level)
         test_worker_stopped.send(app, worker=worker)
 
 
