@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
+from qbroker.bin.beat import beat
 from qbroker.cli.dev import dev
 from qbroker.cli.qctl import qctl
 from qbroker_server.cli import serve
@@ -26,14 +27,21 @@ def verbs(command: click.Command, name: str) -> Iterator[tuple[str, click.Comman
 
 VERBS = dict(verbs(qctl, "qctl"))
 
+
+def page_of(verb: str) -> str:
+    """The page that describes a verb of qctl."""
+    return "periodic.md" if verb.startswith("qctl schedule") else "broker.md"
+
+
 OPTIONS = [
     (page, option)
     for page, command in (
         ("broker.md", serve),
         ("workers.md", worker),
         ("workers.md", dev),
+        ("periodic.md", beat),
         ("broker.md", qctl),
-        *(("broker.md", verb) for verb in VERBS.values()),
+        *((page_of(name), verb) for name, verb in VERBS.items()),
     )
     for parameter in command.params
     if isinstance(parameter, click.Option)
@@ -53,8 +61,8 @@ def test_each_setting_of_the_broker_is_on_its_page(setting: str) -> None:
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
-def test_each_verb_of_qctl_is_on_the_brokers_page(verb: str) -> None:
-    assert verb in (DOCS / "broker.md").read_text()
+def test_each_verb_of_qctl_is_on_its_page(verb: str) -> None:
+    assert verb in (DOCS / page_of(verb)).read_text()
 
 
 @pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))

@@ -13,6 +13,7 @@ from qbroker._version import __version__
 from qbroker.cli.dead import dead
 from qbroker.cli.queues import DRY_RUN, YES, purge_queue, queue
 from qbroker.cli.routes import binding, exchange, route
+from qbroker.cli.schedules import schedule
 from qbroker.cli.tables import Plain, duration, echo_json, plain, show
 from qbroker.cli.target import Target
 from qbroker.cli.tasks import explain, revoke, task
@@ -29,6 +30,7 @@ Examples:
   qctl explain 01a2...                 why that task does not run
   qctl task ls --queue mail --state queued
   qctl queue pause mail --why 'the relay is down'
+  qctl schedule next tidy -n 5         when that entry fires next
   qctl dead requeue --task mail.send   give dead letters another try
   qctl workflow show 01a2...           a chain, group or chord as a tree
 
@@ -54,7 +56,7 @@ def qctl(context: click.Context, url: str) -> None:
     context.obj = Target(url)
 
 
-for _verb in (binding, dead, exchange, explain, queue, revoke, route, task, workflow):
+for _verb in (binding, dead, exchange, explain, queue, revoke, route, schedule, task, workflow):
     qctl.add_command(_verb)
 
 
