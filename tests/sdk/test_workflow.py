@@ -178,6 +178,8 @@ class Node:
     def steps(self) -> "list[Node]":
         """What follows each other in a chain."""
         parts = [part for part in self.parts if not part.is_nothing()]
+        if not parts:
+            return []
         first = parts[0] if self.kind == "piped" else parts[0].single()
         # `group | body` is a chord, and that takes its body as it is.
         taken = 2 if first.as_group() is not None else 1
