@@ -80,7 +80,7 @@ def _autoscale(
     "--queues",
     metavar="NAMES",
     callback=_names,
-    help="Queues to take from, parted by commas.  [default: the app's default queue]",
+    help="Queues to take from, parted by commas.  [default: the app's task_queues, else its default queue]",
 )
 @click.option(
     "-X",
