@@ -436,6 +436,41 @@ def test_what_its_hard_limit_ended_fails_with_its_handlers_and_signal(app: App) 
     )
 
 
+def test_what_ran_out_of_time_did_so_although_it_has_expired_meanwhile(app: App) -> None:
+    app.task(name="slow", time_limit=5)(lambda: None)
+    message = Message.FromString(call(app, "slow"))
+    message.expires_ms = 1
+
+    ran = limited(app, Limits()).expire(message.SerializeToString(), 1, False)
+
+    assert ran.outcome == envelope.OUTCOME_TIMEOUT
+
+
+def test_who_listens_is_told_of_what_was_revoked(app: App) -> None:
+    seen: list[Value] = []
+    app.task(name="slow")(lambda: None)
+
+    def note(sender: Value, request: Value, **facts: Value) -> None:
+        told = [facts[name] for name in ("terminated", "signum", "expired")]
+        seen.append([sender.name, request.id, *told])
+
+    expired = Message.FromString(call(app, "slow", task_id="an-id"))
+    expired.expires_ms = 1
+    signals.task_revoked.connect(note)
+    try:
+        limited(app, Limits())(expired.SerializeToString(), 1, False)
+        limited(app, Limits()).tell_revoked(expired.SerializeToString(), "SIGTERM")
+        limited(app, Limits()).tell_revoked(call(app, "slow", task_id="other"), None)
+    finally:
+        signals.task_revoked.disconnect(note)
+
+    assert seen == [
+        ["slow", "an-id", False, None, True],
+        ["slow", "an-id", True, "SIGTERM", False],
+        ["slow", "other", False, None, False],
+    ]
+
+
 def test_a_soft_limit_is_a_failure_like_another(app: App) -> None:
     @app.task(name="slow", soft_time_limit=0.01)
     async def slow() -> None:

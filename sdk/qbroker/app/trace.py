@@ -764,8 +764,14 @@ def build_runner(
             detail=_line(exc),
         )
 
-    def begun(message: bytes, attempt: int, redelivered: bool) -> Begun | Ran:  # noqa: FBT001 - keywords cost
-        """What is to be run, or what came of it if it cannot be."""
+    def begun(
+        message: bytes,
+        attempt: int,
+        redelivered: bool,  # noqa: FBT001 - keywords cost
+        *,
+        is_over: bool = False,
+    ) -> Begun | Ran:
+        """What is to be run, or what came of it if it cannot be. One that `is_over` began before it expired."""
         request = Context(
             called_directly=False,
             hostname=hostname,
@@ -789,7 +795,7 @@ def build_runner(
             return fail(request, exc, states.FAILURE)
         try:
             task = tasks[name]  # raises NotRegistered
-            if call.expires_ms and wall_ms() >= call.expires_ms:
+            if call.expires_ms and not is_over and wall_ms() >= call.expires_ms:
                 signals.task_revoked.send(
                     task, request=request, terminated=False, signum=None, expired=True
                 )
@@ -884,7 +890,7 @@ def build_runner(
         return _drive_natively(steps(message, attempt, redelivered, None))
 
     def expire(message: bytes, attempt: int, redelivered: bool) -> Ran:  # noqa: FBT001 - see Runner
-        found = begun(message, attempt, redelivered)
+        found = begun(message, attempt, redelivered, is_over=True)
         if isinstance(found, Ran):
             return found
         limited = limits_of(found.call, found.task)
@@ -892,7 +898,7 @@ def build_runner(
         return told(found, _expire(found, limited[1] or 0.0))
 
     def tell_revoked(message: bytes, signum: str | None) -> None:
-        found = begun(message, 0, False)  # noqa: FBT003 - redelivered
+        found = begun(message, 0, False, is_over=True)  # noqa: FBT003 - redelivered
         if not isinstance(found, Ran):
             signals.task_revoked.send(
                 found.task,
