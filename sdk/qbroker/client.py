@@ -75,6 +75,8 @@ from qbroker_proto.v1.results_pb2 import (
     ForgetReply,
     ForgetRequest,
     TaskState,
+    TellReply,
+    TellRequest,
     WatchReply,
     WatchRequest,
 )
@@ -132,6 +134,8 @@ _CHANNEL_OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # Without it gRPC waits a minute for the answer to its ping, whatever the time-out above says.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.enable_retries", 0),
     # A forked child must not find its parent's sockets.
     ("grpc.use_local_subchannel_pool", 1),
@@ -755,6 +759,11 @@ class Client:
         """Drop what is kept of ended tasks; answers of how many there was something."""
         reply = self._ask("Results/Forget", ForgetRequest(ids=task_ids), ForgetReply)
         return reply.forgotten_count
+
+    def tell(self, task_id: str, state: str, result: bytes, attempt: int = 0) -> bool:
+        """Say which state a task is in; False when there is no such task that has not ended."""
+        request = TellRequest(id=task_id, attempt=attempt, state=state, result=result)
+        return self._ask("Results/Tell", request, TellReply).is_told
 
     # -- questions and orders; refused ones raise NotFound, Conflict or RequestRefused
 

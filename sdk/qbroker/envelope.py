@@ -124,6 +124,22 @@ def decode_call(raw: bytes, accepted: Collection[str]) -> tuple[list[Value], dic
     return args, kwargs
 
 
+def encode_kept(message_id: str, label: str, value: Value, ends_ms: int) -> bytes:
+    """A message that only keeps a value, found by a label, until `ends_ms`: it is due after that."""
+    return Message(
+        id=message_id,
+        task="celery.kept",
+        queue="celery.kept",
+        eta_ms=ends_ms + 86_400_000,
+        expires_ms=ends_ms,
+        ignore_result=True,
+        labels=[label],
+        content_type="application/json",
+        content_encoding="utf-8",
+        body=encode_body((value,), {}),
+    ).SerializeToString()
+
+
 def check_size(message: bytes, name: str, bytes_max: int) -> None:
     """Refuse here what the broker would refuse after the journey."""
     if len(message) > bytes_max:
@@ -228,6 +244,23 @@ class Stored:
     parent_id: str | None = None
     root_id: str | None = None
     children: list[str] = field(default_factory=list)
+
+
+def encode_state(
+    state: str, value: Value, traceback_text: str | None, now_ms: int, request: Value = None
+) -> bytes:
+    """A state on the way and what goes with it, as a serialized Result."""
+    if isinstance(value, BaseException) and state in states.EXCEPTION_STATES:
+        value = encode_exception(value)
+    return Result(
+        state=state,
+        content_type="application/json",
+        content_encoding="utf-8",
+        body=serialization.json_encode(value),
+        traceback=traceback_text or "",
+        done_ms=now_ms,
+        worker=(request.hostname or "") if request is not None else "",
+    ).SerializeToString()
 
 
 def decode_result(

@@ -217,6 +217,11 @@ class Scene:
         record = self.record(message_id)
         return self.broker.read(lambda txn: payloads.read(txn, message_id, record))
 
+    def status(self, message_id: str = "m1") -> bytes:
+        """What was told of a state on the way."""
+        record = self.record(message_id)
+        return self.broker.read(lambda txn: payloads.read_status(txn, message_id, record))
+
     def counts(self, name: str = QUEUE) -> QueueRecord:
         """How many messages the queue says it has."""
         return self.broker.read(lambda txn: queue.counts(txn, name))

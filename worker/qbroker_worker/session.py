@@ -168,6 +168,10 @@ class Session:
         """Deliveries without an answer yet."""
         return len(self._held)
 
+    def held(self) -> list[Delivery]:
+        """They themselves."""
+        return list(self._held.values())
+
     @property
     def prefetch_count(self) -> int:
         """How many deliveries the broker was told may be out at once."""
