@@ -79,6 +79,17 @@ def test_what_nothing_takes_is_an_error_of_its_own(
     assert waiting(app) == {}
 
 
+def test_what_somebody_took_away_is_declared_again_with_the_call_after(app: App) -> None:
+    _ = app.send_task("x", exchange="media", routing_key="image.x")
+    app.client().remove_exchange("media")
+
+    with pytest.raises(UnroutableError):
+        _ = app.send_task("x", exchange="media", routing_key="image.x")
+    _ = app.send_task("x", exchange="media", routing_key="image.x")
+
+    assert waiting(app) == {"images": 2, "all": 2}
+
+
 async def test_asyncio_programs_declare_without_blocking(app: App) -> None:
     result = await app.asend_task("crop", exchange="media", routing_key="image.x")
 

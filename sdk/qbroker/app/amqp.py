@@ -149,11 +149,14 @@ class AMQP:
         self._lock = threading.RLock()
         self._queues: Queues | None = None
         self._router: Router | None = None
+        self._all: tuple[Queue, ...] | None = None
         self._declared: weakref.WeakKeyDictionary[Client, set[str]] = weakref.WeakKeyDictionary()
+        # Connections on which all of them were, so that a call costs the same however many there are.
+        self._complete: weakref.WeakKeyDictionary[Client, Value] = weakref.WeakKeyDictionary()
 
     def forget(self) -> None:
         """Settings were changed: look at them again."""
-        self._queues = self._router = None
+        self._queues = self._router = self._all = None
 
     @property
     def default_exchange(self) -> Exchange:
@@ -197,7 +200,7 @@ class AMQP:
         queues = self.queues
         name = exchange if isinstance(exchange, str) else getattr(exchange, "name", "")
         if name:
-            declares = tuple(queues[one] for one in sorted(queues.declared))
+            declares = self._described(queues)
             key = routing_key or (queue.routing_key if isinstance(queue, Queue) else "")
             own = Queue("", exchange) if isinstance(exchange, Exchange) else None
             return Place("", name, key, declares if own is None else (*declares, own))
@@ -220,11 +223,18 @@ class AMQP:
             return Place(chosen.name, "", "", declares)
         assert chosen.exchange is not None, "a queue without one is direct"
         # Other queues that are bound to the exchange get the message too, even before their workers have started.
-        described = [queues[one] for one in sorted(queues.declared)]
-        if chosen not in described:
-            described.append(chosen)
+        described = self._described(queues)
+        if queues.get(chosen.name) is not chosen:
+            described = (*described, chosen)
         key = routing_key or chosen.routing_key
-        return Place("", chosen.exchange.name, key, tuple(described))
+        return Place("", chosen.exchange.name, key, described)
+
+    def _described(self, queues: Queues) -> tuple[Queue, ...]:
+        """Every queue that somebody described; the same tuple as long as they are the same."""
+        known = self._all
+        if known is None or len(known) != len(queues.declared):
+            known = self._all = tuple(queues[one] for one in sorted(queues.declared))
+        return known
 
     def explain(self, name: str, options: Mapping[str, Value]) -> tuple[str, str, str, str]:
         """Where a call of a task with these options goes: queue, exchange and key, and by which rule, in words."""
@@ -243,18 +253,29 @@ class AMQP:
 
     def missing(self, client: "Client", queues: Iterable[Queue]) -> list[Queue]:
         """Those that were not declared on this connection yet."""
+        if self._complete.get(client) is queues:
+            return []
         with self._lock:
             known = self._declared.setdefault(client, set())
             return [queue for queue in queues if _name_of(queue) not in known]
 
+    def declare_again(self) -> None:
+        """The broker has lost something, or somebody took it away: declare it with the next call that needs it."""
+        with self._lock:
+            self._declared.clear()
+            self._complete.clear()
+
     def declare(self, client: "Client", queues: Iterable[Queue]) -> None:
         """Have the broker make what these queues need. Conflict: it is there, and otherwise."""
-        missing = self.missing(client, queues)
-        if not missing:
+        if self._complete.get(client) is queues:
             return
-        client.declare_topology(topology_of(missing))
+        missing = self.missing(client, queues)
+        if missing:
+            client.declare_topology(topology_of(missing))
         with self._lock:
             self._declared[client].update(_name_of(queue) for queue in missing)
+            if queues is self._all:
+                self._complete[client] = queues
 
 
 def _name_of(queue: Queue) -> str:

@@ -42,6 +42,7 @@ from qbroker.exceptions import (
     NotRegistered,
     Replaced,
     Retry,
+    UnroutableError,
 )
 from qbroker.ids import uuid7
 from qbroker.local import PromiseProxy, Proxy
@@ -718,6 +719,8 @@ class App:
     def _settle(self, calls: Sequence[Call], verdicts: "Sequence[Verdict]") -> None:
         if verdicts:
             refusal = settle(calls, verdicts)
+            if isinstance(refusal, UnroutableError):
+                self.amqp.declare_again()
             if refusal is not None:
                 raise refusal
 
