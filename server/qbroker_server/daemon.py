@@ -15,6 +15,8 @@ from grpc_reflection.v1alpha import reflection
 from qbroker_proto.v1 import (
     admin_pb2,
     admin_pb2_grpc,
+    control_pb2,
+    control_pb2_grpc,
     producer_pb2,
     producer_pb2_grpc,
     results_pb2,
@@ -33,6 +35,9 @@ from qbroker_server.lock import owned
 from qbroker_server.pump import Pump
 from qbroker_server.rates import Rates
 from qbroker_server.rpc.admin import Admin
+from qbroker_server.rpc.calls import Calls
+from qbroker_server.rpc.control import Control
+from qbroker_server.rpc.hub import Hub
 from qbroker_server.rpc.publish import Producer
 from qbroker_server.rpc.results import Results
 from qbroker_server.rpc.streams import Streams
@@ -59,6 +64,7 @@ _OPTIONS = (
 
 _SERVICES = (
     admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name,
+    control_pb2.DESCRIPTOR.services_by_name["Control"].full_name,
     producer_pb2.DESCRIPTOR.services_by_name["Producer"].full_name,
     results_pb2.DESCRIPTOR.services_by_name["Results"].full_name,
     worker_pb2.DESCRIPTOR.services_by_name["Worker"].full_name,
@@ -122,10 +128,14 @@ class Daemon:
         self._pump = Pump(broker, clock, self._fail)
         self._sweeper = Sweeper(broker, self._pump, clock)
         release = version("qbroker")
+        calls = Calls()
+        hub = Hub(clock)
         self._worker = Worker(
             broker,
             self._pump,
             self._streams,
+            calls,
+            hub,
             version=release,
             grace_ms=config.grace_ms,
             message_bytes_max=config.max_message_bytes,
@@ -135,6 +145,8 @@ class Daemon:
         rates = Rates(clock)
         broker.listeners.append(rates)
         admin = Admin(broker, self._pump, self._worker, rates, clock, version=release)
+        control = Control(broker, self._worker, calls, hub, self._streams)
+        control_pb2_grpc.add_ControlServicer_to_server(control, self._server)
         worker_pb2_grpc.add_WorkerServicer_to_server(self._worker, self._server)
         producer_pb2_grpc.add_ProducerServicer_to_server(producer, self._server)
         results_pb2_grpc.add_ResultsServicer_to_server(results, self._server)

@@ -8,6 +8,7 @@ import click
 
 from qbroker import __version__
 from qbroker.utils.log import mlevel
+from qbroker_worker.aide import Ends
 from qbroker_worker.loading import Project
 from qbroker_worker.pools import forkserver
 
@@ -75,6 +76,12 @@ def node_name(template: str) -> str:
     help="What to log: DEBUG, INFO, WARNING, ERROR or CRITICAL.",
 )
 @click.option(
+    "-E",
+    "--task-events",
+    is_flag=True,
+    help="Tell those who listen what becomes of each task.",
+)
+@click.option(
     "-I",
     "--include",
     metavar="MODULES",
@@ -92,6 +99,8 @@ def worker(
     hostname: str,
     loglevel: int,
     include: tuple[str, ...],
+    *,
+    task_events: bool,
 ) -> None:
     """Run tasks until told to stop.
 
@@ -109,10 +118,11 @@ def worker(
         loglevel=loglevel,
     )
     server = None
+    ends = Ends(project.hostname)
     try:
         if pool is None or POOLS[pool] == "prefork":
             # Before grpc is imported and before there is a second thread: neither survives a fork.
-            server = forkserver.fork(project.load)
+            server = forkserver.fork(ends.beside(project.load))
         # From here on this process may be what the fork server must not be.
         from qbroker_worker import launch  # noqa: PLC0415 - it imports grpc, which must come after the fork
 
@@ -126,8 +136,9 @@ def worker(
             else os.cpu_count() or 1,
             version=__version__,
             loglevel=loglevel,
+            sends_task_events=task_events,
         )
-        code = launch.launch(config, project, server, show=click.echo)
+        code = launch.launch(config, project, server, ends, show=click.echo)
     except forkserver.Refusal as exc:
         if exc.details:
             click.echo(exc.details, err=True)

@@ -13,6 +13,10 @@ from qbroker.app.log import setup_logging
 from qbroker.exceptions import ImproperlyConfigured
 from qbroker.url import parse_url
 from qbroker_worker import banner, worker
+from qbroker_worker.aide import Aide, Ends
+from qbroker_worker.clock import monotonic
+from qbroker_worker.control import Commands, State
+from qbroker_worker.journal import Journal
 from qbroker_worker.loading import Facts, Project
 from qbroker_worker.pools.forkserver import ForkServer, Refusal
 from qbroker_worker.pools.pool import Pool
@@ -59,8 +63,13 @@ class Config:
     loglevel: int
     """The least level that is logged. Default: WARNING."""
 
+    sends_task_events: bool = False
+    """Tell those who listen what becomes of each task, whatever the app says. Default: False."""
 
-def launch(config: Config, project: Project, server: ForkServer | None, *, show: Show) -> int:
+
+def launch(
+    config: Config, project: Project, server: ForkServer | None, ends: Ends, *, show: Show
+) -> int:
     """Run a worker until it is told to stop; the exit code. Raises Refusal when it cannot begin."""
     pool, facts = _pool(config, project, server)
     queues = config.queues or (facts.queue,)
@@ -92,7 +101,19 @@ def launch(config: Config, project: Project, server: ForkServer | None, *, show:
         pool=pool.name,
         concurrency=pool.slots,
     )
-    return worker.run(lambda: _build(pool, identity, f"{host}:{port}"), pool.serve, new_loop)
+    sends = facts.send_task_events or config.sends_task_events
+    journal = Journal(
+        name=config.name,
+        pid=identity.pid,
+        version=config.version,
+        sends_task_events=sends,
+        silent_tasks=frozenset(facts.silent_tasks),
+        load=os.getloadavg,
+    )
+    aide = ends.here() if pool.name != "prefork" else ends.elsewhere()
+    return worker.run(
+        lambda: _build(pool, identity, f"{host}:{port}", facts, journal, aide), pool.serve, new_loop
+    )
 
 
 def _pool(config: Config, project: Project, server: ForkServer | None) -> tuple[Pool, Facts]:
@@ -118,17 +139,39 @@ def _pool(config: Config, project: Project, server: ForkServer | None) -> tuple[
             raise Refusal(f"worker_pool is {other!r}; it may be prefork, threads or solo.")
 
 
-def _build(pool: Pool, identity: Identity, address: str) -> worker.Worker:
+def _build(
+    pool: Pool, identity: Identity, address: str, facts: Facts, journal: Journal, aide: Aide
+) -> worker.Worker:
     session = Session(pool.slots)
 
     def connect(joined: worker.Worker) -> Stream:
-        return Stream(
+        stream = Stream(
             session,
             identity,
             address=address,
             on_news=joined.heard,
             on_link=joined.linked,
             chance=random.Random(),  # noqa: S311 - spreads reconnects; no secret
+            on_asked=lambda asks: commands.asked(asks),
+            on_wanted=journal.want,
         )
+        state = State(
+            name=identity.name,
+            facts=facts,
+            address=address,
+            pid=identity.pid,
+            session=session,
+            pool=pool,
+            link=stream,
+            journal=journal,
+            stop=joined.signalled,
+            changed=joined.changed,
+            monotonic=monotonic,
+            started_s=monotonic(),
+        )
+        commands = Commands(state, aide)
+        return stream
 
-    return worker.Worker(session, pool, connect, name=identity.name, address=address)
+    return worker.Worker(
+        session, pool, connect, name=identity.name, address=address, journal=journal
+    )

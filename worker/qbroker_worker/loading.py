@@ -3,15 +3,19 @@
 import json
 import logging
 import multiprocessing
+import re
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from qbroker.app import App, trace
 from qbroker.app.loading import LoadError, find_app
 from qbroker.app.log import setup_logging
 from qbroker.envelope import OUTCOME_RETRY, OUTCOME_SUCCESS
+from qbroker.serialization import Value
+from qbroker.worker.control import Panel
 from qbroker_proto.v1.message_pb2 import Message
 from qbroker_proto.v1.worker_pb2 import Settle
+from qbroker_worker.banner import without_password
 from qbroker_worker.pools.forkserver import Loaded, Refusal
 from qbroker_worker.values import Ran, Run
 
@@ -69,16 +73,29 @@ class Facts:
     queue: str
     concurrency: int | None
     pool: str
+    send_task_events: bool = False
+    attributes: dict[str, dict[str, str]] = field(default_factory=dict)
+    """What `registered` may show of each task: attributes that have a value, as text."""
+    silent_tasks: tuple[str, ...] = ()
+    """Tasks of which no events are told."""
+    conf: dict[str, Value] = field(default_factory=dict)
+    """All settings, secrets masked."""
+    conf_set: tuple[str, ...] = ()
+    """Those that are not the default's."""
+    report: str = ""
+    commands: tuple[str, ...] = ()
+    """Remote commands the app has added."""
 
     def encode(self) -> bytes:
         """As bytes, for another process."""
-        return json.dumps(asdict(self)).encode()
+        return json.dumps(asdict(self), default=repr).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> "Facts":
         """The facts that were encoded."""
         found = json.loads(data)
-        return cls(**found | {"tasks": tuple(found["tasks"])})
+        lists = {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
+        return cls(**found | lists)
 
 
 def _facts_of(app: App) -> Facts:
@@ -91,7 +108,34 @@ def _facts_of(app: App) -> Facts:
         queue=conf.task_default_queue,
         concurrency=conf.worker_concurrency,
         pool=conf.worker_pool,
+        send_task_events=conf.worker_send_task_events,
+        attributes={name: _attributes_of(task) for name, task in app.tasks.items()},
+        silent_tasks=tuple(name for name, task in app.tasks.items() if not task.send_events),
+        conf={name: _masked(name, value) for name, value in conf.items()},
+        conf_set=tuple(conf.without_defaults()),
+        report=app.bugreport(),
+        commands=tuple(Panel.data),
     )
+
+
+_SECRET = re.compile("API|TOKEN|KEY|SECRET|PASS|PROFANITIES_LIST|SIGNATURE|DATABASE", re.IGNORECASE)
+
+
+def _masked(name: str, value: Value) -> Value:
+    """A setting as it may be shown to whoever may look at workers."""
+    if _SECRET.search(name):
+        return "********" if value else value
+    return without_password(value) if isinstance(value, str) and "://" in value else value
+
+
+def _attributes_of(task: Value) -> dict[str, str]:
+    """What is plainly an attribute: public, set, and no method."""
+    found = {}
+    for name in dir(type(task)):
+        value = None if name.startswith("_") else getattr(task, name, None)
+        if isinstance(value, str | int | float | tuple | list) and name != "name":
+            found[name] = str(value)
+    return found
 
 
 def _more(ran: trace.Ran) -> bytes:

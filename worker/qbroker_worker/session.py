@@ -164,6 +164,10 @@ class Session:
         """Deliveries without an answer yet."""
         return len(self._held)
 
+    def find(self, id_: str) -> Delivery | None:
+        """The delivery that is held under this id."""
+        return self._held.get(id_)
+
     @property
     def prefetch_count(self) -> int:
         """How many deliveries the broker was told may be out at once."""

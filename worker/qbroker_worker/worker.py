@@ -16,6 +16,7 @@ from enum import IntEnum
 from types import FrameType
 
 from qbroker.app import trace
+from qbroker_worker.journal import Journal
 from qbroker_worker.pools.pool import Pool
 from qbroker_worker.session import News, Session
 from qbroker_worker.stream import Refused, Stream
@@ -52,12 +53,15 @@ class Worker:
         *,
         name: str,
         address: str,
+        journal: Journal | None = None,
     ) -> None:
         self._session = session
         self._pool = pool
         self._name = name
         self._address = address
+        self._journal = journal or Journal(name=name)
         self._stream = connect(self)
+        self._journal.say = self._stream.say
         self._phase = Phase.RUNNING
         self._changed = asyncio.Event()
         self._failure = ""
@@ -107,6 +111,7 @@ class Worker:
                 await self._until(
                     lambda: streaming.done() or (self._pool.is_idle and session.is_flushed)
                 )
+                self._journal.leaving()
                 session.leave()
                 self._stream.wake()
                 await self._until(lambda: streaming.done() or session.has_left)
@@ -141,6 +146,7 @@ class Worker:
         else:
             # What has not begun may be somebody else's by the time the link is back.
             self._pool.pause()
+            self._journal.want(False)  # noqa: FBT003 - a plain callback
         self._is_linked = is_linked
         self._changed.set()
 
@@ -149,10 +155,12 @@ class Worker:
         if news.lost:
             for delivery in news.lost:
                 logger.warning("Lost the lease of task %s[%s]", delivery.task, delivery.id)
+            self._journal.lost(news.lost)
             self._pool.forget(news.lost)
         for delivery, cancel in news.cancelled:
             self._cancel(delivery, cancel)
         if news.fresh:
+            self._journal.received(news.fresh)
             if self._tells_received:
                 for delivery in news.fresh:
                     task_logger.info(trace.LOG_RECEIVED, {"name": delivery.task, "id": delivery.id})
@@ -168,6 +176,7 @@ class Worker:
         number = _signal_number(cancel.signal) if cancel.is_terminated else None
         if self._pool.cancel(delivery, number):
             task_logger.info(trace.LOG_REVOKED, {"name": delivery.task, "id": delivery.id})
+            self._journal.revoked(delivery)
             self._session.settle(delivery, REVOKED, b"")
             self.changed()
 
@@ -175,11 +184,13 @@ class Worker:
 
     def started(self, delivery: Delivery, pid: int) -> None:
         """The task runs, and will go on for a while."""
+        self._journal.started(delivery, pid)
         self._session.start(delivery, pid)
         self._stream.wake()
 
     def finished(self, finished: Sequence[Finished]) -> None:
         """These have ended."""
+        self._journal.finished(finished)
         settle = self._session.settle
         for delivery, outcome, result, requeue, _, level, line, more in finished:
             is_ours = settle(delivery, outcome, result, requeue=requeue, more=more)

@@ -480,8 +480,10 @@ class App:
 
     @property
     def control(self) -> Control:
-        """Revoking, purging, and asking where a task is."""
-        return Control(self.client, lambda: self.conf.task_default_queue)
+        """Revoking, purging, asking and changing workers."""
+        return Control(
+            self.client, lambda: self.conf.task_default_queue, lambda: self.accepted_content
+        )
 
     # -- calls
 

@@ -105,6 +105,7 @@ _TABLE = (
     Setting("task_max_deliveries", _count, 0, "How many deaths of workers a late-acknowledged task survives; 0: as the broker says."),
     Setting("task_message_bytes_max", _count, 4 * 1024 * 1024, "The largest message that is sent, in bytes."),
     Setting("task_reject_on_worker_lost", _flag, None, "Run late-acknowledged tasks again whose worker died. None and True: up to task_max_deliveries; False: the first death is the last.", ("CELERY_REJECT_ON_WORKER_LOST",)),
+    Setting("task_send_sent_event", _flag, default=False, meaning="Tell those who listen of each call that is sent.", old_names=("CELERY_SEND_TASK_SENT_EVENT",)),
     Setting("task_serializer", _text, "json", "How arguments and results are written.", ("CELERY_TASK_SERIALIZER",)),
     Setting("task_store_errors_even_if_ignored", _flag, default=False, meaning="Keep failures of tasks whose results are ignored.", old_names=("CELERY_STORE_ERRORS_EVEN_IF_IGNORED",)),
     Setting("task_track_started", _flag, default=False, meaning="Show the state STARTED while a task runs.", old_names=("CELERY_TRACK_STARTED",)),
@@ -117,6 +118,7 @@ _TABLE = (
     Setting("worker_prefetch_multiplier", _count, 4, "How many messages a worker holds, times its concurrency.", ("CELERYD_PREFETCH_MULTIPLIER",)),
     Setting("worker_redirect_stdouts", _flag, default=True, meaning="Make what tasks print a record of the log.", old_names=("CELERY_REDIRECT_STDOUTS",)),
     Setting("worker_redirect_stdouts_level", _text, "WARNING", "The level of those records.", ("CELERY_REDIRECT_STDOUTS_LEVEL",)),
+    Setting("worker_send_task_events", _flag, default=False, meaning="Tell those who listen what becomes of each task: the worker's -E.", old_names=("CELERY_SEND_EVENTS", "CELERY_SEND_TASK_EVENTS")),
     Setting("worker_task_log_format", _text, TASK_LOG_FORMAT, "The form of a line a task logs.", ("CELERYD_TASK_LOG_FORMAT",)),
 )  # fmt: skip
 

@@ -114,6 +114,8 @@ class Task(Generic[P, R]):
     """Seconds after which the process that runs it is killed."""
     soft_time_limit: float | None = None
     """Seconds after which SoftTimeLimitExceeded is raised in it."""
+    send_events: bool = True
+    """Tell those who listen what becomes of its calls, where workers do."""
     trail: bool = True
     """Remember which tasks it calls: `result.children`."""
     throws: Sequence[type[BaseException]] = ()

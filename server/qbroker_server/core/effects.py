@@ -67,6 +67,7 @@ class Effects:
         "cancels",
         "changed",
         "closed",
+        "consuming",
         "damaged",
         "draining",
         "freed",
@@ -117,6 +118,8 @@ class Effects:
         self.opened: list[SessionOpened] = []
         self.closed: list[str] = []
         self.draining: list[str] = []
+        self.consuming: dict[str, tuple[str, ...]] = {}
+        """Which queues a session takes from, from now on."""
         self.prefetch: dict[str, int] = {}
         self.damaged: list[str] = []
         """What was found damaged and put aside, a sentence each."""

@@ -75,6 +75,10 @@ class PreforkPool:
         """The main thread has nothing to do here."""
 
     @property
+    def pids(self) -> list[int]:
+        return [child.pid for child in self._children.values() if child.pid]
+
+    @property
     def wanted_count(self) -> int:
         short = sum(not child.is_long for child in self._children.values())
         return self.slots + short * self._pace.at_hand_count

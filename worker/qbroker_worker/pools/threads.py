@@ -104,6 +104,10 @@ class ThreadsPool:
     # -- the pool's contract -------------------------------------------------------------------
 
     @property
+    def pids(self) -> list[int]:
+        return [self._pid]
+
+    @property
     def wanted_count(self) -> int:
         short = sum(looks < SILENT_LOOKS for looks in self._silent_looks)
         return self.slots + short * self._pace.at_hand_count
