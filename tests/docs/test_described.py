@@ -10,6 +10,7 @@ import pytest
 
 from qbroker.cli.dev import dev
 from qbroker.cli.qctl import qctl
+from qbroker.worker.control import BUILT_IN
 from qbroker_server.cli import serve
 from qbroker_server.config import Config
 from qbroker_worker.cli import worker
@@ -24,6 +25,15 @@ def verbs(command: click.Command, name: str) -> Iterator[tuple[str, click.Comman
         yield from verbs(verb, f"{name} {word}")
 
 
+QCTL_PAGES = ("broker.md", "control.md")
+"""Where verbs of qctl are described: those about queues and tasks, and those about workers."""
+
+
+def qctl_pages() -> str:
+    """The text of both."""
+    return "".join((DOCS / page).read_text() for page in QCTL_PAGES)
+
+
 VERBS = dict(verbs(qctl, "qctl"))
 
 OPTIONS = [
@@ -32,8 +42,6 @@ OPTIONS = [
         ("broker.md", serve),
         ("workers.md", worker),
         ("workers.md", dev),
-        ("broker.md", qctl),
-        *(("broker.md", verb) for verb in VERBS.values()),
     )
     for parameter in command.params
     if isinstance(parameter, click.Option)
@@ -47,14 +55,36 @@ def test_each_option_is_on_its_page(page: str, option: str) -> None:
     assert re.search(rf"[`\s]{option}\b", (DOCS / page).read_text())
 
 
+@pytest.mark.parametrize(
+    "option",
+    sorted(
+        {
+            option
+            for verb in (qctl, *VERBS.values())
+            for parameter in verb.params
+            if isinstance(parameter, click.Option)
+            for option in parameter.opts
+            if option != "--version"
+        }
+    ),
+)
+def test_each_option_of_qctl_is_on_one_of_its_pages(option: str) -> None:
+    assert re.search(rf"[`\s]{option}\b", qctl_pages())
+
+
 @pytest.mark.parametrize("setting", [field.name for field in fields(Config)])
 def test_each_setting_of_the_broker_is_on_its_page(setting: str) -> None:
     assert f"`{setting}`" in (DOCS / "broker.md").read_text()
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
-def test_each_verb_of_qctl_is_on_the_brokers_page(verb: str) -> None:
-    assert verb in (DOCS / "broker.md").read_text()
+def test_each_verb_of_qctl_is_on_one_of_its_pages(verb: str) -> None:
+    assert verb in qctl_pages()
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
+def test_each_remote_command_is_on_its_page(name: str) -> None:
+    assert f"`{name}" in (DOCS / "control.md").read_text()
 
 
 @pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))

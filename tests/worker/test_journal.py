@@ -90,6 +90,7 @@ async def test_the_worker_tells_that_it_is_there_that_it_lives_and_that_it_goes(
     told.journal.want(True)
     told.journal.want(True)
     told.journal.leaving()
+    told.journal.unlinked()
 
     assert [event["type"] for event in told.events] == [
         "worker-online",
@@ -107,6 +108,22 @@ async def test_the_worker_tells_that_it_is_there_that_it_lives_and_that_it_goes(
     }
     assert (beat["active"], beat["processed"], beat["loadavg"]) == (0, 0, [1.0, 2.0, 3.0])
     assert beat["timestamp"] == NOW_MS / 1000
+
+
+async def test_a_worker_comes_online_with_its_link_and_not_with_who_listens() -> None:
+    told = Told()
+
+    told.journal.want(False)
+    told.journal.want(True)
+    told.journal.unlinked()
+    told.journal.want(True)
+    told.journal.unlinked()
+
+    assert [event["type"] for event in told.events] == [
+        "worker-heartbeat",
+        "worker-online",
+        "worker-heartbeat",
+    ]
 
 
 async def test_a_task_is_told_of_from_its_arrival_to_its_end() -> None:

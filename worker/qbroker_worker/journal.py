@@ -72,6 +72,7 @@ class Journal:
         self._load = load
         self._timer: asyncio.TimerHandle | None = None
         self._is_wanted = False
+        self._is_online = False
         self.say: Callable[[Aside], None] = _nobody
         """How an event leaves."""
         self.sends_task_events = sends_task_events
@@ -86,14 +87,20 @@ class Journal:
 
     def want(self, is_wanted: bool) -> None:  # noqa: FBT001 - a plain callback
         """Somebody listens now, or nobody does any more."""
-        was_wanted, self._is_wanted = self._is_wanted, is_wanted
+        self._is_wanted = is_wanted
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if is_wanted and not was_wanted:
-            self._send("worker-online", {"freq": HEARTBEAT_S, **self._state()})
         if is_wanted:
+            if not self._is_online:
+                self._send("worker-online", {"freq": HEARTBEAT_S, **self._state()})
             self._beat()
+        self._is_online = True
+
+    def unlinked(self) -> None:
+        """The link is gone, and what is said is heard by nobody."""
+        self.want(False)  # noqa: FBT003 - a plain callback
+        self._is_online = False
 
     def leaving(self) -> None:
         """The worker says farewell next."""

@@ -146,7 +146,7 @@ class Worker:
         else:
             # What has not begun may be somebody else's by the time the link is back.
             self._pool.pause()
-            self._journal.want(False)  # noqa: FBT003 - a plain callback
+            self._journal.unlinked()
         self._is_linked = is_linked
         self._changed.set()
 

@@ -226,6 +226,9 @@ def arguments_of(name: str, info: Info, words: Sequence[str]) -> dict[str, Value
     """The keyword arguments that somebody means by what was typed. ValueError says what they should be."""
     found: dict[str, Value] = {}
     places = info.args or ()
+    required = (info.signature or "").partition("[")[0].count("<")
+    if len(words) < required:
+        raise ValueError(f"{name!r} takes: {info.signature}")
     for (argument, parse), word in zip(places, words, strict=False):
         try:
             found[argument] = parse(word) if parse is not None else word
