@@ -78,6 +78,15 @@ from qbroker_proto.v1.results_pb2 import (
     WatchReply,
     WatchRequest,
 )
+from qbroker_proto.v1.workflow_pb2 import (
+    CancelRequest,
+    ListReply,
+    ListRequest,
+    RetryReply,
+    RetryRequest,
+    ShowReply,
+    ShowRequest,
+)
 
 # Read once, when the core starts: poll is the poller that survives forks (see above), and at the default
 # verbosity the core writes a line to stderr for each fork.
@@ -117,7 +126,8 @@ of many threads would cost the broker a commit of its own."""
 
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", 16 * MIB),
-    ("grpc.max_send_message_length", 16 * MIB),
+    # A workflow travels whole.
+    ("grpc.max_send_message_length", 64 * MIB),
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # A connection attempt that nobody answers is given up after this, not after 20 s.
@@ -982,6 +992,26 @@ class Client:
         if refused is not None:
             return refused(said)
         return OperationalError(f"no answer from {self.url}: {said}")
+
+    def list_workflows(self, *, limit: int = 100, after: str = "") -> ListReply:
+        """A page of workflows; `next` is the `after` of the page that follows."""
+        return self._ask("Workflows/List", ListRequest(limit=limit, after=after), ListReply)
+
+    def show_workflow(self, workflow_id: str, *, after: str = "") -> ShowReply:
+        """A workflow, by its id or any of its tasks', and a page of its tasks."""
+        return self._ask("Workflows/Show", ShowRequest(id=workflow_id, after=after), ShowReply)
+
+    def cancel_workflow(
+        self, workflow_id: str, *, terminate: bool = False, signal: str = "", why: str = ""
+    ) -> RevokeReply:
+        """Revoke every task of a workflow that has not ended."""
+        request = CancelRequest(id=workflow_id, terminate=terminate, signal=signal, why=why)
+        return self._ask("Workflows/Cancel", request, RevokeReply, BULK_TIMEOUT_S)
+
+    def retry_workflow(self, workflow_id: str) -> RetryReply:
+        """Run again what failed of a workflow, and what was never reached because of that."""
+        request = RetryRequest(id=workflow_id)
+        return self._ask("Workflows/Retry", request, RetryReply, BULK_TIMEOUT_S)
 
     def _ask(
         self,

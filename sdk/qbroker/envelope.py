@@ -45,7 +45,7 @@ END_REJECTED = 6
 END_DROPPED = 7
 END_REPLACED = 8
 
-STAGES = ("unknown", "scheduled", "queued", "leased", "started", "done", "dead")
+STAGES = ("unknown", "scheduled", "queued", "leased", "started", "done", "dead", "waiting")
 """Where a task is, each at the place of its number in qbroker.v1.Stage."""
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-__all__ = ["Key", "Limit"]
+__all__ = ["Key", "Limit", "per_second"]
 
 Key: TypeAlias = str | Callable[[Sequence[Any], Mapping[str, Any]], str]
 """A key made of a call's arguments: "cust:{customer}", by the names of the task's parameters, or a function of
@@ -75,3 +75,9 @@ class Limit:
                 f"number above 0 and below {RATE_MAX:.0e}, so many a second"
             )
         return count, per_ms
+
+
+def per_second(rate: str | float) -> float:
+    """How many a second a task's `rate_limit` allows, which is written as `Limit.rate` is. Raises ValueError."""
+    count, per_ms = Limit("rate_limit", rate).starts()
+    return count * 1_000 / per_ms

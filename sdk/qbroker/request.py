@@ -65,6 +65,11 @@ def _stamps(message: Message) -> dict[str, list[str]] | None:
     return found
 
 
+def plain_seconds(seconds: float) -> float:
+    """A number of seconds as its user wrote it: 5, not 5.0."""
+    return int(seconds) if seconds == int(seconds) else seconds
+
+
 class Context:
     """One run of a task: who asked for it, with what, and how often it was tried."""
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from qbroker_server.core import lease, limits, queue
+from qbroker_server.core import joins, lease, limits, queue, workflows
 from qbroker_server.core.command import Command
 from qbroker_server.core.dispatch import Delivery, Dispatcher
 from qbroker_server.core.effects import Cancel, Effects, Policy
@@ -170,6 +170,7 @@ class Broker:
         answers: list[tuple[Reply, object]] = []
         txn = self.engine.begin(bytes_max=bytes_max)
         effects = Effects(self.policy, self.engine.room_bytes, self._is_consumed)
+        has_more = False
         try:
             for command, reply in batch:
                 try:
@@ -177,15 +178,26 @@ class Broker:
                 except CoreError as error:
                     value = error
                 answers.append((reply, value))
+                if effects.ended:
+                    joins.resolve(txn, now_ms, effects)
             self.dispatcher.absorb(effects)
             deliveries = self.dispatcher.dispatch(txn, now_ms, effects)
+            if effects.ended:
+                # What expired on its way out: others may have waited for it.
+                joins.resolve(txn, now_ms, effects)
+                self.dispatcher.absorb_ready(effects)
+                has_more = True
+            if effects.joins is not None:
+                joins.of(effects).flush(txn)
+            if effects.workflows:
+                workflows.flush(txn, effects)
             effects.flush(txn)
         except BaseException:
             txn.abort()
             raise
         for sentence in effects.damaged:
             logger.error("Put aside: %s", sentence)
-        has_more = self.dispatcher.is_cut_short
+        has_more = has_more or self.dispatcher.is_cut_short
         times = [ms for ms in (effects.next_ms, self.dispatcher.wake_ms) if ms is not None]
         return Step(
             txn,

@@ -23,6 +23,8 @@ from qbroker_proto.v1 import (
     results_pb2_grpc,
     worker_pb2,
     worker_pb2_grpc,
+    workflow_pb2,
+    workflow_pb2_grpc,
 )
 from qbroker_server.broker import Broker, Recovered
 from qbroker_server.clock import SystemClock
@@ -42,12 +44,13 @@ from qbroker_server.rpc.publish import Producer
 from qbroker_server.rpc.results import Results
 from qbroker_server.rpc.streams import Streams
 from qbroker_server.rpc.work import Worker
+from qbroker_server.rpc.workflows import Workflows
 from qbroker_server.sweeper import Sweeper
 
 logger = logging.getLogger(__name__)
 
-_RECEIVE_BYTES_MAX = 16 * 1024 * 1024
-"""Of one gRPC message, a batch. One message in it is bounded by the setting max_message_bytes."""
+_RECEIVE_BYTES_MAX = 64 * 1024 * 1024
+"""Of one gRPC message, a batch or a workflow. One message in it is bounded by the setting max_message_bytes."""
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", _RECEIVE_BYTES_MAX),
@@ -65,6 +68,7 @@ _OPTIONS = (
 _SERVICES = (
     admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name,
     control_pb2.DESCRIPTOR.services_by_name["Control"].full_name,
+    workflow_pb2.DESCRIPTOR.services_by_name["Workflows"].full_name,
     producer_pb2.DESCRIPTOR.services_by_name["Producer"].full_name,
     results_pb2.DESCRIPTOR.services_by_name["Results"].full_name,
     worker_pb2.DESCRIPTOR.services_by_name["Worker"].full_name,
@@ -147,10 +151,12 @@ class Daemon:
         admin = Admin(broker, self._pump, self._worker, rates, clock, version=release)
         control = Control(broker, self._worker, calls, hub, self._streams)
         control_pb2_grpc.add_ControlServicer_to_server(control, self._server)
+        workflows = Workflows(broker, self._pump, self._worker)
         worker_pb2_grpc.add_WorkerServicer_to_server(self._worker, self._server)
         producer_pb2_grpc.add_ProducerServicer_to_server(producer, self._server)
         results_pb2_grpc.add_ResultsServicer_to_server(results, self._server)
         admin_pb2_grpc.add_AdminServicer_to_server(admin, self._server)
+        workflow_pb2_grpc.add_WorkflowsServicer_to_server(workflows, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
             (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server

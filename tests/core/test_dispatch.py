@@ -5,7 +5,7 @@ import pytest
 from qbroker_server.core import keys, limits
 from qbroker_server.core.lease import LeaseId
 from qbroker_server.core.records import EndReason, Stage
-from tests.support.scene import QUEUE, Scene, new
+from tests.support.scene import QUEUE, Scene, lease_of, new
 
 
 def test_a_message_that_finds_a_free_worker_is_leased_by_the_same_commit() -> None:
@@ -60,6 +60,31 @@ def test_a_worker_gets_only_tasks_it_knows() -> None:
 
     assert scene.take_ids("s1") == ["a"]
     assert scene.take_ids("s2") == ["b", "c"]
+
+
+def test_a_worker_gets_none_of_what_it_does_not_want_until_it_does() -> None:
+    scene = Scene()
+    scene.register(tasks=["slow", "fast"], prefetch_count=5)
+    scene.report(unwanted=["slow"])
+
+    scene.publish(new("a", task="slow", priority=9), new("b", task="fast"))
+
+    assert scene.take_ids() == ["b"]
+    scene.report(unwanted=[])
+    assert scene.take_ids() == ["a"]
+
+
+def test_what_is_given_back_unwanted_does_not_come_again_at_once() -> None:
+    scene = Scene()
+    scene.register(tasks=["slow", "fast"], prefetch_count=3)
+    scene.publish(*(new(f"m{n}", task="slow") for n in range(10)), new("f", task="fast"))
+    first, *rest = scene.take()
+
+    scene.report(releases=[lease_of(one) for one in rest], unwanted=["slow"])
+
+    assert scene.take_ids() == ["f"]
+    scene.settle(first)
+    assert scene.take_ids() == []
 
 
 def test_a_message_nobody_knows_holds_nothing_behind_it_back() -> None:

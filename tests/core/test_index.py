@@ -1,4 +1,4 @@
-"""Messages are found by label and by root while they have not ended, and by nothing afterwards."""
+"""Messages are found by label while they have not ended, and by where they come from until they are forgotten."""
 
 from dataclasses import replace
 
@@ -22,11 +22,14 @@ def test_labels_and_roots_find_their_messages_a_page_at_a_time() -> None:
     assert find(index.LABEL, "a=") == []
 
 
-def test_an_ended_message_is_found_no_more() -> None:
+def test_an_ended_message_is_found_by_its_origin_until_it_is_forgotten() -> None:
     scene = Scene()
     scene.register()
     scene.publish(replace(new(), extras=Extras(labels=("a=b",), root_id="r")))
 
     scene.settle(scene.take_one())
 
+    assert scene.broker.read(lambda txn: index.find(txn, index.LABEL, "a=b")) == []
+    assert scene.broker.read(lambda txn: index.find(txn, index.ROOT, "r")) == ["m1"]
+    scene.pass_time(scene.policy.result_ttl_ms)
     assert scene.rows(keys.INDEX) == []

@@ -145,6 +145,17 @@ def test_an_unknown_task_is_explained() -> None:
     assert scene.broker.read(lambda txn: scene.broker.dispatcher.unknown_count(txn, QUEUE)) == 1
 
 
+def test_a_task_whose_workers_hold_it_back_is_explained() -> None:
+    scene = Scene()
+    scene.register()
+    scene.report(unwanted=["proj.add"])
+    scene.publish(new(task="proj.add"))
+
+    assert explain(scene) == (
+        "The 1 workers that know the task 'proj.add' have enough of it: their rate_limit lets it start later."
+    )
+
+
 def test_a_limit_says_when_it_lets_the_next_start() -> None:
     scene = Scene()
     scene.register()

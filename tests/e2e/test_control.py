@@ -1,12 +1,14 @@
 """Asking and changing real workers: two of them on one machine, on different queues, each by its name."""
 
 import json
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 from qbroker import App
+from qbroker.exceptions import TimeLimitExceeded
 from qbroker.serialization import Value
 
 if TYPE_CHECKING:
@@ -117,6 +119,36 @@ def test_a_busy_worker_answers_at_once(farm: "Farm", app: App, pool: str) -> Non
     assert values == [str(n) for n in range(slots)]
     assert told == [{"busy@here": {"ok": "shutting down"}}]
     assert worker.popen_wait(20) == 0
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_what_a_worker_runs_is_changed_while_it_runs(farm: "Farm", app: App, pool: str) -> None:
+    farm.worker("-c", "1", "-P", pool, "-n", "a@here")
+    control = app.control
+    options: dict[str, Value] = {"reply": True, "timeout": 10}
+    gate = farm.folder / "gate"
+
+    grown = control.pool_grow(**options)
+    held = [app.send_task("proj.hold", (str(n), str(gate))) for n in range(2)]
+    noted(farm, app, 2)
+    shrunk = control.pool_shrink(**options)
+    gate.touch()
+    for result in held:
+        result.get(timeout=30)
+    limited = control.time_limit("proj.nap", hard=0.2, **options)
+    late = app.send_task("proj.nap", ("late", 30)).get(timeout=30, propagate=False)
+    rated = control.rate_limit("proj.add", "2/s", **options)
+    began = time.monotonic()
+    for result in [app.send_task("proj.add", (1, n)) for n in range(3)]:
+        result.get(timeout=30)
+    took_s = time.monotonic() - began
+
+    assert grown == [{"a@here": {"ok": "pool will grow"}}]
+    assert shrunk == [{"a@here": {"ok": "pool will shrink"}}]
+    assert limited == [{"a@here": {"ok": "time limits set successfully"}}]
+    assert isinstance(late, TimeLimitExceeded)
+    assert rated == [{"a@here": {"ok": "new rate limit set successfully"}}]
+    assert took_s > 0.7
 
 
 def test_nobody_there_is_none_and_not_an_error(app: App) -> None:

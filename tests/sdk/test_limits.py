@@ -2,7 +2,7 @@
 
 import pytest
 
-from qbroker.limits import Limit
+from qbroker.limits import Limit, per_second
 from qbroker.serialization import Value
 
 
@@ -18,6 +18,10 @@ from qbroker.serialization import Value
 )
 def test_a_rate_is_so_many_in_a_time(rate: str | float, starts: tuple[float, int]) -> None:
     assert Limit("k", rate).starts() == starts
+
+
+def test_a_rate_limit_is_so_many_a_second() -> None:
+    assert [per_second(rate) for rate in ("30/m", "36/h", 4)] == [0.5, 0.01, 4.0]
 
 
 @pytest.mark.parametrize("rate", ["fast", "100/d", "/m", "-1/s", "0/s", 0, -1, float("nan"), 1e9, True, [1]])  # fmt: skip

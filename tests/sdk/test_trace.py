@@ -9,7 +9,7 @@ import pytest
 from qbroker import App, Task, envelope, signals
 from qbroker.app.sending import prepare
 from qbroker.app.trace import Ran, Runner, build_runner, log_line
-from qbroker.exceptions import Ignore, Reject, TaskRevokedError
+from qbroker.exceptions import Ignore, Reject, TaskRevokedError, TimeLimitExceeded
 from qbroker.serialization import Value
 from qbroker_proto.v1.message_pb2 import Message, Result
 from tests.sdk.conftest import MakeApp
@@ -287,3 +287,162 @@ def test_apply_runs_here_and_keeps_the_exception(app: App) -> None:
         result.get()
     with pytest.raises(ZeroDivisionError):
         _ = fail.apply(throw=True)
+
+
+# -- time limits, and the running loop -----------------------------------------------------------
+
+
+class Limits:
+    """Notes which limits a run was given."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[float | None, float | None]] = []
+        self.ended = 0
+
+    def begin(self, soft_s: float | None, hard_s: float | None) -> None:
+        self.given.append((soft_s, hard_s))
+
+    def end(self) -> None:
+        self.ended += 1
+
+
+def limited(app: App, limits: Limits) -> Runner:
+    return build_runner(app, hostname="here", guard=limits, limits=(3.0, 4.0))
+
+
+def test_limits_are_the_calls_else_the_tasks_else_the_workers(app: App) -> None:
+    def limits_of(self: Task[..., Value]) -> Value:
+        return self.request.timelimit
+
+    app.task(name="plain", bind=True)(limits_of)
+    app.task(name="own", bind=True, soft_time_limit=1, time_limit=2)(limits_of)
+    kept = Limits()
+    run = limited(app, kept)
+
+    shown = [
+        run(call(app, "plain"), 1, False).retval_or_exc,
+        run(call(app, "own"), 1, False).retval_or_exc,
+        run(call(app, "own", soft_time_limit=0.5), 1, False).retval_or_exc,
+    ]
+
+    assert kept.given == [(3.0, 4.0), (1, 2), (0.5, 2)]
+    assert shown == [(4.0, 3.0), (2, 1), (2, 0.5)]
+    assert kept.ended == 3
+
+
+def test_a_task_without_limits_is_not_guarded(app: App) -> None:
+    app.task(name="plain")(lambda: 1)
+    kept = Limits()
+
+    build_runner(app, hostname="here", guard=kept)(call(app, "plain"), 1, False)
+
+    assert not kept.given
+
+
+def test_what_its_hard_limit_ended_fails_with_its_handlers_and_signal(app: App) -> None:
+    seen: list[Value] = []
+
+    class Base(Task[..., Value]):
+        def on_failure(self, exc: BaseException, *rest: Value) -> None:
+            seen.append(("on_failure", exc, rest[0], self.request.id))
+
+        def after_return(self, state: str, *rest: Value) -> None:
+            seen.append(("after_return", state))
+
+    app.task(name="slow", base=Base, time_limit=5)(lambda: None)
+
+    def note(sender: Value, exception: BaseException, **_: Value) -> None:
+        seen.append(("signal", sender.name, str(exception)))
+
+    signals.task_failure.connect(note)
+    try:
+        ran = limited(app, Limits()).expire(call(app, "slow", task_id="an-id"), 1, False)
+    finally:
+        signals.task_failure.disconnect(note)
+
+    exc = ran.retval_or_exc
+    assert ran.outcome == envelope.OUTCOME_TIMEOUT
+    assert isinstance(exc, TimeLimitExceeded)
+    assert seen == [
+        ("on_failure", exc, "an-id", "an-id"),
+        ("signal", "slow", "TimeLimitExceeded(5,)"),
+        ("after_return", "FAILURE"),
+    ]
+    assert json.loads(Result.FromString(ran.result).body)["exc_message"] == [5]
+    assert log_line(ran, "an-id") == (
+        logging.ERROR,
+        "Hard time limit (5s) exceeded for slow[an-id]",
+    )
+
+
+def test_a_soft_limit_is_a_failure_like_another(app: App) -> None:
+    @app.task(name="slow", soft_time_limit=0.01)
+    async def slow() -> None:
+        await asyncio.Event().wait()
+
+    ran = limited(app, Limits())(call(app, "slow"), 1, False)
+
+    assert ran.outcome == envelope.OUTCOME_FAILURE
+    assert ran.detail == "SoftTimeLimitExceeded: SoftTimeLimitExceeded()"
+
+
+async def test_an_async_task_runs_on_the_running_loop_with_its_request(app: App) -> None:
+    @app.task(name="wait", bind=True)
+    async def wait(self: Task[..., Value], x: int) -> list[Value]:
+        await asyncio.sleep(0)
+        return [x, self.request.id]
+
+    run = runner(app)
+    ran = await asyncio.gather(
+        run.run_natively(call(app, "wait", 1, task_id="one"), 1, False),
+        run.run_natively(call(app, "wait", 2, task_id="two"), 1, False),
+    )
+
+    assert run.is_async("wait")
+    assert not run.is_async("nobody")
+    assert [one.retval_or_exc for one in ran] == [[1, "one"], [2, "two"]]
+
+
+async def test_a_hard_limit_on_the_running_loop_is_a_time_out(app: App) -> None:
+    @app.task(name="slow", time_limit=0.01)
+    async def slow() -> None:
+        await asyncio.Event().wait()
+
+    ran = await runner(app).run_natively(call(app, "slow"), 1, False)
+
+    assert ran.outcome == envelope.OUTCOME_TIMEOUT
+
+
+async def test_a_run_that_is_cancelled_tells_no_handlers(app: App) -> None:
+    seen: list[str] = []
+
+    class Base(Task[..., Value]):
+        def on_failure(self, *_: Value) -> None:
+            seen.append("on_failure")
+
+    @app.task(name="slow", base=Base)
+    async def slow() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append("tidied")
+
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(runner(app).run_natively(call(app, "slow"), 1, False))
+        await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running])
+
+    assert running.cancelled()
+    assert seen == ["tidied"]
+
+
+def test_the_traceback_of_an_async_task_begins_in_the_task(app: App) -> None:
+    @app.task(name="fail")
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise LookupError("no")
+
+    lines = run(app, "fail").traceback.splitlines()
+
+    assert ", in fail" in lines[1]

@@ -19,7 +19,7 @@ from qbroker_server.core.lease import (
     Settle,
 )
 from qbroker_server.core.ports import Engine
-from qbroker_server.core.publish import NewMessage, Publish, Published
+from qbroker_server.core.publish import New, NewMessage, Publish, Published
 from qbroker_server.core.records import QueueRecord, Record
 from qbroker_server.core.schedule import Sweep
 from qbroker_server.engines.memory import MemoryEngine
@@ -124,13 +124,13 @@ class Scene:
             step = self.broker.step()
             for session, deliveries in step.deliveries.items():
                 self._given.setdefault(session, []).extend(deliveries)
-                self.broker.dispatcher.sent(session, sum(len(d.payload) for d in deliveries))
+                self.broker.dispatcher.sent(session, sum(d.size for d in deliveries))
             self.changed.update(step.changed)
             self.cancels += step.cancels
             if not (step.has_more or self.broker.has_work):
                 return
 
-    def publish(self, *messages: NewMessage) -> Published:
+    def publish(self, *messages: New) -> Published:
         """Publish them as one batch."""
         return self.do(Publish(messages))
 
@@ -156,9 +156,13 @@ class Scene:
         releases: Sequence[LeaseId] = (),
         prefetch_count: int | None = None,
         is_draining: bool = False,
+        unwanted: Sequence[str] | None = None,
     ) -> Reported:
         """A worker says what has happened."""
-        return self.do(Report(session, starts, settles, releases, prefetch_count, is_draining))
+        tasks = None if unwanted is None else frozenset(unwanted)
+        return self.do(
+            Report(session, starts, settles, releases, prefetch_count, is_draining, tasks)
+        )
 
     def start(self, delivery: Delivery, session: str = "s1") -> None:
         """The worker starts the task."""

@@ -18,6 +18,7 @@ from qbroker_proto.v1 import (
     results_pb2_grpc,
     worker_pb2,
     worker_pb2_grpc,
+    workflow_pb2_grpc,
 )
 from qbroker_server.broker import Broker
 from qbroker_server.clock import SystemClock
@@ -173,6 +174,7 @@ class Served:
         self.results = results_pb2_grpc.ResultsStub(channel)
         self.admin = admin_pb2_grpc.AdminStub(channel)
         self.control = control_pb2_grpc.ControlStub(channel)
+        self.workflows = workflow_pb2_grpc.WorkflowsStub(channel)
 
     async def stop(self) -> None:
         """Stop the broker, as SIGTERM does."""

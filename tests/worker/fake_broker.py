@@ -42,6 +42,7 @@ class FakeBroker(WorkerServicer):
         self.registers: list[Register] = []
         self.refusal: tuple[grpc.StatusCode, str] | None = None
         self.applies = True
+        self.unwanted: list[str] = []
         self.has_drained = False
         self.has_left = False
         self._window = 0
@@ -137,6 +138,8 @@ class FakeBroker(WorkerServicer):
         for lease in request.releases:
             self.queued.insert(0, self.leased.pop(lease.id))
             self.released.append(lease.id)
+        if request.HasField("unwanted"):
+            self.unwanted = list(request.unwanted.tasks)
         if request.drain:
             self._window = 0
             self.has_drained = True
@@ -149,7 +152,9 @@ class FakeBroker(WorkerServicer):
     async def _deliver(self, context: Context) -> None:
         while True:
             room = self._window - len(self.leased)
-            batch, self.queued = self.queued[: max(room, 0)], self.queued[max(room, 0) :]
+            wanted = [one for one in self.queued if one.task not in self.unwanted]
+            batch = wanted[: max(room, 0)]
+            self.queued = [one for one in self.queued if one not in batch]
             for delivery in batch:
                 delivery.attempt += 1
                 self.leased[delivery.id] = delivery

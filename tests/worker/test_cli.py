@@ -12,10 +12,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
 from qbroker_proto.v1.message_pb2 import Message
 from qbroker_proto.v1.worker_pb2 import OUTCOME_SUCCESS, OUTCOME_WORKER_LOST
-from qbroker_worker.cli import node_name
+from qbroker_worker.cli import node_name, worker
 from tests.worker.fake_broker import FakeBroker, serving
 from tests.worker.toys import PATIENCE_S, gate, has_begun, release
 
@@ -166,6 +167,18 @@ def test_a_worker_without_an_app_says_how_to_name_one(project: Path) -> None:
 
     assert code == 2
     assert "qbroker worker -A proj" in output
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("-c", "some"), ("-c", "0"), ("--autoscale", "3,10"), ("--autoscale", "x")],
+)
+def test_a_count_of_another_form_is_refused_with_the_form_there_is(option: str, value: str) -> None:
+    outcome = CliRunner().invoke(worker, ["-A", "proj", option, value])
+
+    assert outcome.exit_code == 2
+    assert f"Invalid value for '{option}'" in outcome.output.replace(" / '--concurrency'", "")
+    assert repr(value) in outcome.output
 
 
 def test_the_node_name_is_made_of_the_hosts_names() -> None:

@@ -17,6 +17,7 @@ from qbroker_worker.aide import Aide
 from qbroker_worker.control import Commands, State
 from qbroker_worker.journal import Journal
 from qbroker_worker.loading import Facts
+from qbroker_worker.pools.threadguard import ThreadGuard
 from qbroker_worker.pools.threads import ThreadsPool
 from qbroker_worker.session import Heard, Session
 from qbroker_worker.values import SUCCESS, Answer, Aside, Ask, Delivery, Finished
@@ -30,6 +31,9 @@ FACTS = Facts(
     queue="celery",
     concurrency=None,
     pool="threads",
+    soft_shutdown_s=0.0,
+    is_soft_when_idle=False,
+    rates={},
     attributes={"proj.add": {"rate_limit": "10/s", "max_retries": "3"}},
     conf={"task_acks_late": True, "timezone": None},
     conf_set=("task_acks_late",),
@@ -44,32 +48,49 @@ class Link:
     def __init__(self) -> None:
         self.queues: tuple[str, ...] = ("celery",)
         self.said: list[Aside] = []
+        self.limits: list[tuple[str, float | None, float | None]] = []
         self.heard = asyncio.Event()
 
     def take_from(self, queues: tuple[str, ...]) -> None:
         self.queues = queues
+
+    def limit(self, task: str, soft_s: float | None, hard_s: float | None) -> None:
+        self.limits.append((task, soft_s, hard_s))
 
     def say(self, aside: Aside) -> None:
         self.said.append(aside)
         self.heard.set()
 
 
-class Growing(ThreadsPool):
-    """A pool that can be resized."""
+class Helm:
+    """Keeps what the worker is to do."""
 
-    def grow(self, count: int) -> None:
-        self.slots += count
+    def __init__(self) -> None:
+        self.bounds: tuple[int, int] | None = None
+        self.can_restart = True
+        self.slots_max = 8
+        self.done: list[tuple[Value, ...]] = []
 
-    def shrink(self, count: int) -> None:
-        self.slots -= count
+    def signalled(self, number: int) -> None:
+        self.done.append(("signalled", number))
+
+    def resize(self, slots: int) -> int:
+        self.done.append(("resize", slots))
+        return min(slots, self.slots_max)
+
+    def autoscale(self, slots_max: int, slots_min: int) -> None:
+        self.bounds = (slots_max, slots_min)
+
+    def set_rate(self, task: str, per_s: float) -> None:
+        self.done.append((task, per_s))
 
 
 class Panel:
     """A worker to ask."""
 
-    def __init__(self, pool: ThreadsPool | None = None) -> None:
+    def __init__(self) -> None:
         self.link = Link()
-        self.signals: list[int] = []
+        self.helm = Helm()
         self.session = Session(2)
         self.session.greet()
         self.journal = Journal(name="a@host", pid=7, now_ms=lambda: 5_000)
@@ -81,11 +102,10 @@ class Panel:
             address="127.0.0.1:7450",
             pid=7,
             session=self.session,
-            pool=pool or ThreadsPool(run, slots=2, lost_result=lost_result),
+            pool=ThreadsPool(run, slots=2, lost_result=lost_result, guard=ThreadGuard()),
             link=self.link,
             journal=self.journal,
-            stop=self.signals.append,
-            changed=lambda: None,
+            worker=self.helm,
             monotonic=lambda: 12.4,
             started_s=2.0,
         )
@@ -257,23 +277,83 @@ async def test_a_heartbeat_is_sent_and_answered_with_nothing(panel: Panel) -> No
 
 async def test_shutdown_ends_the_worker_as_a_signal_does(panel: Panel) -> None:
     assert panel("shutdown") == {"ok": "shutting down"}
-    assert panel.signals == [signal.SIGTERM]
+    assert panel.helm.done == [("signalled", signal.SIGTERM)]
 
 
-async def test_a_pool_grows_and_shrinks_where_it_can() -> None:
-    panel = Panel(Growing(run, slots=2, lost_result=lost_result))
-
-    answers = [panel("pool_grow", "2"), panel("pool_shrink", n=1), panel("pool_shrink", n=3)]
-    panel.theirs.close()
-    panel.aide.close()
+async def test_a_pool_grows_and_shrinks_as_far_as_it_can(panel: Panel) -> None:
+    answers = [panel("pool_grow", "2"), panel("pool_shrink", n=1), panel("pool_shrink", n=2)]
+    panel.helm.slots_max = 2
+    cannot = panel("pool_grow")
 
     assert answers[:2] == [{"ok": "pool will grow"}, {"ok": "pool will shrink"}]
-    assert "it cannot run 3 fewer" in answers[2]["error"]
-    assert panel.state.pool.slots == 3
+    assert "it cannot run 2 fewer" in answers[2]["error"]
+    assert panel.helm.done == [("resize", 4), ("resize", 1), ("resize", 3)]
+    assert cannot == {"error": "the threads pool cannot be resized"}
 
 
-async def test_a_pool_that_cannot_be_resized_says_so(panel: Panel) -> None:
-    assert "cannot be resized" in panel("pool_grow")["error"]
+async def test_the_bounds_of_scaling_are_changed_and_shown(panel: Panel) -> None:
+    answers = [
+        panel("autoscale", "10", "3"),
+        panel("autoscale", max=2),
+        panel("autoscale", "1", "2"),
+    ]
+    found = panel("stats")["autoscaler"]
+
+    assert answers[:2] == [
+        {"ok": "autoscale now max=10 min=3"},
+        {"ok": "autoscale now max=2 min=2"},
+    ]
+    assert "1 <= min <= max" in answers[2]["error"]
+    assert found == {"max": 2, "min": 2, "current": 2, "qty": 0}
+    for verb in ("pool_grow", "pool_shrink"):
+        assert panel(verb)["error"].startswith(f"{verb} is not supported with autoscale")
+
+
+async def test_a_pool_restarts_with_its_program_where_that_can_begin_anew(panel: Panel) -> None:
+    started = panel("pool_restart", modules=None, reload=False, reloader=None)
+    panel.helm.can_restart = False
+
+    assert started == {"ok": "reload started"}
+    assert panel.helm.done == [("signalled", signal.SIGHUP)]
+    assert "cannot begin anew" in panel("pool_restart")["error"]
+
+
+async def test_rates_of_tasks_are_changed(panel: Panel) -> None:
+    answers = [
+        panel("rate_limit", "proj.add", "120/m"),
+        panel("rate_limit", task_name="proj.add", rate_limit=3),
+        panel("rate_limit", "proj.add", "0"),
+        panel("rate_limit", task_name="proj.add", rate_limit=None),
+    ]
+    errors = [
+        panel("rate_limit", "proj.add", "often")["error"],
+        panel("rate_limit", "nosuch", "1/s")["error"],
+    ]
+
+    assert [answer["ok"] for answer in answers] == [
+        "new rate limit set successfully",
+        "new rate limit set successfully",
+        "rate limit disabled successfully",
+        "rate limit disabled successfully",
+    ]
+    assert panel.helm.done == [("proj.add", rate) for rate in (2.0, 3.0, 0.0, 0.0)]
+    assert errors[0].startswith("Invalid rate limit string: ValueError(")
+    assert errors[1] == "unknown task"
+
+
+async def test_time_limits_of_tasks_are_changed(panel: Panel) -> None:
+    answers = [
+        panel("time_limit", "proj.add", "1.5", "3"),
+        panel("time_limit", task_name="proj.mul", hard=None, soft=2),
+        panel("time_limit", "nosuch", "1"),
+    ]
+
+    assert answers == [
+        {"ok": "time limits set successfully"},
+        {"ok": "time limits set successfully"},
+        {"error": "unknown task"},
+    ]
+    assert panel.link.limits == [("proj.add", 1.5, 3.0), ("proj.mul", 2, None)]
 
 
 @pytest.mark.parametrize(
@@ -312,7 +392,4 @@ def test_each_built_in_command_is_answered_by_somebody() -> None:
     brokers = {"active_queues", "clock", "reserved", "revoked", "scheduled"}
     orders = {"revoke", "revoke_by_stamped_headers", "terminate"}
 
-    assert {*control.names()} >= BUILT_IN.keys() - brokers - orders - NOT_YET
-
-
-NOT_YET = {"autoscale", "pool_restart", "rate_limit", "time_limit"}
+    assert {*control.names()} >= BUILT_IN.keys() - brokers - orders

@@ -29,7 +29,7 @@ def test_a_pool_that_does_not_exist_is_one_sentence_and_a_failure(project: Path)
         code, output = ended(process)
 
     assert code == 1
-    assert "worker_pool is 'eventlet'; it may be prefork, threads or solo." in output
+    assert "worker_pool is 'eventlet'; it may be prefork, threads, asyncio or solo." in output
 
 
 def test_the_pool_and_concurrency_of_the_app_are_taken_where_none_are_given(project: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from qbroker import App
 from qbroker_proto.v1.message_pb2 import Message
-from qbroker_worker.loading import Facts, Project, build_run
+from qbroker_worker.loading import Facts, Project, build_runs
 from qbroker_worker.pools.forkserver import Refusal
 from qbroker_worker.values import FAILURE, SUCCESS
 
@@ -19,6 +19,9 @@ FACTS = Facts(
     queue="celery",
     concurrency=None,
     pool="prefork",
+    soft_shutdown_s=0.0,
+    is_soft_when_idle=False,
+    rates={"proj.add": 2.0},
 )
 
 
@@ -55,7 +58,7 @@ def test_a_run_has_no_log_line_where_nobody_would_read_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.CRITICAL)
-    run = build_run(_app(), hostname="celery@here")
+    run = build_runs(_app(), hostname="celery@here").run
 
     good, bad = run(_message(2, 2), 1, False), run(_message("two"), 1, False)
 
@@ -65,7 +68,7 @@ def test_a_run_has_no_log_line_where_nobody_would_read_it(
 
 def test_a_run_tells_how_it_went_in_celerys_words(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    run = build_run(_app(), hostname="celery@here")
+    run = build_runs(_app(), hostname="celery@here").run
 
     good, bad = run(_message(2, 2), 1, False), run(_message("two"), 1, False)
 

@@ -17,7 +17,7 @@ def _delivery(message: Message) -> Delivery:
 def test_the_caller_finds_a_worker_lost_error_with_the_sentence() -> None:
     message = Message(id="id", task="proj.add", queue="mail", root_id="root")
 
-    result, more = lost_result("celery@here")(_delivery(message), SENTENCE)
+    result, more = lost_result("celery@here")(_delivery(message), WorkerLostError(SENTENCE))
     stored = envelope.decode_result(
         "FAILURE",
         result,
@@ -36,10 +36,10 @@ def test_the_caller_finds_a_worker_lost_error_with_the_sentence() -> None:
 def test_a_message_that_wants_no_result_gets_none() -> None:
     message = Message(id="id", ignore_result=True)
 
-    assert lost_result("celery@here")(_delivery(message), SENTENCE)[0] == b""
+    assert lost_result("celery@here")(_delivery(message), WorkerLostError(SENTENCE))[0] == b""
 
 
 def test_a_message_that_wants_failures_kept_all_the_same_gets_one() -> None:
     message = Message(id="id", ignore_result=True, store_errors_even_if_ignored=True)
 
-    assert lost_result("celery@here")(_delivery(message), SENTENCE)[0] != b""
+    assert lost_result("celery@here")(_delivery(message), WorkerLostError(SENTENCE))[0] != b""

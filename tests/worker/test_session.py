@@ -521,3 +521,33 @@ def test_however_results_are_cut_into_requests_each_leaves_once_and_in_order(
         said += [settle.id for settle in request.settles]
 
     assert said == [delivery.id for delivery in deliveries]
+
+
+def test_what_is_not_wanted_is_said_once_and_again_on_the_next_link() -> None:
+    session = _linked()
+
+    session.refuse(frozenset({"slow"}))
+    session.refuse(frozenset({"slow"}))
+    request = session.next_request()
+
+    assert request is not None
+    assert request.unwanted == frozenset({"slow"})
+    assert session.next_request() is None
+    session.heard(Heard(applied_seq=request.seq))
+    session.hang_up()
+    session.greet()
+    again = session.next_request()
+    assert again is not None
+    assert again.unwanted == frozenset({"slow"})
+
+
+def test_what_is_wanted_again_is_said_too() -> None:
+    session = _linked()
+    session.refuse(frozenset({"slow"}))
+    session.next_request()
+
+    session.refuse(frozenset())
+    request = session.next_request()
+
+    assert request is not None
+    assert request.unwanted == frozenset()

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from qbroker_proto.v1.control_pb2 import ControlRequest
+from qbroker_proto.v1.message_pb2 import Message
 from qbroker_proto.v1.worker_pb2 import Cancel as WireCancel, Settle as WireSettle, WorkReply
 from qbroker_worker.session import News, Session
 from qbroker_worker.stream import BACKOFF_MAX_S, Identity, Refused, Stream, backoff_s
@@ -195,6 +196,24 @@ async def test_what_is_asked_is_heard_and_what_is_said_aside_goes_out_in_order()
     assert [(reply.id, reply.body) for reply in second.control_replies] == [(5, b'"pong"')]
     assert list(broker.registers[1].queues) == ["celery", "mail"]
     assert worker.stream.queues == ("celery", "mail")
+
+
+async def test_calls_that_say_nothing_of_their_time_are_given_that_of_their_task() -> None:
+    broker = FakeBroker()
+    async with serving(broker) as port:
+        worker = Worker(port)
+        worker.stream.limit("echo", 1.5, None)
+        async with running(worker):
+            broker.publish("plain", Message(id="plain").SerializeToString())
+            broker.publish("own", Message(id="own", time_limit=9).SerializeToString())
+            broker.publish("other", b"as it is", "other")
+            await broker.until(lambda b: len(b.settled) == 3)
+
+    # This worker settles with what it was given.
+    plain, own = (Message.FromString(broker.settled[id_][1]) for id_ in ("plain", "own"))
+    assert (plain.id, plain.soft_time_limit, plain.time_limit) == ("plain", 1.5, 0.0)
+    assert (own.id, own.soft_time_limit, own.time_limit) == ("own", 0.0, 9.0)
+    assert broker.settled["other"][1] == b"as it is"
 
 
 async def test_the_stream_waits_for_a_broker_that_is_not_there_yet() -> None:

@@ -12,13 +12,16 @@ import pytest
 from qbroker_worker.pools.pool import Pool
 from qbroker_worker.pools.prefork import PreforkPool
 from qbroker_worker.pools.threads import ThreadsPool
+from qbroker_worker.rates import Rates
 from qbroker_worker.session import Session
 from qbroker_worker.stream import Stream
 from qbroker_worker.values import SUCCESS, WORKER_LOST
-from qbroker_worker.worker import Worker
+from qbroker_worker.worker import RESTART, Manners, Worker
 from tests.worker.fake_broker import FakeBroker, serving
 from tests.worker.test_stream import IDENTITY
 from tests.worker.toys import fork_server, gate, has_begun, lost_result, release, run
+
+_USUAL = Manners()
 
 
 @pytest.fixture(params=["prefork", "threads"])
@@ -30,7 +33,9 @@ def pool(request: pytest.FixtureRequest) -> Pool:
     return PreforkPool(server, slots=2, lost_result=lost_result)
 
 
-def worker_of(pool: Pool, port: int) -> Worker:
+def worker_of(
+    pool: Pool, port: int, rates: Rates | None = None, manners: Manners = _USUAL
+) -> Worker:
     session = Session(pool.slots)
 
     def connect(worker: Worker) -> Stream:
@@ -43,7 +48,15 @@ def worker_of(pool: Pool, port: int) -> Worker:
             chance=random.Random(7),
         )
 
-    return Worker(session, pool, connect, name="celery@here", address=f"127.0.0.1:{port}")
+    return Worker(
+        session,
+        pool,
+        connect,
+        name="celery@here",
+        address=f"127.0.0.1:{port}",
+        rates=rates,
+        manners=manners,
+    )
 
 
 def publish(broker: FakeBroker, id_: str, verb: str, argument: str = "") -> None:
@@ -140,6 +153,147 @@ async def test_a_worker_goes_on_after_its_link_broke_and_settles_what_it_ran_mea
     assert code == 0
     assert broker.settled == {"long": (SUCCESS, b"waited"), "after": (SUCCESS, b"after")}
     assert len(broker.registers) == 2
+
+
+async def test_a_soft_shutdown_gives_what_runs_its_time_and_then_ends_it(
+    pool: Pool, tmp_path: Path
+) -> None:
+    broker = FakeBroker()
+    doors = [gate(tmp_path / f"door-{n}") for n in range(2)]
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        worker = worker_of(pool, port, manners=Manners(soft_timeout_s=0.5))
+        running = group.create_task(worker.run())
+        for n, door in enumerate(doors):
+            publish(broker, f"long-{n}", "wait", str(door))
+        for door in doors:
+            await has_begun(door)
+
+        worker.signalled(signal.SIGQUIT)
+        await broker.until(lambda b: b.has_drained)
+        await release(doors[0])
+        code = await running
+
+    assert code == 1
+    assert broker.settled["long-0"] == (SUCCESS, b"waited")
+    assert broker.settled["long-1"][0] == WORKER_LOST
+    if pool.name == "threads":
+        await release(doors[1])
+
+
+async def test_a_soft_shutdown_in_which_all_ends_by_itself_is_a_clean_one(
+    pool: Pool, tmp_path: Path
+) -> None:
+    broker = FakeBroker()
+    door = gate(tmp_path / "door")
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        worker = worker_of(pool, port, manners=Manners(soft_timeout_s=60.0, is_term_quit=True))
+        running = group.create_task(worker.run())
+        publish(broker, "long", "wait", str(door))
+        await has_begun(door)
+
+        worker.signalled(signal.SIGTERM)
+        await broker.until(lambda b: b.has_drained)
+        await release(door)
+        code = await running
+
+    assert code == 0
+    assert broker.settled["long"] == (SUCCESS, b"waited")
+
+
+async def test_another_signal_in_a_soft_shutdown_ends_it(pool: Pool, tmp_path: Path) -> None:
+    broker = FakeBroker()
+    door = gate(tmp_path / "door")
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        worker = worker_of(pool, port, manners=Manners(soft_timeout_s=60.0))
+        running = group.create_task(worker.run())
+        publish(broker, "long", "wait", str(door))
+        await has_begun(door)
+
+        worker.signalled(signal.SIGQUIT)
+        worker.signalled(signal.SIGTERM)
+        code = await running
+
+    assert code == 1
+    assert broker.settled["long"][0] == WORKER_LOST
+    if pool.name == "threads":
+        await release(door)
+
+
+@pytest.mark.parametrize(("restarts", "code"), [(True, RESTART), (False, 0)])
+async def test_hup_ends_warmly_and_asks_to_be_begun_anew_where_it_may(
+    pool: Pool, restarts: bool, code: int
+) -> None:
+    broker = FakeBroker()
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        worker = worker_of(pool, port, manners=Manners(restarts=restarts))
+        running = group.create_task(worker.run())
+        publish(broker, "one", "echo")
+        await broker.until(lambda b: len(b.settled) == 1)
+
+        worker.signalled(signal.SIGHUP)
+
+        assert await running == code
+
+
+async def test_usr1_tells_what_every_thread_is_at_and_changes_nothing(
+    pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = FakeBroker()
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        worker = worker_of(pool, port)
+        running = group.create_task(worker.run())
+        publish(broker, "one", "echo")
+        await broker.until(lambda b: len(b.settled) == 1)
+
+        worker.signalled(signal.SIGUSR1)
+        publish(broker, "two", "echo")
+        await broker.until(lambda b: len(b.settled) == 2)
+        worker.signalled(signal.SIGTERM)
+        await running
+
+    assert "MainThread (" in caplog.text
+    assert "_tell_stacks" in caplog.text
+
+
+async def test_a_limited_task_is_set_aside_and_the_rest_of_it_refused_while_others_run(
+    pool: Pool,
+) -> None:
+    broker = FakeBroker()
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        worker = worker_of(pool, port, Rates({"echo": 0.001}))
+        running = group.create_task(worker.run())
+        for n in range(6):
+            publish(broker, f"echo-{n}", "echo", str(n))
+        await broker.until(lambda b: b.unwanted == ["echo"])
+        for n in range(20):
+            publish(broker, f"facts-{n}", "facts")
+        await broker.until(lambda b: sum(id_.startswith("facts") for id_ in b.settled) == 20)
+        limited = [id_ for id_ in broker.settled if id_.startswith("echo")]
+
+        worker.set_rate("echo", 0.0)
+        await broker.until(lambda b: sum(id_.startswith("echo") for id_ in b.settled) == 6)
+        worker.signalled(signal.SIGTERM)
+        await running
+
+    assert limited == ["echo-0"]
+    assert broker.unwanted == []
+    assert not broker.leased
+
+
+async def test_what_is_set_aside_goes_back_when_the_worker_stops(pool: Pool) -> None:
+    broker = FakeBroker()
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        worker = worker_of(pool, port, Rates({"echo": 0.001}))
+        running = group.create_task(worker.run())
+        for n in range(2):
+            publish(broker, f"echo-{n}", "echo", str(n))
+        await broker.until(lambda b: bool(b.unwanted and b.settled))
+
+        worker.signalled(signal.SIGTERM)
+        await running
+
+    assert list(broker.settled) == ["echo-0"]
+    assert [delivery.id for delivery in broker.queued] == ["echo-1"]
 
 
 async def test_a_worker_the_broker_refuses_says_why_and_fails(

@@ -11,8 +11,20 @@ from collections.abc import Callable, Iterable, Sequence
 from logging import ERROR, INFO
 from pathlib import Path
 
+from qbroker.exceptions import SoftTimeLimitExceeded
 from qbroker_worker.pools.forkserver import ForkServer, Loaded, Refusal
-from qbroker_worker.values import FAILURE, RETRY, SUCCESS, Delivery, Finished, Ran, Run
+from qbroker_worker.values import (
+    FAILURE,
+    RETRY,
+    SUCCESS,
+    TIMEOUT,
+    Delivery,
+    Finished,
+    Guard,
+    Ran,
+    Recycling,
+    Runs,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,13 +34,13 @@ PATIENCE_S = 20.0
 _numbers = itertools.count(1)
 
 
-def delivery(verb: str, argument: str | int = "", *, is_late: bool = False) -> Delivery:
+def delivery(verb: str, argument: str | float = "", *, is_late: bool = False) -> Delivery:
     """A delivery that makes a toy do something."""
     message = json.dumps((verb, argument)).encode()
     return Delivery(f"id-{next(_numbers)}", 1, False, verb, "celery", is_late, message)
 
 
-def run(message: bytes, attempt: int, redelivered: bool) -> Ran:
+def _run(message: bytes, attempt: int, redelivered: bool) -> Ran:
     """Do as the message says."""
     verb, argument = json.loads(message)
     match verb:
@@ -58,14 +70,83 @@ def run(message: bytes, attempt: int, redelivered: bool) -> Ran:
     raise AssertionError(f"no toy does {verb!r}")
 
 
-def begin(_number: int) -> Run:
+def _expire(message: bytes, attempt: int, redelivered: bool) -> Ran:
+    """What is left of it when its time was over."""
+    verb, argument = json.loads(message)
+    if verb == "die late":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Ran(TIMEOUT, f"handled {argument} {attempt} {redelivered}".encode(), False, 1.0)
+
+
+async def _run_natively(message: bytes, attempt: int, redelivered: bool) -> Ran:
+    """Do as the message says, on an event loop."""
+    verb, argument = json.loads(message)
+    match verb:
+        case "async echo":
+            await asyncio.sleep(0)
+            return Ran(SUCCESS, str(argument).encode(), False, 10e-6)
+        case "async wait":
+            await asyncio.to_thread(Path(f"{argument}.began").write_bytes, b"!")
+            await asyncio.to_thread(Path(argument).read_bytes)
+            return Ran(SUCCESS, b"waited", False, 1.0)
+        case "async wait for ever":
+            await asyncio.to_thread(Path(f"{argument}.began").write_bytes, b"!")
+            await asyncio.Event().wait()
+        case "async exit":
+            raise SystemExit(argument)
+        case _:
+            pass
+    raise AssertionError(f"no toy does {verb!r}")
+
+
+def _is_async(task: str) -> bool:
+    return task.startswith("async")
+
+
+run = Runs(_run, _expire, _run_natively, _is_async)
+"""What toys are run with, where nothing has a time limit."""
+
+
+def guarded(guard: Guard) -> Runs:
+    """The same, with toys that have limits: "soft" and "hard" wait so many seconds for each, and then for ever."""
+
+    def run_guarded(message: bytes, attempt: int, redelivered: bool) -> Ran:
+        verb, argument = json.loads(message)
+        if verb not in ("soft", "hard", "die late", "quick"):
+            return _run(message, attempt, redelivered)
+        try:
+            try:
+                soft = argument if verb == "soft" else None
+                guard.begin(soft, None if soft else argument)
+                while verb != "quick":
+                    sum(range(1_000))
+            finally:
+                guard.end()
+        except SoftTimeLimitExceeded:
+            return Ran(FAILURE, b"interrupted", False, 1.0)
+        return Ran(SUCCESS, b"quick", False, 10e-6)
+
+    return run._replace(run=run_guarded)
+
+
+def begin(_number: int, guard: Guard) -> Runs:
     """What a child runs."""
-    return run
+    return guarded(guard)
 
 
 def load() -> Loaded:
     """What the fork server loads."""
     return Loaded(b"facts", begin)
+
+
+def load_short_lived() -> Loaded:
+    """The same, with children that run three tasks each."""
+    return Loaded(b"facts", begin, Recycling(tasks_max=3))
+
+
+def load_lean() -> Loaded:
+    """The same, with children that may grow to a KiB."""
+    return Loaded(b"facts", begin, Recycling(memory_kib_max=1))
 
 
 def refuse() -> Loaded:
@@ -96,9 +177,9 @@ def fork_server(loader: str = "load") -> ForkServer:
     return ForkServer(pid, ours)
 
 
-def lost_result(lost: Delivery, sentence: str) -> tuple[bytes, bytes]:
+def lost_result(lost: Delivery, exc: Exception) -> tuple[bytes, bytes]:
     """The result of a task that was lost, and what else its settle says."""
-    return f"{lost.id}: {sentence}".encode(), b""
+    return f"{lost.id}: {exc}".encode(), b""
 
 
 def gate(path: Path) -> Path:
@@ -138,6 +219,7 @@ class Recorder:
         self.back: list[Delivery] = []
         self.failures: list[str] = []
         self.changes = 0
+        self.interruptions: list[tuple[Delivery, float]] = []
         self._news = asyncio.Event()
 
     def started(self, delivery: Delivery, pid: int) -> None:
@@ -150,6 +232,10 @@ class Recorder:
 
     def returned(self, deliveries: Sequence[Delivery]) -> None:
         self.back.extend(deliveries)
+        self._news.set()
+
+    def interrupted(self, delivery: Delivery, soft_s: float) -> None:
+        self.interruptions.append((delivery, soft_s))
         self._news.set()
 
     def changed(self) -> None:

@@ -3,16 +3,24 @@
 import logging
 import os
 import platform
+import sys
 
 import click
 
 from qbroker import __version__
 from qbroker.utils.log import mlevel
+from qbroker_worker import machine
 from qbroker_worker.aide import Ends
 from qbroker_worker.loading import Project
 from qbroker_worker.pools import forkserver
 
-POOLS = {"prefork": "prefork", "processes": "prefork", "threads": "threads", "solo": "solo"}
+POOLS = {
+    "prefork": "prefork",
+    "processes": "prefork",
+    "threads": "threads",
+    "asyncio": "asyncio",
+    "solo": "solo",
+}
 
 
 def _level(_context: click.Context, _param: click.Parameter, value: str) -> int:
@@ -24,6 +32,30 @@ def _level(_context: click.Context, _param: click.Parameter, value: str) -> int:
 
 def _names(_context: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (value or "").split(",") if part.strip())
+
+
+def _concurrency(_context: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    if value == "auto":
+        return machine.cores()
+    if value.isdecimal() and int(value) > 0:
+        return int(value)
+    raise click.BadParameter(f"{value!r} is neither a number from 1 on nor auto")
+
+
+def _autoscale(
+    _context: click.Context, _param: click.Parameter, value: str | None
+) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    most, _, least = value.partition(",")
+    if most.isdecimal() and (not least or least.isdecimal()):
+        # A worker without a slot would never learn that there is work.
+        slots_max, slots_min = int(most), max(1, int(least or 1))
+        if slots_min <= slots_max:
+            return slots_max, slots_min
+    raise click.BadParameter(f"{value!r} is not of the form MAX,MIN, as in 10,3")
 
 
 def node_name(template: str) -> str:
@@ -52,8 +84,27 @@ def node_name(template: str) -> str:
 @click.option(
     "-c",
     "--concurrency",
+    metavar="COUNT",
+    callback=_concurrency,
+    help="Tasks at once; auto: as many as there are cores for this container.  [default: auto]",
+)
+@click.option(
+    "--autoscale",
+    metavar="MAX[,MIN]",
+    callback=_autoscale,
+    help="As many tasks at once as there are, between these bounds.",
+)
+@click.option(
+    "--max-tasks-per-child",
     type=click.IntRange(min=1),
-    help="Tasks at once.  [default: number of cores]",
+    metavar="COUNT",
+    help="Replace a child after so many tasks.  [default: the app's worker_max_tasks_per_child]",
+)
+@click.option(
+    "--max-memory-per-child",
+    type=click.IntRange(min=1),
+    metavar="KIB",
+    help="Replace a child that has grown beyond this.  [default: the app's worker_max_memory_per_child]",
 )
 @click.option(
     "-P", "--pool", type=click.Choice(list(POOLS)), help="Where tasks run.  [default: prefork]"
@@ -88,6 +139,18 @@ def node_name(template: str) -> str:
     callback=_names,
     help="More modules to import, parted by commas.",
 )
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="End tasks that run longer.  [default: the app's task_time_limit]",
+)
+@click.option(
+    "--soft-time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Raise SoftTimeLimitExceeded in tasks that run longer.  [default: the app's task_soft_time_limit]",
+)
 @click.pass_context
 def worker(
     context: click.Context,
@@ -99,6 +162,11 @@ def worker(
     hostname: str,
     loglevel: int,
     include: tuple[str, ...],
+    time_limit: float | None,
+    soft_time_limit: float | None,
+    autoscale: tuple[int, int] | None,
+    max_tasks_per_child: int | None,
+    max_memory_per_child: int | None,
     *,
     task_events: bool,
 ) -> None:
@@ -116,6 +184,10 @@ def worker(
         broker=broker or getattr(context.obj, "broker", None),
         hostname=node_name(hostname),
         loglevel=loglevel,
+        time_limit=time_limit,
+        soft_time_limit=soft_time_limit,
+        max_tasks_per_child=max_tasks_per_child,
+        max_memory_per_child=max_memory_per_child,
     )
     server = None
     ends = Ends(project.hostname)
@@ -125,15 +197,17 @@ def worker(
             server = forkserver.fork(ends.beside(project.load))
         # From here on this process may be what the fork server must not be.
         from qbroker_worker import launch  # noqa: PLC0415 - it imports grpc, which must come after the fork
+        from qbroker_worker.worker import RESTART  # noqa: PLC0415 - the same
 
         config = launch.Config(
             name=project.hostname,
             queues=queues,
             concurrency=concurrency,
             pool=POOLS[pool] if pool else None,
-            cores=len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1,
+            cores=machine.cores(),
+            autoscale=autoscale,
+            is_term_quit=os.environ.get("REMAP_SIGTERM") == "SIGQUIT",
+            restarts=not sys.stdin.isatty(),
             version=__version__,
             loglevel=loglevel,
             sends_task_events=task_events,
@@ -144,4 +218,6 @@ def worker(
             click.echo(exc.details, err=True)
         raise click.ClickException(exc.sentence) from exc
     logging.shutdown()
+    if code == RESTART:
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this program, as it was begun
     context.exit(code)

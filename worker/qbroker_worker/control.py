@@ -11,9 +11,10 @@ import resource
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from qbroker import envelope
+from qbroker.limits import per_second
 from qbroker.serialization import Value, json_decode
 from qbroker.worker.control import BUILT_IN, Info, arguments_of, nok, ok
 from qbroker_worker.aide import Aide
@@ -33,15 +34,28 @@ TASK_ITEMS = ("exchange", "routing_key", "rate_limit")
 SAMPLES_MAX = 1_000
 
 
-@runtime_checkable
-class Resizable(Protocol):
-    """A pool whose number of slots can change while it runs."""
+class Steering(Protocol):
+    """What commands use of the worker."""
 
-    def grow(self, count: int) -> None:
-        """Run so many more tasks at once."""
+    @property
+    def bounds(self) -> tuple[int, int] | None:
+        """The greatest and least number of slots it scales between; None: it does not."""
 
-    def shrink(self, count: int) -> None:
-        """Run so many fewer."""
+    @property
+    def can_restart(self) -> bool:
+        """Whether the program can begin anew."""
+
+    def signalled(self, number: int) -> None:
+        """Do what is done on a signal."""
+
+    def resize(self, slots: int) -> int:
+        """Run so many tasks at once; how many it does."""
+
+    def autoscale(self, slots_max: int, slots_min: int) -> None:
+        """Scale between so many slots."""
+
+    def set_rate(self, task: str, per_s: float) -> None:
+        """Start the task so many times a second; 0 is as often as it comes."""
 
 
 class Link(Protocol):
@@ -53,6 +67,9 @@ class Link(Protocol):
 
     def take_from(self, queues: tuple[str, ...]) -> None:
         """Take from these queues from now on."""
+
+    def limit(self, task: str, soft_s: float | None, hard_s: float | None) -> None:
+        """Have calls of the task that say nothing of it run so long."""
 
     def say(self, aside: Aside) -> None:
         """Say this on the link that is up."""
@@ -71,10 +88,7 @@ class State:
     pool: Pool
     link: Link
     journal: Journal
-    stop: Callable[[int], None]
-    """Has the worker do what it does on a signal."""
-    changed: Callable[[], None]
-    """Has the broker told that the pool wants more or less."""
+    worker: Steering
     monotonic: Callable[[], float]
     started_s: float
     samples: list[int] = field(default_factory=list)
@@ -228,9 +242,12 @@ def _stats(state: State, **_: Value) -> Value:
             "implementation": f"{type(pool).__module__}:{type(pool).__qualname__}",
             "max-concurrency": pool.slots,
             "processes": pool.pids,
-            "max-tasks-per-child": "N/A",
+            "max-tasks-per-child": state.facts.conf.get("worker_max_tasks_per_child") or "N/A",
             "put-guarded-by-semaphore": False,
-            "timeouts": [0, 0],
+            "timeouts": [
+                state.facts.conf.get("task_soft_time_limit") or 0,
+                state.facts.conf.get("task_time_limit") or 0,
+            ],
             "writes": "N/A",
         },
         "broker": {
@@ -251,6 +268,22 @@ def _stats(state: State, **_: Value) -> Value:
         },
         "prefetch_count": state.session.prefetch_count,
         "rusage": _rusage(),
+        **_scaling(state),
+    }
+
+
+def _scaling(state: State) -> dict[str, Value]:
+    if state.worker.bounds is None:
+        return {}
+    slots_max, slots_min = state.worker.bounds
+    qty = state.session.held_count
+    return {
+        "autoscaler": {
+            "max": slots_max,
+            "min": slots_min,
+            "current": state.pool.slots,
+            "qty": qty,
+        }
     }
 
 
@@ -349,30 +382,95 @@ def _heartbeat(state: State, **_: Value) -> Value:
 
 @_command
 def _pool_grow(state: State, n: int = 1, **_: Value) -> Value:
-    _resizable(state.pool).grow(n)
-    state.changed()
-    return ok("pool will grow")
+    if state.worker.bounds is not None:
+        return nok(f"pool_grow {_WITH_AUTOSCALE}")
+    return _resized(state, state.pool.slots + n, "pool will grow")
 
 
 @_command
 def _pool_shrink(state: State, n: int = 1, **_: Value) -> Value:
+    if state.worker.bounds is not None:
+        return nok(f"pool_shrink {_WITH_AUTOSCALE}")
     if n >= state.pool.slots:
         return nok(f"the pool runs {state.pool.slots} tasks at once; it cannot run {n} fewer")
-    _resizable(state.pool).shrink(n)
-    state.changed()
-    return ok("pool will shrink")
+    return _resized(state, state.pool.slots - n, "pool will shrink")
 
 
-def _resizable(pool: Pool) -> Resizable:
-    if not isinstance(pool, Resizable):
-        raise TypeError(f"the {pool.name} pool cannot be resized")
-    return pool
+_WITH_AUTOSCALE = "is not supported with autoscale. Adjust autoscale range instead."
+
+
+def _resized(state: State, slots: int, told: str) -> Value:
+    if state.worker.resize(slots) != slots:
+        return nok(f"the {state.pool.name} pool cannot be resized")
+    return ok(told)
+
+
+@_command
+def _autoscale(
+    state: State,
+    max: int | None = None,  # noqa: A002 - Celery's argument
+    min: int | None = None,  # noqa: A002 - Celery's argument
+    **_: Value,
+) -> Value:
+    now_max, now_min = state.worker.bounds or (state.pool.slots, state.pool.slots)
+    slots_max = now_max if max is None else max
+    slots_min = now_min if min is None else min
+    if max is not None and min is None and slots_min > slots_max:
+        slots_min = slots_max
+    if not 1 <= slots_min <= slots_max:
+        return nok(f"autoscale max={slots_max} min={slots_min}: 1 <= min <= max")
+    state.worker.autoscale(slots_max, slots_min)
+    return ok(f"autoscale now max={slots_max} min={slots_min}")
+
+
+@_command
+def _pool_restart(state: State, **_: Value) -> Value:
+    # Children are forked from a process that has loaded the app once, so what restarts is the program.
+    if not state.worker.can_restart:
+        return nok("this worker cannot begin anew: it runs in a terminal. Stop it and start it.")
+    state.worker.signalled(signal.SIGHUP)
+    return ok("reload started")
+
+
+@_command
+def _rate_limit(state: State, task_name: str, rate_limit: str | float | None, **_: Value) -> Value:
+    per_s = 0.0
+    if rate_limit and str(rate_limit) != "0":
+        try:
+            per_s = per_second(rate_limit)
+        except ValueError as exc:
+            return nok(f"Invalid rate limit string: {exc!r}")
+    if task_name not in state.facts.tasks:
+        logger.error("Rate limit attempt for unknown task %s", task_name)
+        return nok("unknown task")
+    state.worker.set_rate(task_name, per_s)
+    if not per_s:
+        logger.info("Rate limits disabled for tasks of type %s", task_name)
+        return ok("rate limit disabled successfully")
+    logger.info("New rate limit for tasks of type %s: %s.", task_name, rate_limit)
+    return ok("new rate limit set successfully")
+
+
+@_command
+def _time_limit(
+    state: State,
+    task_name: str,
+    hard: float | None = None,
+    soft: float | None = None,
+    **_: Value,
+) -> Value:
+    if task_name not in state.facts.tasks:
+        logger.error("Change time limit attempt for unknown task %s", task_name)
+        return nok("unknown task")
+    state.link.limit(task_name, soft, hard)
+    logger.info("New time limits for tasks of type %s: soft=%s hard=%s", task_name, soft, hard)
+    return ok("time limits set successfully")
 
 
 @_command
 def _shutdown(state: State, msg: str = "Got shutdown from remote", **_: Value) -> Value:
     logger.warning("%s", msg)
-    state.stop(signal.SIGTERM)
+    state.worker.signalled(signal.SIGTERM)
     return ok("shutting down")
 
 

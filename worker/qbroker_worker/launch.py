@@ -14,15 +14,19 @@ from qbroker.exceptions import ImproperlyConfigured
 from qbroker.url import parse_url
 from qbroker_worker import banner, worker
 from qbroker_worker.aide import Aide, Ends
+from qbroker_worker.autoscale import Autoscale
 from qbroker_worker.clock import monotonic
 from qbroker_worker.control import Commands, State
 from qbroker_worker.journal import Journal
 from qbroker_worker.loading import Facts, Project
+from qbroker_worker.pools.aio import AsyncioPool
 from qbroker_worker.pools.forkserver import ForkServer, Refusal
 from qbroker_worker.pools.pool import Pool
 from qbroker_worker.pools.prefork import PreforkPool
 from qbroker_worker.pools.solo import SoloPool
+from qbroker_worker.pools.threadguard import ThreadGuard
 from qbroker_worker.pools.threads import ThreadsPool
+from qbroker_worker.rates import Rates
 from qbroker_worker.results import lost_result
 from qbroker_worker.session import Session
 from qbroker_worker.stream import Identity, Stream
@@ -52,10 +56,19 @@ class Config:
     """How many tasks run at once; None: as the app says, else one per core. Default: None."""
 
     pool: str | None
-    """Where tasks run: prefork, threads or solo; None: as the app says. Default: None."""
+    """Where tasks run: prefork, threads, asyncio or solo; None: as the app says. Default: None."""
 
     cores: int
     """How many cores this process may use."""
+
+    autoscale: tuple[int, int] | None
+    """The greatest and the least concurrency, between which it follows the work; None: it is fixed. Default: None."""
+
+    is_term_quit: bool
+    """TERM ends what runs, as QUIT does. Default: False."""
+
+    restarts: bool
+    """HUP restarts it, for it is no program that somebody has on a terminal."""
 
     version: str
     """The version of qbroker."""
@@ -111,8 +124,20 @@ def launch(
         load=os.getloadavg,
     )
     aide = ends.here() if pool.name != "prefork" else ends.elsewhere()
+    rates = Rates(facts.rates)
+    manners = worker.Manners(
+        soft_timeout_s=facts.soft_shutdown_s,
+        is_soft_when_idle=facts.is_soft_when_idle,
+        is_term_quit=config.is_term_quit,
+        restarts=config.restarts,
+    )
+    scale = Autoscale(*config.autoscale) if config.autoscale else None
     return worker.run(
-        lambda: _build(pool, identity, f"{host}:{port}", facts, journal, aide), pool.serve, new_loop
+        lambda: _build(
+            pool, identity, f"{host}:{port}", rates, scale, manners, facts, journal, aide
+        ),
+        pool.serve,
+        new_loop,
     )
 
 
@@ -122,27 +147,45 @@ def _pool(config: Config, project: Project, server: ForkServer | None) -> tuple[
         facts = Facts.decode(server.facts())
         if (config.pool or facts.pool) == "prefork":
             setup_logging(config.loglevel)
-            slots = config.concurrency or facts.concurrency or config.cores
+            slots = _slots(config, facts)
             return PreforkPool(server, slots=slots, lost_result=lost), facts
         # The app asks for another pool, and that one wants the app in this process.
         server.close()
     loaded = project.load()
     facts = Facts.decode(loaded.facts)
-    run = loaded.begin(0)
+    guard = ThreadGuard()
+    runs = loaded.begin(0, guard)
+    slots = _slots(config, facts)
     match config.pool or facts.pool:
         case "solo":
-            return SoloPool(run, lost_result=lost), facts
+            return SoloPool(runs, lost_result=lost, guard=guard), facts
         case "threads":
-            slots = config.concurrency or facts.concurrency or config.cores
-            return ThreadsPool(run, slots=slots, lost_result=lost), facts
+            return ThreadsPool(runs, slots=slots, lost_result=lost, guard=guard), facts
+        case "asyncio":
+            return AsyncioPool(runs, slots=slots, lost_result=lost, guard=guard), facts
         case other:
-            raise Refusal(f"worker_pool is {other!r}; it may be prefork, threads or solo.")
+            raise Refusal(f"worker_pool is {other!r}; it may be prefork, threads, asyncio or solo.")
+
+
+def _slots(config: Config, facts: Facts) -> int:
+    """How many slots to begin with."""
+    if config.autoscale is not None:
+        return config.autoscale[1]
+    return config.concurrency or facts.concurrency or config.cores
 
 
 def _build(
-    pool: Pool, identity: Identity, address: str, facts: Facts, journal: Journal, aide: Aide
+    pool: Pool,
+    identity: Identity,
+    address: str,
+    rates: Rates,
+    scale: Autoscale | None,
+    manners: worker.Manners,
+    facts: Facts,
+    journal: Journal,
+    aide: Aide,
 ) -> worker.Worker:
-    session = Session(pool.slots)
+    session = Session(scale.slots_max if scale else pool.slots)
 
     def connect(joined: worker.Worker) -> Stream:
         stream = Stream(
@@ -164,8 +207,7 @@ def _build(
             pool=pool,
             link=stream,
             journal=journal,
-            stop=joined.signalled,
-            changed=joined.changed,
+            worker=joined,
             monotonic=monotonic,
             started_s=monotonic(),
         )
@@ -173,5 +215,13 @@ def _build(
         return stream
 
     return worker.Worker(
-        session, pool, connect, name=identity.name, address=address, journal=journal
+        session,
+        pool,
+        connect,
+        name=identity.name,
+        address=address,
+        rates=rates,
+        scale=scale,
+        manners=manners,
+        journal=journal,
     )

@@ -11,13 +11,14 @@ from qbroker.app import App, trace
 from qbroker.app.loading import LoadError, find_app
 from qbroker.app.log import setup_logging
 from qbroker.envelope import OUTCOME_RETRY, OUTCOME_SUCCESS
+from qbroker.limits import per_second
 from qbroker.serialization import Value
 from qbroker.worker.control import Panel
 from qbroker_proto.v1.message_pb2 import Message
 from qbroker_proto.v1.worker_pb2 import Settle
 from qbroker_worker.banner import without_password
 from qbroker_worker.pools.forkserver import Loaded, Refusal
-from qbroker_worker.values import Ran, Run
+from qbroker_worker.values import Guard, Ran, Recycling, Runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,10 @@ class Project:
     broker: str | None
     hostname: str
     loglevel: int
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    max_tasks_per_child: int | None = None
+    max_memory_per_child: int | None = None
 
     def load(self) -> Loaded:
         """Import everything. Raises Refusal with a sentence when that fails."""
@@ -43,12 +48,22 @@ class Project:
             ) from exc
         setup_logging(self.loglevel)
 
-        def begin(number: int) -> Run:
+        conf = app.conf
+        limits = (
+            self.soft_time_limit or conf.task_soft_time_limit,
+            self.time_limit or conf.task_time_limit,
+        )
+
+        def begin(number: int, guard: Guard) -> Runs:
             if number:
                 multiprocessing.current_process().name = f"ForkPoolWorker-{number}"
-            return build_run(app, hostname=self.hostname)
+            return build_runs(app, hostname=self.hostname, guard=guard, limits=limits)
 
-        return Loaded(_facts_of(app).encode(), begin)
+        recycling = Recycling(
+            self.max_tasks_per_child or conf.worker_max_tasks_per_child or 0,
+            self.max_memory_per_child or conf.worker_max_memory_per_child or 0,
+        )
+        return Loaded(_facts_of(app).encode(), begin, recycling)
 
     def _import(self) -> App:
         app = find_app(self.app)
@@ -73,6 +88,10 @@ class Facts:
     queue: str
     concurrency: int | None
     pool: str
+    soft_shutdown_s: float
+    is_soft_when_idle: bool
+    rates: dict[str, float]
+    """How many times a second the worker may start a task, of those that have a `rate_limit`."""
     send_task_events: bool = False
     attributes: dict[str, dict[str, str]] = field(default_factory=dict)
     """What `registered` may show of each task: attributes that have a value, as text."""
@@ -115,6 +134,9 @@ def _facts_of(app: App) -> Facts:
         conf_set=tuple(conf.without_defaults()),
         report=app.bugreport(),
         commands=tuple(Panel.data),
+        soft_shutdown_s=conf.worker_soft_shutdown_timeout,
+        is_soft_when_idle=conf.worker_enable_soft_shutdown_on_idle,
+        rates={} if conf.worker_disable_rate_limits else _rates_of(app),
     )
 
 
@@ -138,19 +160,33 @@ def _attributes_of(task: Value) -> dict[str, str]:
     return found
 
 
+def _rates_of(app: App) -> dict[str, float]:
+    rates = {}
+    for name, task in app.tasks.items():
+        limit = task.rate_limit or app.conf.task_default_rate_limit
+        if limit:
+            try:
+                rates[name] = per_second(limit)
+            except ValueError as exc:
+                raise Refusal(f"Task {name!r}: {exc}.") from exc
+    return rates
+
+
 def _more(ran: trace.Ran) -> bytes:
     """What a settle says beside the outcome, and most do not."""
     return Settle(message=ran.message, eta_ms=ran.eta_ms, detail=ran.detail).SerializeToString()
 
 
-def build_run(app: App, *, hostname: str) -> Run:
+def build_runs(
+    app: App, *, hostname: str, guard: Guard | None = None, limits: trace.Limits = (None, None)
+) -> Runs:
     """The SDK's runner, with the log line of each run where somebody would read it."""
-    run = trace.build_runner(app, hostname=hostname)
+    runner = trace.build_runner(app, hostname=hostname, guard=guard, limits=limits)
+    run, run_natively = runner.run, runner.run_natively
     logger = logging.getLogger(trace.__name__)
     quiet_success = not logger.isEnabledFor(logging.INFO)
 
-    def run_and_tell(message: bytes, attempt: int, redelivered: bool) -> Ran:  # noqa: FBT001 - called once per task, and keywords cost
-        ran = run(message, attempt, redelivered)
+    def tell(ran: trace.Ran, message: bytes) -> Ran:
         outcome = ran.outcome
         if quiet_success and outcome == OUTCOME_SUCCESS:
             return Ran(outcome, ran.result, False, ran.runtime_s)  # noqa: FBT003 - requeue; a positional build is half the cost
@@ -160,4 +196,13 @@ def build_run(app: App, *, hostname: str) -> Run:
         more = _more(ran) if outcome == OUTCOME_RETRY or ran.detail else b""
         return Ran(outcome, ran.result, ran.requeue, ran.runtime_s, level, line, more)
 
-    return run_and_tell
+    def run_and_tell(message: bytes, attempt: int, redelivered: bool) -> Ran:  # noqa: FBT001 - called once per task, and keywords cost
+        return tell(run(message, attempt, redelivered), message)
+
+    def expire_and_tell(message: bytes, attempt: int, redelivered: bool) -> Ran:  # noqa: FBT001 - as above
+        return tell(runner.expire(message, attempt, redelivered), message)
+
+    async def run_natively_and_tell(message: bytes, attempt: int, redelivered: bool) -> Ran:  # noqa: FBT001 - as above
+        return tell(await run_natively(message, attempt, redelivered), message)
+
+    return Runs(run_and_tell, expire_and_tell, run_natively_and_tell, runner.is_async)

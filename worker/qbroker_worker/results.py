@@ -1,7 +1,6 @@
 """The result of a task whose own process can write none any more."""
 
 from qbroker import envelope, serialization, states
-from qbroker.exceptions import WorkerLostError
 from qbroker_proto.v1.message_pb2 import Message, Result
 from qbroker_proto.v1.worker_pb2 import Settle
 from qbroker_worker.clock import now_ms
@@ -10,15 +9,15 @@ from qbroker_worker.values import Delivery
 
 
 def lost_result(hostname: str) -> LostResult:
-    """Makes a WorkerLostError of a sentence; nothing where the message wants no failure kept."""
+    """Makes a result of what ended a task; nothing where the message wants no failure kept."""
 
-    def make(delivery: Delivery, sentence: str) -> tuple[bytes, bytes]:
+    def make(delivery: Delivery, exc: Exception) -> tuple[bytes, bytes]:
         # In the history stands which worker it was; here how it died.
-        more = Settle(detail=sentence).SerializeToString()
+        more = Settle(detail=str(exc)).SerializeToString()
         call = Message.FromString(delivery.message)
         if call.ignore_result and not call.store_errors_even_if_ignored:
             return b"", more
-        found = envelope.encode_exception(WorkerLostError(sentence))
+        found = envelope.encode_exception(exc)
         result = Result(
             state=states.FAILURE,
             content_type="application/json",

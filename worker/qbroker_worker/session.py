@@ -39,6 +39,7 @@ class Request(NamedTuple):
     releases: tuple[Lease, ...] = ()
     drain: bool = False
     leave: bool = False
+    unwanted: frozenset[str] | None = None
 
 
 class Heard(NamedTuple):
@@ -66,6 +67,7 @@ class _Wants:
     prefetch_count: int | None = None
     drain: bool = False
     leave: bool = False
+    unwanted: frozenset[str] | None = None
 
 
 class Session:
@@ -82,6 +84,7 @@ class Session:
         self._settles: deque[Settle] = deque()
         self._releases: deque[Lease] = deque()
         self._wants = _Wants()
+        self._unwanted: frozenset[str] = frozenset()
         self._seq = 0
         self._unapplied: deque[Request] = deque()
         self._unsaid: deque[Request] = deque()
@@ -100,6 +103,7 @@ class Session:
         self._unsaid = deque(self._unapplied)
         self._wants.drain = self._is_draining
         self._wants.prefetch_count = None
+        self._wants.unwanted = self._unwanted or None
         window = 0 if self._is_draining else self._prefetch_count
         return Hello(window, tuple(self._ours()))
 
@@ -226,6 +230,11 @@ class Session:
         if not self._is_draining:
             self._wants.prefetch_count = count
 
+    def refuse(self, tasks: frozenset[str]) -> None:
+        """Be given none of these for now, and of all others again."""
+        if tasks != self._unwanted:
+            self._unwanted = self._wants.unwanted = tasks
+
     def drain(self) -> None:
         """Take nothing new from here on."""
         if not self._is_draining:
@@ -254,12 +263,19 @@ class Session:
         wants = self._wants
         leave = wants.leave and settled_all and not self._releases
         if not (starts or settles or releases or wants.drain or leave) and (
-            wants.prefetch_count is None
+            wants.prefetch_count is None and wants.unwanted is None
         ):
             return None
         self._seq += 1
         request = Request(
-            self._seq, wants.prefetch_count, starts, settles, releases, wants.drain, leave
+            self._seq,
+            wants.prefetch_count,
+            starts,
+            settles,
+            releases,
+            wants.drain,
+            leave,
+            wants.unwanted,
         )
         self._wants = _Wants(leave=wants.leave and not leave)
         self._unapplied.append(request)

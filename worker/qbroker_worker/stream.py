@@ -11,11 +11,12 @@ from typing import TypeAlias
 import grpc
 
 from qbroker_proto.v1.control_pb2 import Consume, ControlReply, Event as WireEvent
-from qbroker_proto.v1.message_pb2 import ACK_POLICY_LATE
+from qbroker_proto.v1.message_pb2 import ACK_POLICY_LATE, Message
 from qbroker_proto.v1.worker_pb2 import (
     Lease as WireLease,
     Register,
     Start as WireStart,
+    Unwanted,
     WorkReply,
     WorkRequest,
 )
@@ -102,6 +103,7 @@ class Stream:
         self._on_asked = on_asked
         self._on_wanted = on_wanted
         self._asides: deque[Aside] = deque()
+        self._limits: dict[str, bytes] = {}
         self._is_linked = False
         self._chance = chance
         self._wake = asyncio.Event()
@@ -120,6 +122,26 @@ class Stream:
         """Take from these queues, on this link and all that follow."""
         self._identity = replace(self._identity, queues=queues)
         self.say(Queues(queues))
+
+    def limit(self, task: str, soft_s: float | None, hard_s: float | None) -> None:
+        """Have calls of the task that come from now on, and say nothing of it, run so long."""
+        self._limits[task] = Message(
+            soft_time_limit=soft_s or 0, time_limit=hard_s or 0
+        ).SerializeToString()
+
+    def _limited(self, heard: Heard) -> Heard:
+        """What was heard, with the time limits of tasks whose limits were changed."""
+        return heard._replace(deliveries=[self._limited_one(one) for one in heard.deliveries])
+
+    def _limited_one(self, delivery: Delivery) -> Delivery:
+        limits = self._limits.get(delivery.task)
+        if limits is None:
+            return delivery
+        call = Message.FromString(delivery.message)
+        if call.soft_time_limit or call.time_limit:
+            return delivery
+        # Protobuf messages in a row are one.
+        return delivery._replace(message=delivery.message + limits)
 
     def say(self, aside: Aside) -> None:
         """Say this on the link that is up; without one, nobody would hear it."""
@@ -198,6 +220,8 @@ class Stream:
                 return ""
             assert isinstance(reply, WorkReply), "the other possibility was EOF"
             heard = _heard(reply)
+            if self._limits and heard.deliveries:
+                heard = self._limited(heard)
             news = session.heard(heard)
             if heard.is_registered:
                 self._failures = 0
@@ -253,6 +277,8 @@ def _request(request: Request) -> WorkRequest:
     )
     if request.prefetch_count is not None:
         wire.prefetch_count = request.prefetch_count
+    if request.unwanted is not None:
+        wire.unwanted.CopyFrom(Unwanted(tasks=sorted(request.unwanted)))
     add = wire.settles.add
     for id_, attempt, outcome, result, requeue, more in request.settles:
         settle = add(id=id_, attempt=attempt, outcome=outcome, result=result, requeue=requeue)

@@ -3,8 +3,8 @@
 Named tuples, because one of each is made for every task.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine, Sequence
+from typing import NamedTuple, Protocol
 
 SUCCESS = 1
 FAILURE = 2
@@ -13,6 +13,7 @@ IGNORED = 4
 REJECTED = 5
 REVOKED = 6
 RETRY = 7
+TIMEOUT = 8
 
 
 class Delivery(NamedTuple):
@@ -116,6 +117,37 @@ class Ran(NamedTuple):
 
 Run = Callable[[bytes, int, bool], Ran]
 """Runs a serialized message: (message, attempt, whether redelivered). Raises only what ends a process."""
+
+
+class Runs(NamedTuple):
+    """What a process runs messages with."""
+
+    run: Run
+    expire: Run
+    """For a message whose run its hard time limit has ended: runs what is to be run after a failure."""
+    run_natively: Callable[[bytes, int, bool], Coroutine[None, None, Ran]]
+    """On the running event loop, for tasks that are `async def`."""
+    is_async: Callable[[str], bool]
+    """Whether the task of that name is one of those."""
+
+
+class Recycling(NamedTuple):
+    """When a child makes place for a fresh one; 0 is never."""
+
+    tasks_max: int = 0
+    """After so many tasks."""
+    memory_kib_max: int = 0
+    """After the task in which it grew beyond this."""
+
+
+class Guard(Protocol):
+    """Keeps the time limits of tasks, on the threads they run on."""
+
+    def begin(self, soft_s: float | None, hard_s: float | None) -> None:
+        """What begins on this thread has so many seconds; None is no limit."""
+
+    def end(self) -> None:
+        """It is over."""
 
 
 class Finished(NamedTuple):

@@ -1,7 +1,8 @@
 """Builds the parts and joins them: session, stream and pool; starts, drains, stops.
 
-Phases: running → (TERM, first INT) warm: what runs is finished, the rest goes back
-                → (QUIT, second INT) cold: what runs is ended and reported as lost.
+Phases: running → (TERM, first INT, HUP) warm: what runs is finished, the rest goes back
+                → (QUIT, second INT) soft, where there is such a timeout: the same, for so many seconds
+                → (the timeout, or another signal; else as soft) cold: what runs is ended and reported as lost.
 """
 
 import asyncio
@@ -11,13 +12,20 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from types import FrameType
 
 from qbroker.app import trace
+from qbroker.request import plain_seconds
+from qbroker_worker import clock
+from qbroker_worker.autoscale import Autoscale
+from qbroker_worker.clock import Clock
 from qbroker_worker.journal import Journal
 from qbroker_worker.pools.pool import Pool
+from qbroker_worker.rates import Rates
 from qbroker_worker.session import News, Session
 from qbroker_worker.stream import Refused, Stream
 from qbroker_worker.values import REVOKED, Cancel, Delivery, Finished
@@ -31,7 +39,13 @@ FLUSH_S = 30.0
 FLUSH_COLD_S = 5.0
 """The same for a cold one."""
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+SCALE_S = 1.0
+"""How often a worker that has more slots than its least looks whether it needs them."""
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
+
+RESTART = -1
+"""Stands for an exit code: the program is to be begun anew."""
 
 
 class Phase(IntEnum):
@@ -39,7 +53,25 @@ class Phase(IntEnum):
 
     RUNNING = 0
     WARM = 1
-    COLD = 2
+    SOFT = 2
+    COLD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How a worker takes signals."""
+
+    soft_timeout_s: float = 0.0
+    """How long what runs may go on before a cold shutdown. Default: 0."""
+    is_soft_when_idle: bool = False
+    """Wait that long even if nothing runs. Default: False."""
+    is_term_quit: bool = False
+    """TERM means what QUIT does. Default: False."""
+    restarts: bool = True
+    """HUP has the program begin anew, else it ends it warmly. Default: True."""
+
+
+_USUAL = Manners()
 
 
 class Worker:
@@ -53,8 +85,19 @@ class Worker:
         *,
         name: str,
         address: str,
+        rates: Rates | None = None,
+        scale: Autoscale | None = None,
+        manners: Manners = _USUAL,
+        monotonic: Clock = clock.monotonic,
         journal: Journal | None = None,
     ) -> None:
+        self._rates = rates or Rates({})
+        self._manners = manners
+        self._is_restarting = False
+        self._scale = scale
+        self._scale_timer: asyncio.TimerHandle | None = None
+        self._monotonic = monotonic
+        self._rate_timer: asyncio.TimerHandle | None = None
         self._session = session
         self._pool = pool
         self._name = name
@@ -90,12 +133,15 @@ class Worker:
         if self._failure:
             logger.critical("%s", self._failure)
             return 1
-        return 1 if self.is_cold else 0
+        if self.is_cold:
+            return 1
+        return RESTART if self._is_restarting else 0
 
     async def _finish(self, streaming: asyncio.Task[None]) -> None:
         """Take nothing new; finish what runs or end it; tell the broker all of it."""
         pool, session = self._pool, self._session
         session.drain()
+        session.release(self._rates.withdraw())
         session.release(pool.withdraw())
         self._stream.wake()
         await self._until(lambda: pool.is_idle or self.is_cold)
@@ -156,7 +202,7 @@ class Worker:
             for delivery in news.lost:
                 logger.warning("Lost the lease of task %s[%s]", delivery.task, delivery.id)
             self._journal.lost(news.lost)
-            self._pool.forget(news.lost)
+            self._pool.forget([one for one in news.lost if not self._rates.discard(one)])
         for delivery, cancel in news.cancelled:
             self._cancel(delivery, cancel)
         if news.fresh:
@@ -164,17 +210,90 @@ class Worker:
             if self._tells_received:
                 for delivery in news.fresh:
                     task_logger.info(trace.LOG_RECEIVED, {"name": delivery.task, "id": delivery.id})
-            self._pool.submit(news.fresh)
+            self._admit(news.fresh)
         if self._phase is Phase.RUNNING:
             return
         # Draining gives back at once what arrives, and waits for what is said to be applied.
         self._stream.wake()
         self._changed.set()
 
+    # -- how much runs at once -----------------------------------------------------------------
+
+    def resize(self, slots: int) -> int:
+        """Run so many tasks at once from now on, where the pool can; how many it does."""
+        self._pool.resize(slots)
+        self.changed()
+        return self._pool.slots
+
+    def autoscale(self, slots_max: int, slots_min: int) -> None:
+        """Follow the work between these bounds from now on."""
+        self._scale = Autoscale(slots_max, slots_min)
+        self._follow()
+
+    @property
+    def bounds(self) -> tuple[int, int] | None:
+        """The greatest and least number of slots it scales between; None: it does not."""
+        return None if self._scale is None else (self._scale.slots_max, self._scale.slots_min)
+
+    @property
+    def can_restart(self) -> bool:
+        """Whether the program can begin anew."""
+        return self._manners.restarts
+
+    def _follow(self) -> None:
+        """Have as many slots as there is work for, if that is wanted."""
+        if self._scale is None:
+            return
+        pool = self._pool
+        held_count = self._session.held_count - self._rates.aside_count
+        slots = self._scale.slots(self._monotonic(), pool.slots, held_count)
+        if slots != pool.slots:
+            logger.info("Scaling %s to %d.", "up" if slots > pool.slots else "down", slots)
+            self.resize(slots)
+        if pool.slots > self._scale.slots_min and self._scale_timer is None:
+            self._scale_timer = asyncio.get_running_loop().call_later(SCALE_S, self._follow_again)
+
+    def _follow_again(self) -> None:
+        self._scale_timer = None
+        if self._phase is Phase.RUNNING:
+            self._follow()
+
+    # -- how often a task starts ---------------------------------------------------------------
+
+    def set_rate(self, task: str, per_s: float) -> None:
+        """Start the task so many times a second from now on; 0 is as often as it comes."""
+        self._admit(self._rates.set(task, per_s))
+        self._hold_to_rates()
+
+    def _admit(self, deliveries: Sequence[Delivery]) -> None:
+        """Run what may start now, set aside what may soon, give back what may not for long."""
+        rates = self._rates
+        ready, excess = rates.sort(deliveries, self._monotonic())
+        if ready:
+            self._pool.submit(ready)
+            self._follow()
+        if excess or rates.unwanted or rates.aside_count:
+            self._hold_to_rates(excess)
+
+    def _hold_to_rates(self, excess: Sequence[Delivery] = ()) -> None:
+        rates = self._rates
+        self._session.refuse(rates.unwanted)
+        self._session.release(excess)
+        self.changed()
+        if self._rate_timer is None and rates.next_at is not None:
+            delay_s = max(0.0, rates.next_at - self._monotonic())
+            self._rate_timer = asyncio.get_running_loop().call_later(delay_s, self._rate_due)
+
+    def _rate_due(self) -> None:
+        self._rate_timer = None
+        if self._phase is Phase.RUNNING and (ready := self._rates.due(self._monotonic())):
+            self._pool.submit(ready)
+        self._hold_to_rates()
+
     def _cancel(self, delivery: Delivery, cancel: Cancel) -> None:
         """End a revoked delivery, if it has not begun, or if it is to be ended all the same."""
         number = _signal_number(cancel.signal) if cancel.is_terminated else None
-        if self._pool.cancel(delivery, number):
+        if self._rates.discard(delivery) or self._pool.cancel(delivery, number):
             task_logger.info(trace.LOG_REVOKED, {"name": delivery.task, "id": delivery.id})
             self._journal.revoked(delivery)
             self._session.settle(delivery, REVOKED, b"")
@@ -212,9 +331,20 @@ class Worker:
         self.changed()
         self._session.release(deliveries)
 
+    def interrupted(self, delivery: Delivery, soft_s: float) -> None:
+        """The task has come to its soft time limit."""
+        task_logger.warning(
+            trace.LOG_SOFT_TIME_LIMIT,
+            {"limit": plain_seconds(soft_s), "name": delivery.task, "id": delivery.id},
+        )
+
     def changed(self) -> None:
         """The pool may want more or less."""
-        self._session.want(self._pool.wanted_count, self._pool.slots)
+        # What is set aside takes no room from what can run.
+        aside = self._rates.aside_count
+        slots_max = self._pool.slots if self._scale is None else self._scale.slots_max
+        wanted = max(self._pool.wanted_count, slots_max)
+        self._session.want(wanted + aside, slots_max + aside)
         self._stream.wake()
 
     def failed(self, sentence: str) -> None:
@@ -227,15 +357,43 @@ class Worker:
 
     def signalled(self, number: int) -> None:
         """TERM and the first INT ask for a warm end; QUIT and the second INT for a cold one."""
-        is_second = self._phase is not Phase.RUNNING
-        if number == signal.SIGQUIT or (number == signal.SIGINT and is_second):
-            phase = Phase.COLD
+        manners = self._manners
+        if number == signal.SIGUSR1:
+            self._tell_stacks()
+        elif number == signal.SIGHUP:
+            self._is_restarting = manners.restarts and self._phase is Phase.RUNNING
+            self._end(Phase.WARM)
+        elif (
+            number == signal.SIGQUIT
+            or (number == signal.SIGTERM and manners.is_term_quit)
+            or (number == signal.SIGINT and self._phase is not Phase.RUNNING)
+            or self._phase is Phase.SOFT
+        ):
+            may_wait = manners.is_soft_when_idle or not self._pool.is_idle
+            is_soft = manners.soft_timeout_s > 0 and may_wait and self._phase < Phase.SOFT
+            self._end(Phase.SOFT if is_soft else Phase.COLD)
         else:
-            phase = Phase.WARM
-        if phase > self._phase:
-            self._phase = phase
+            self._end(Phase.WARM)
+
+    def _end(self, phase: Phase) -> None:
+        """Go on to this phase, if it is a later one."""
+        if phase <= self._phase:
+            return
+        self._phase = phase
+        self._changed.set()
+        if phase is not Phase.SOFT:
             logger.warning("worker: %s shutdown (MainProcess)", phase.name.capitalize())
-            self._changed.set()
+            return
+        timeout_s = self._manners.soft_timeout_s
+        logger.warning(
+            "Initiating Soft Shutdown, terminating in %s seconds", plain_seconds(timeout_s)
+        )
+        asyncio.get_running_loop().call_later(timeout_s, self._end, Phase.COLD)
+
+    def _tell_stacks(self) -> None:
+        """Log what every thread is at, and have the children write down the same."""
+        logger.warning("Stacks of the worker's process:\n%s", stacks())
+        self._pool.dump()
 
 
 def run(
@@ -251,7 +409,7 @@ def run(
     near, far = socket.socketpair()
     near.setblocking(False)  # noqa: FBT003 - the standard library's signature
     far.setblocking(False)  # noqa: FBT003 - the standard library's signature
-    for number in STOP_SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, _ignore)
     signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False)
     code = 1
@@ -262,7 +420,7 @@ def run(
 
         def heed() -> None:
             for number in near.recv(64):
-                if number in STOP_SIGNALS:
+                if number in SIGNALS:
                     worker.signalled(number)
 
         asyncio.get_running_loop().add_reader(near.fileno(), heed)
@@ -291,9 +449,19 @@ def run(
     serve()
     ended.wait()
     thread.join()
+    signal.set_wakeup_fd(-1)
     near.close()
     far.close()
     return code
+
+
+def stacks() -> str:
+    """What each thread of this process is at."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    return "\n".join(
+        f"{names.get(ident, '?')} ({ident}):\n{''.join(traceback.format_stack(frame))}"
+        for ident, frame in sys._current_frames().items()  # noqa: SLF001 - documented, and made for this
+    )
 
 
 def _signal_number(name: str) -> int:

@@ -196,7 +196,7 @@ class RemoveQueueReply(_message.Message):
     def __init__(self) -> None: ...
 
 class TaskInfo(_message.Message):
-    __slots__ = ("id", "task", "queue", "stage", "state", "priority", "attempt", "retries", "deaths", "published_ms", "eta_ms", "expires_ms", "changed_ms", "worker", "end_reason", "detail", "labels", "root_id", "unique_key", "message_bytes", "history", "is_waiting_to_retry", "message", "result")
+    __slots__ = ("id", "task", "queue", "stage", "state", "priority", "attempt", "retries", "deaths", "published_ms", "eta_ms", "expires_ms", "changed_ms", "worker", "end_reason", "detail", "labels", "root_id", "unique_key", "message_bytes", "history", "is_waiting_to_retry", "message", "result", "workflow_id", "join_id", "join_index", "waits_for")
     ID_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     QUEUE_FIELD_NUMBER: _ClassVar[int]
@@ -221,6 +221,10 @@ class TaskInfo(_message.Message):
     IS_WAITING_TO_RETRY_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_ID_FIELD_NUMBER: _ClassVar[int]
+    JOIN_ID_FIELD_NUMBER: _ClassVar[int]
+    JOIN_INDEX_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FOR_FIELD_NUMBER: _ClassVar[int]
     id: str
     task: str
     queue: str
@@ -245,7 +249,11 @@ class TaskInfo(_message.Message):
     is_waiting_to_retry: bool
     message: bytes
     result: bytes
-    def __init__(self, id: _Optional[str] = ..., task: _Optional[str] = ..., queue: _Optional[str] = ..., stage: _Optional[_Union[_results_pb2.Stage, str]] = ..., state: _Optional[str] = ..., priority: _Optional[int] = ..., attempt: _Optional[int] = ..., retries: _Optional[int] = ..., deaths: _Optional[int] = ..., published_ms: _Optional[int] = ..., eta_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ..., changed_ms: _Optional[int] = ..., worker: _Optional[str] = ..., end_reason: _Optional[_Union[_results_pb2.EndReason, str]] = ..., detail: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., root_id: _Optional[str] = ..., unique_key: _Optional[str] = ..., message_bytes: _Optional[int] = ..., history: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., is_waiting_to_retry: _Optional[bool] = ..., message: _Optional[bytes] = ..., result: _Optional[bytes] = ...) -> None: ...
+    workflow_id: str
+    join_id: str
+    join_index: int
+    waits_for: str
+    def __init__(self, id: _Optional[str] = ..., task: _Optional[str] = ..., queue: _Optional[str] = ..., stage: _Optional[_Union[_results_pb2.Stage, str]] = ..., state: _Optional[str] = ..., priority: _Optional[int] = ..., attempt: _Optional[int] = ..., retries: _Optional[int] = ..., deaths: _Optional[int] = ..., published_ms: _Optional[int] = ..., eta_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ..., changed_ms: _Optional[int] = ..., worker: _Optional[str] = ..., end_reason: _Optional[_Union[_results_pb2.EndReason, str]] = ..., detail: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., root_id: _Optional[str] = ..., unique_key: _Optional[str] = ..., message_bytes: _Optional[int] = ..., history: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., is_waiting_to_retry: _Optional[bool] = ..., message: _Optional[bytes] = ..., result: _Optional[bytes] = ..., workflow_id: _Optional[str] = ..., join_id: _Optional[str] = ..., join_index: _Optional[int] = ..., waits_for: _Optional[str] = ...) -> None: ...
 
 class Attempt(_message.Message):
     __slots__ = ("attempt", "how", "at_ms", "worker", "line")

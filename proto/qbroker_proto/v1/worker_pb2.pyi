@@ -33,7 +33,7 @@ OUTCOME_TIMEOUT: Outcome
 OUTCOME_REPLACED: Outcome
 
 class WorkRequest(_message.Message):
-    __slots__ = ("seq", "register", "prefetch_count", "starts", "settles", "releases", "drain", "leave", "control_replies", "events", "consume")
+    __slots__ = ("seq", "register", "prefetch_count", "starts", "settles", "releases", "drain", "leave", "control_replies", "events", "consume", "unwanted")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     REGISTER_FIELD_NUMBER: _ClassVar[int]
     PREFETCH_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -45,6 +45,7 @@ class WorkRequest(_message.Message):
     CONTROL_REPLIES_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     CONSUME_FIELD_NUMBER: _ClassVar[int]
+    UNWANTED_FIELD_NUMBER: _ClassVar[int]
     seq: int
     register: Register
     prefetch_count: int
@@ -56,7 +57,14 @@ class WorkRequest(_message.Message):
     control_replies: _containers.RepeatedCompositeFieldContainer[_control_pb2.ControlReply]
     events: _containers.RepeatedCompositeFieldContainer[_control_pb2.Event]
     consume: _control_pb2.Consume
-    def __init__(self, seq: _Optional[int] = ..., register: _Optional[_Union[Register, _Mapping]] = ..., prefetch_count: _Optional[int] = ..., starts: _Optional[_Iterable[_Union[Start, _Mapping]]] = ..., settles: _Optional[_Iterable[_Union[Settle, _Mapping]]] = ..., releases: _Optional[_Iterable[_Union[Lease, _Mapping]]] = ..., drain: _Optional[bool] = ..., leave: _Optional[bool] = ..., control_replies: _Optional[_Iterable[_Union[_control_pb2.ControlReply, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[_control_pb2.Event, _Mapping]]] = ..., consume: _Optional[_Union[_control_pb2.Consume, _Mapping]] = ...) -> None: ...
+    unwanted: Unwanted
+    def __init__(self, seq: _Optional[int] = ..., register: _Optional[_Union[Register, _Mapping]] = ..., prefetch_count: _Optional[int] = ..., starts: _Optional[_Iterable[_Union[Start, _Mapping]]] = ..., settles: _Optional[_Iterable[_Union[Settle, _Mapping]]] = ..., releases: _Optional[_Iterable[_Union[Lease, _Mapping]]] = ..., drain: _Optional[bool] = ..., leave: _Optional[bool] = ..., control_replies: _Optional[_Iterable[_Union[_control_pb2.ControlReply, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[_control_pb2.Event, _Mapping]]] = ..., consume: _Optional[_Union[_control_pb2.Consume, _Mapping]] = ..., unwanted: _Optional[_Union[Unwanted, _Mapping]] = ...) -> None: ...
+
+class Unwanted(_message.Message):
+    __slots__ = ("tasks",)
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    tasks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, tasks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Register(_message.Message):
     __slots__ = ("session_id", "name", "queues", "tasks", "prefetch_count", "version", "hostname", "pid", "pool", "concurrency", "held")

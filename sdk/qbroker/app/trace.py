@@ -12,10 +12,11 @@ import contextvars
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from reprlib import Repr
-from typing import Protocol
+from types import TracebackType
+from typing import NamedTuple, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError as MalformedMessage
 
@@ -27,8 +28,9 @@ from qbroker.exceptions import (
     Retry,
     TaskPredicate,
     TaskRevokedError,
+    TimeLimitExceeded,
 )
-from qbroker.request import Context, current_request
+from qbroker.request import Context, current_request, plain_seconds
 from qbroker.serialization import Value
 from qbroker.task import Task
 from qbroker.utils.time import get_exponential_backoff_interval
@@ -42,9 +44,14 @@ __all__ = [
     "LOG_REJECTED",
     "LOG_RETRY",
     "LOG_REVOKED",
+    "LOG_SOFT_TIME_LIMIT",
     "LOG_SUCCESS",
+    "LOG_TIME_LIMIT",
+    "Awaited",
     "Ended",
     "ExceptionInfo",
+    "Guard",
+    "Limits",
     "Ran",
     "Runner",
     "build_runner",
@@ -62,10 +69,23 @@ LOG_INTERNAL_ERROR = "Task %(name)s[%(id)s] %(description)s: %(exc)s"
 LOG_IGNORED = "Task %(name)s[%(id)s] %(description)s"
 LOG_REJECTED = "Task %(name)s[%(id)s] %(exc)s"
 LOG_RETRY = "Task %(name)s[%(id)s] retry: %(exc)s"
+LOG_TIME_LIMIT = "Hard time limit (%(limit)ss) exceeded for %(name)s[%(id)s]"
+LOG_SOFT_TIME_LIMIT = "Soft time limit (%(limit)ss) exceeded for %(name)s[%(id)s]"
 LOG_REVOKED = "Discarding revoked task: %(name)s[%(id)s]"
 
 Encode = Callable[[Context, str, Value, str], bytes]
 """(request, state, value, traceback) → a serialized Result."""
+
+
+Limits = tuple[float | None, float | None]
+"""Two time limits in seconds; None or 0 is none."""
+
+_UNLIMITED: Limits = (None, None)
+
+_HEED_S = 1.0
+"""How long a coroutine may take to end that was cancelled at its hard limit."""
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -114,7 +134,8 @@ def _make_plan(task: Task[..., Value]) -> Plan:
     fun = task.run if is_plain_call else task
     is_async = inspect.iscoroutinefunction(task.run)
     if task.autoretry_for:
-        return _make_plan_of(task, _retrying(task, fun, is_async=is_async), frames_skipped=2)
+        retrying = _retrying(task, fun, is_async=is_async)
+        return _make_plan_of(task, retrying, frames_skipped=2, is_async=is_async)
     return _make_plan_of(task, fun, frames_skipped=1, is_async=is_async)
 
 
@@ -154,34 +175,48 @@ def _retrying(
 
     def run(*args: Value, **kwargs: Value) -> Value:
         try:
-            value = fun(*args, **kwargs)
-            return _complete(value) if is_async else value
+            return fun(*args, **kwargs)
         except spared:
             raise
         except retried as exc:
-            where = exc.__traceback__
-            request = task.request
-            how = dict(task.retry_kwargs)
-            if task.retry_backoff:
-                how["countdown"] = get_exponential_backoff_interval(
-                    int(max(1.0, task.retry_backoff)),
-                    request.retries or 0,
-                    int(task.retry_backoff_max),
-                    task.retry_jitter,
-                )
-            if request.override_max_retries is not None:
-                how["max_retries"] = request.override_max_retries
-            try:
-                raise task.retry(exc=exc, **how)
-            except retried as raised:
-                if raised is not exc:
-                    raise
-            # Tried too often: it is raised as if nobody had caught it.
-            raise exc.with_traceback(
-                where.tb_next if where is not None else None
-            ) from exc.__cause__
+            where = _try_again(task, exc, retried)
+            raise exc.with_traceback(where) from exc.__cause__
 
-    return run
+    async def run_async(*args: Value, **kwargs: Value) -> Value:
+        try:
+            return await fun(*args, **kwargs)
+        except spared:
+            raise
+        except retried as exc:
+            where = _try_again(task, exc, retried)
+            raise exc.with_traceback(where) from exc.__cause__
+
+    return run_async if is_async else run
+
+
+def _try_again(
+    task: Task[..., Value], exc: BaseException, retried: tuple[type[BaseException], ...]
+) -> TracebackType | None:
+    """Retry a task that raised one of those it is to be retried for; where it raised, if that is its end."""
+    where = exc.__traceback__
+    request = task.request
+    how = dict(task.retry_kwargs)
+    if task.retry_backoff:
+        how["countdown"] = get_exponential_backoff_interval(
+            int(max(1.0, task.retry_backoff)),
+            request.retries or 0,
+            int(task.retry_backoff_max),
+            task.retry_jitter,
+        )
+    if request.override_max_retries is not None:
+        how["max_retries"] = request.override_max_retries
+    try:
+        raise task.retry(exc=exc, **how)
+    except retried as raised:
+        if raised is not exc:
+            raise
+    # Tried too often: it is to be raised as if nobody had caught it.
+    return where.tb_next if where is not None else None
 
 
 @dataclass(slots=True)
@@ -210,6 +245,95 @@ def execute(
     `encode` makes what is kept, of failures always and of successes if `keeps_success`; with None
     nothing is.
     """
+    return _drive(_steps(plan, request, args, kwargs, encode, keeps_success, monotonic))
+
+
+class Guard(Protocol):
+    """Keeps the time limits of what runs on this thread."""
+
+    def begin(self, soft_s: float | None, hard_s: float | None) -> None:
+        """From now on: SoftTimeLimitExceeded is raised on this thread after `soft_s` seconds."""
+
+    def end(self) -> None:
+        """Nothing more is raised."""
+
+
+@dataclass(slots=True)
+class Awaited:
+    """What an `async def` task gave, for whoever runs the steps to complete."""
+
+    coroutine: Coroutine[Value, Value, Value]
+    soft_s: float | None
+    hard_s: float | None
+
+
+Steps = Generator[Awaited, Value, T]
+"""A run that asks for coroutines to be completed: on a loop of the thread's, or on the one it is driven from."""
+
+
+def _drive(steps: Steps[T]) -> T:
+    """Run the steps to their end, completing what they ask for on an event loop that this thread keeps."""
+    try:
+        awaited = next(steps)
+        while True:
+            try:
+                value = _complete(awaited)
+            except BaseException as exc:  # noqa: BLE001 - whatever a task raises is its result
+                awaited = steps.throw(_outwards(exc, awaited.coroutine))
+            else:
+                awaited = steps.send(value)
+    except StopIteration as stop:
+        ended: T = stop.value
+        return ended
+
+
+async def _drive_natively(steps: Steps[T]) -> T:
+    """The same on the running loop. Who cancels it is told of no outcome, but the task's handlers are not either."""
+    import asyncio  # noqa: PLC0415 - see _complete
+
+    from qbroker.app.within import within  # noqa: PLC0415 - the same
+
+    try:
+        awaited = next(steps)
+        while True:
+            try:
+                value = await within(awaited.coroutine, awaited.soft_s, awaited.hard_s)
+            except BaseException as exc:
+                ours = asyncio.current_task()
+                if (
+                    isinstance(exc, asyncio.CancelledError)
+                    and ours is not None
+                    and ours.cancelling()
+                ):
+                    steps.close()
+                    raise
+                awaited = steps.throw(_outwards(exc, awaited.coroutine))
+            else:
+                awaited = steps.send(value)
+    except StopIteration as stop:
+        ended: T = stop.value
+        return ended
+
+
+def _outwards(exc: BaseException, coroutine: Value) -> BaseException:
+    """The exception with the traceback that the coroutine's own frames make."""
+    where = exc.__traceback__
+    while where is not None and where.tb_frame.f_code is not coroutine.cr_code:
+        where = where.tb_next
+    return exc if where is None else exc.with_traceback(where)
+
+
+def _steps(
+    plan: Plan,
+    request: Context,
+    args: Sequence[Value],
+    kwargs: Mapping[str, Value],
+    encode: Encode | None,
+    keeps_success: bool,  # noqa: FBT001 - keywords cost
+    monotonic: Callable[[], float],
+    guard: Guard | None = None,
+    limits: Limits = (None, None),
+) -> Steps[Ended]:
     task = plan.task
     task_id = request.id
     request.task = task
@@ -221,11 +345,27 @@ def execute(
             signals.task_prerun.send(task, task_id=task_id, task=task, args=args, kwargs=kwargs)
         started = monotonic()
         try:
-            if plan.before_start is not None:
-                plan.before_start(task_id, args, kwargs)
-            value = plan.fun(*args, **kwargs)
-            if plan.is_async:
-                value = _complete(value)
+            if guard is None or limits == _UNLIMITED:
+                if plan.before_start is not None:
+                    plan.before_start(task_id, args, kwargs)
+                value = plan.fun(*args, **kwargs)
+                if plan.is_async:
+                    value = yield Awaited(value, *limits)
+            else:
+                soft_s, hard_s = limits
+                try:
+                    if plan.is_async:
+                        # The loop keeps its limits; who does not heed it is for the guard to end.
+                        guard.begin(None, hard_s + _HEED_S if hard_s else None)
+                    else:
+                        guard.begin(soft_s, hard_s)
+                    if plan.before_start is not None:
+                        plan.before_start(task_id, args, kwargs)
+                    value = plan.fun(*args, **kwargs)
+                    if plan.is_async:
+                        value = yield Awaited(value, soft_s, hard_s)
+                finally:
+                    guard.end()
             if request.pending_retry is not None:
                 raise request.pending_retry  # noqa: TRY301 - as if the task had let it out
             runtime_s = monotonic() - started
@@ -243,7 +383,7 @@ def execute(
             if encode is not None and not exc.requeue:
                 # Nothing will ever come of it, so who waits is told.
                 ended.result = encode(request, states.FAILURE, exc, "")
-        except (SystemExit, KeyboardInterrupt):
+        except (SystemExit, KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as exc:  # noqa: BLE001 - whatever a task raises is its result
             if isinstance(request.pending_retry, Retry):
@@ -363,20 +503,23 @@ def _handle(plan: Plan, request: Context, handler: Callable[..., Value], *argume
 _loops = threading.local()
 
 
-def _complete(coroutine: Value) -> Value:
+def _complete(awaited: Awaited) -> Value:
     """Run an `async def` task to its end, on an event loop that this thread keeps."""
     import asyncio  # noqa: PLC0415 - a third of the import time, and most programs have no such task
 
+    coroutine: Value = awaited.coroutine
+    if awaited.soft_s or awaited.hard_s:
+        from qbroker.app.within import within  # noqa: PLC0415 - it imports asyncio
+
+        coroutine = within(coroutine, awaited.soft_s, awaited.hard_s)
     context = contextvars.copy_context()
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        runner: Value = getattr(_loops, "runner", None)
-        if runner is None:
-            runner = _loops.runner = asyncio.Runner()
-        return runner.run(coroutine, context=context)
-    # Called on a thread whose loop is running (`apply` in asyncio code): a loop cannot nest.
-    return _complete_elsewhere(coroutine, context)
+    if asyncio._get_running_loop() is not None:  # noqa: SLF001 - documented; the other one raises, which tracebacks would show
+        # Called on a thread whose loop is running (`apply` in asyncio code): a loop cannot nest.
+        return _complete_elsewhere(coroutine, context)
+    runner: Value = getattr(_loops, "runner", None)
+    if runner is None:
+        runner = _loops.runner = asyncio.Runner()
+    return runner.run(coroutine, context=context)
 
 
 def _complete_elsewhere(coroutine: Value, context: contextvars.Context) -> Value:
@@ -430,10 +573,33 @@ class Ran:
     """With RETRY: when that is due, in Unix milliseconds; 0: at once."""
 
 
-class Runner(Protocol):
-    """Runs one serialized message and says what came of it."""
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Runs one serialized message, and says what came of it: (message, attempt, whether redelivered)."""
 
-    def __call__(self, message: bytes, attempt: int, redelivered: bool) -> Ran: ...  # noqa: FBT001 - called once per task, and keywords cost
+    run: Callable[[bytes, int, bool], Ran]
+    """On this thread, whatever the task is."""
+    run_natively: Callable[[bytes, int, bool], Coroutine[Value, Value, Ran]]
+    """On the running event loop; for `async def` tasks."""
+    expire: Callable[[bytes, int, bool], Ran]
+    """Not at all, for its hard limit has ended its run: the handlers of its failure are run."""
+    is_async: Callable[[str], bool]
+    """Whether the task of that name is an `async def` one."""
+
+    def __call__(self, message: bytes, attempt: int, redelivered: bool) -> Ran:  # noqa: FBT001 - as a message comes
+        """Run it here."""
+        return self.run(message, attempt, redelivered)
+
+
+class Begun(NamedTuple):
+    """What is to be run: who calls, what, with what, and how its result is written, if it is to be."""
+
+    call: Message
+    request: Context
+    task: Task[..., Value]
+    args: list[Value]
+    kwargs: dict[str, Value]
+    encode: Encode | None
 
 
 class App(Protocol):
@@ -485,10 +651,16 @@ def build_runner(
     app: App,
     *,
     hostname: str,
+    guard: Guard | None = None,
+    limits: Limits = (None, None),
     wall_ms: Callable[[], int] = clock.wall_ms,
     monotonic: Callable[[], float] = clock.monotonic,
 ) -> Runner:
-    """A function that runs messages of this app's tasks; raises nothing but what ends the process."""
+    """What runs messages of this app's tasks; raises nothing but what ends the process.
+
+    `guard` keeps the time limits of what runs on this thread; `limits` are the worker's own, soft and hard,
+    for tasks and calls that have none.
+    """
     tasks = app.tasks
     accepted = app.accepted_content
     parse = Message.FromString
@@ -551,7 +723,8 @@ def build_runner(
             detail=_line(exc),
         )
 
-    def run(message: bytes, attempt: int, redelivered: bool) -> Ran:  # noqa: FBT001 - see Runner
+    def begun(message: bytes, attempt: int, redelivered: bool) -> Begun | Ran:  # noqa: FBT001 - keywords cost
+        """What is to be run, or what came of it if it cannot be."""
         request = Context(
             called_directly=False,
             hostname=hostname,
@@ -574,16 +747,41 @@ def build_runner(
         except Exception as exc:  # noqa: BLE001 - whatever is wrong with a message is its result
             return fail(request, exc, states.FAILURE)
         request.update(args=args, kwargs=kwargs, embed=embed, **embed)
-        ignores = call.ignore_result
-        ended = execute(
+        keeps = not call.ignore_result or call.store_errors_even_if_ignored
+        return Begun(call, request, task, args, kwargs, encode if keeps else None)
+
+    def limits_of(call: Message, task: Task[..., Value]) -> Limits:
+        """The call's limits, else the task's, else the worker's."""
+        return (
+            call.soft_time_limit or task.soft_time_limit or limits[0] or None,
+            call.time_limit or task.time_limit or limits[1] or None,
+        )
+
+    def steps(message: bytes, attempt: int, redelivered: bool, guard: Guard | None) -> Steps[Ran]:  # noqa: FBT001 - keywords cost
+        found = begun(message, attempt, redelivered)
+        if isinstance(found, Ran):
+            return found
+        call, request, task, args, kwargs, keep = found
+        limited = limits_of(call, task)
+        if limited != _UNLIMITED:
+            request.soft_time_limit, request.time_limit = limited
+        ended = yield from _steps(
             plan_of(task),
             request,
             args,
             kwargs,
-            encode if not ignores or call.store_errors_even_if_ignored else None,
-            keeps_success=not ignores,
-            monotonic=monotonic,
+            keep,
+            not call.ignore_result,
+            monotonic,
+            guard,
+            limited,
         )
+        return told(found, ended)
+
+    def told(begun: Begun, ended: Ended) -> Ran:
+        """What the worker is to know of a run."""
+        _, request, task, args, kwargs, _ = begun
+        name = task.name
         value = ended.value
         state = ended.state
         ran = Ran(
@@ -597,6 +795,8 @@ def build_runner(
             name,
             state == states.FAILURE and isinstance(value, tuple(task.throws)),
         )
+        if state == states.FAILURE and isinstance(value, TimeLimitExceeded):
+            ran.outcome = envelope.OUTCOME_TIMEOUT
         if state != states.SUCCESS:
             ran.detail = _line(value)
             if state == states.RETRY:
@@ -608,7 +808,49 @@ def build_runner(
                     return fail(request, exc, states.FAILURE)
         return ran
 
-    return run
+    def run(message: bytes, attempt: int, redelivered: bool) -> Ran:  # noqa: FBT001 - see Runner
+        return _drive(steps(message, attempt, redelivered, guard))
+
+    def run_natively(
+        message: bytes,
+        attempt: int,
+        redelivered: bool,  # noqa: FBT001 - see Runner
+    ) -> Coroutine[Value, Value, Ran]:
+        return _drive_natively(steps(message, attempt, redelivered, None))
+
+    def expire(message: bytes, attempt: int, redelivered: bool) -> Ran:  # noqa: FBT001 - see Runner
+        found = begun(message, attempt, redelivered)
+        if isinstance(found, Ran):
+            return found
+        limited = limits_of(found.call, found.task)
+        found.request.soft_time_limit, found.request.time_limit = limited
+        return told(found, _expire(found, limited[1] or 0.0))
+
+    return Runner(
+        run, run_natively, expire, lambda name: name in tasks and plan_of(tasks[name]).is_async
+    )
+
+
+def _expire(begun: Begun, limit_s: float) -> Ended:
+    """The end of a run that its hard limit ended elsewhere: its failure handlers and signals run here."""
+    _, request, task, args, kwargs, encode = begun
+    plan = plan_of(task)
+    exc = TimeLimitExceeded(plain_seconds(limit_s))
+    text = envelope.traceback_of(exc)
+    request.task = task
+    token = current_request.set(request)
+    try:
+        result = encode(request, states.FAILURE, exc, text) if encode is not None else b""
+        _tell_failure(plan, request, args, kwargs, exc, text)
+        if plan.after_return is not None:
+            einfo = ExceptionInfo(exc, text)
+            _handle(
+                plan, request, plan.after_return,
+                states.FAILURE, exc, request.id, args, kwargs, einfo,
+            )  # fmt: skip
+        return Ended(states.FAILURE, exc, limit_s, text, result)
+    finally:
+        current_request.reset(token)
 
 
 def _when(retry: Retry, task: Task[..., Value]) -> Mapping[str, Value]:
@@ -656,6 +898,9 @@ def log_line(ran: Ran, task_id: str) -> tuple[int, str]:
             return logging.WARNING, LOG_REJECTED % fields
         case states.REVOKED:
             return logging.INFO, LOG_REVOKED % fields
+        case _ if ran.outcome == envelope.OUTCOME_TIMEOUT:
+            fields["limit"] = str(ran.retval_or_exc.args[0])
+            return logging.ERROR, LOG_TIME_LIMIT % fields
         case _:
             fields["exc"] = short_repr(ran.retval_or_exc)
             if ran.is_expected:

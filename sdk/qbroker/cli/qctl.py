@@ -21,6 +21,7 @@ from qbroker.cli.target import Target
 from qbroker.cli.tasks import explain, revoke, task
 from qbroker.cli.top import top
 from qbroker.cli.workers import show_workers, worker
+from qbroker.cli.workflows import workflow
 from qbroker.url import DEFAULT_URL
 
 
@@ -43,6 +44,7 @@ Examples:
   qctl dead requeue --task mail.send   give dead letters another try
   qctl inspect active                  what workers run now
   qctl call proj.add -a '[2, 2]'       call a task
+  qctl workflow show 01a2...           a chain, group or chord as a tree
 
 \b
 Exit codes: 0 done, 1 error, 2 usage, 3 not found, 5 no broker, 6 conflict, 8 done for some, 69 no worker answered.
@@ -69,7 +71,9 @@ def qctl(context: click.Context, url: str | None, name: str | None) -> None:
     context.obj = Target(url or load().url() or DEFAULT_URL)
 
 
-for _verb in (control, ctx, dead, events, explain, inspect, queue, revoke, task, top, worker):
+for _verb in (
+    control, ctx, dead, events, explain, inspect, queue, revoke, task, top, worker, workflow
+):  # fmt: skip
     qctl.add_command(_verb)
 
 

@@ -317,7 +317,9 @@ def rm(target: Target, ids: Sequence[str], *, yes: bool, as_json: bool) -> None:
         if not yes:
             click.confirm(f"Remove {counted(len(wanted), 'task')}?", abort=True, err=as_json)
         dead = [info.id for info in infos if STAGES[info.stage] == "dead"]
-        waiting = [info.id for info in infos if STAGES[info.stage] in ("scheduled", "queued")]
+        waiting = [
+            info.id for info in infos if STAGES[info.stage] in ("waiting", "scheduled", "queued")
+        ]
         if dead:
             broker.remove_dead(dead)
         if waiting:

@@ -94,6 +94,8 @@ class Task(Generic[P, R]):
     unique_policy: str = "reject"
     """What becomes of a second call: "reject" (DuplicateTaskError), "return_existing" (its result is the first
     one's), "replace" (the first is revoked if it has not started)."""
+    rate_limit: str | float | None = None
+    """How often each worker starts it: "100/s", "100/m", "100/h", or so many a second. Setting: task_default_rate_limit."""
     limits: Sequence[Limit] = ()
     """Rate and concurrency limits over all workers."""
     fairness_key: Key | None = None

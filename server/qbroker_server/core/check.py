@@ -7,7 +7,7 @@ serving broker.
 from collections import Counter
 from collections.abc import Iterator
 
-from qbroker_server.core import index, keys, payloads, queue, timetable
+from qbroker_server.core import index, joins, keys, payloads, queue, timetable
 from qbroker_server.core.errors import CorruptRecord
 from qbroker_server.core.ports import ReadTxn
 from qbroker_server.core.records import Flag, Record, Stage, decode
@@ -31,6 +31,7 @@ def faults(txn: ReadTxn) -> list[str]:
     found += _payload_faults(txn, records)
     found += _dead_faults(txn, records)
     found += _index_faults(txn, records)
+    found += _join_faults(txn, records)
     return found
 
 
@@ -93,7 +94,7 @@ def _count_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
         Stage.SCHEDULED: "scheduled",
     }
     for record in records.values():
-        if record.stage not in (Stage.DONE, Stage.DEAD):
+        if record.stage not in (Stage.DONE, Stage.DEAD, Stage.WAITING):
             actual[record.queue, column[Stage(record.stage)]] += 1
     for name in {*queue.names(txn), *(name for name, _ in actual)}:
         counts = queue.counts(txn, name)
@@ -142,8 +143,15 @@ def _index_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
     wanted = {
         row
         for message_id, record in records.items()
-        if record.extras is not None and record.stage not in (Stage.DONE, Stage.DEAD)
-        for row in index.rows(message_id, record.extras)
+        if record.extras is not None
+        for row in (
+            *index.origins(message_id, record.extras),
+            *(
+                index.labels(message_id, record.extras)
+                if record.stage not in (Stage.DONE, Stage.DEAD)
+                else ()
+            ),
+        )
     }
     found = {key for key, _ in _family(txn, keys.INDEX)}
     for row in wanted ^ found:
@@ -152,3 +160,44 @@ def _index_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
         record = records.get(raw_id.decode("utf-8", "replace"))
         if record is None or record.extras is None:
             yield f"the unique key {key!r} is held by {raw_id!r}, which has none"
+
+
+def _join_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
+    standing: set[tuple[str, str]] = set()
+    for key, _ in _family(txn, keys.WAITER):
+        join_id, _, message_id = key[len(keys.WAITER) :].decode().partition("\x00")
+        standing.add((join_id, message_id))
+        record = records.get(message_id)
+        wait = record.extras.wait if record is not None and record.extras is not None else None
+        if (
+            record is None
+            or record.stage != Stage.WAITING
+            or wait is None
+            or wait.join_id != join_id
+        ):
+            yield f"{message_id!r} stands before the join {join_id!r}, its record says otherwise"
+    known: dict[str, joins.Join] = {}
+    for key, raw in _family(txn, keys.JOIN):
+        try:
+            known[key[len(keys.JOIN) :].decode()] = joins.decode_join(key, raw)
+        except CorruptRecord as error:
+            yield str(error)
+    for message_id, record in records.items():
+        wait = record.extras.wait if record.extras is not None else None
+        if record.stage != Stage.WAITING or wait is None:
+            continue
+        if (wait.join_id, message_id) not in standing:
+            yield f"{message_id!r} waits for the join {wait.join_id!r} but does not stand before it"
+        join = known.get(wait.join_id)
+        if join is None:
+            yield f"{message_id!r} waits for the join {wait.join_id!r}, which is not there"
+    arrived: Counter[str] = Counter()
+    for key, _ in _family(txn, keys.VALUE):
+        arrived[key[len(keys.VALUE) : -1 - keys.U32.size].decode()] += 1
+    for join_id in arrived.keys() - known.keys():
+        yield f"there are values of the join {join_id!r}, which is not there"
+    for join_id, join in known.items():
+        if join.arrived_count != arrived[join_id]:
+            yield f"the join {join_id!r} counts {join.arrived_count} values, there are {arrived[join_id]}"
+        if join.is_complete != (join.arrived_count == join.size and join.cause is None):
+            yield f"the join {join_id!r} has {join.arrived_count} of {join.size} values and is complete: {join.is_complete}"

@@ -5,7 +5,7 @@ d <time given up, ms> <id>  → b""
 
 from dataclasses import dataclass
 
-from qbroker_server.core import index, keys, message, payloads, queue, unique
+from qbroker_server.core import index, joins, keys, message, payloads, queue, results, unique
 from qbroker_server.core.effects import Effects
 from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.records import EndReason, Record, Stage
@@ -28,14 +28,24 @@ def bury(
     result: bytes = b"",
 ) -> None:
     """Make a message that waits nowhere and is leased to nobody a dead letter."""
+    record.end_reason = reason
+    results.note_end(
+        txn,
+        message_id,
+        record,
+        effects,
+        state=state,
+        result=result,
+        detail=detail,
+        is_buried=True,
+    )
     unique.let_go(txn, message_id, record)
     if record.extras is not None:
-        index.remove(txn, message_id, record.extras)
+        index.end(txn, message_id, record.extras)
     payloads.drop_status(txn, message_id, record)
     if result:
         payloads.put_status(txn, message_id, record, result)
     record.stage = Stage.DEAD
-    record.end_reason = reason
     record.state = state
     record.detail = detail[:1000]
     record.changed_ms = now_ms
@@ -56,13 +66,17 @@ def find(txn: ReadTxn, after: tuple[int, str] | None, limit: int) -> list[tuple[
     ]
 
 
+def dig(txn: Txn, message_id: str, record: Record) -> None:
+    """A dead letter is none any more."""
+    txn.delete(_key(record.changed_ms, message_id))
+    payloads.drop_status(txn, message_id, record)
+
+
 def _dig(txn: Txn, message_id: str, effects: Effects) -> Record | None:
-    """The record of a dead letter, which is none any more."""
     record = message.find(txn, message_id, effects)
     if record is None or record.stage != Stage.DEAD:
         return None
-    txn.delete(_key(record.changed_ms, message_id))
-    payloads.drop_status(txn, message_id, record)
+    dig(txn, message_id, record)
     return record
 
 
@@ -111,6 +125,7 @@ class Remove:
             if record is not None:
                 unique.forget(txn, message_id, record)
                 payloads.detach(txn, message_id, record)
+                joins.forget(txn, message_id, record, effects)
                 txn.delete(message.key_of(message_id))
                 removed_count += 1
         return removed_count

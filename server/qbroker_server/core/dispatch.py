@@ -8,14 +8,14 @@ came, so a message that finds a free worker is stored and leased by one commit.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 
-from qbroker_server.core import keys, lease, limits, message, payloads, queue, results
+from qbroker_server.core import joins, keys, lease, limits, message, payloads, queue, results
 from qbroker_server.core.effects import Effects, SessionOpened
 from qbroker_server.core.errors import CorruptRecord
 from qbroker_server.core.ports import ReadTxn, Txn
-from qbroker_server.core.records import EndReason, Limit, QueueRecord, Record, Stage
+from qbroker_server.core.records import EndReason, Flag, Limit, QueueRecord, Record, Stage
 from qbroker_server.core.throttle import Throttle
 
 _PLACE_BYTES = 9
@@ -34,6 +34,8 @@ class Session:
     leased_count: int
     is_connected: bool = True
     is_draining: bool = False
+    unwanted: frozenset[str] = frozenset()
+    """Tasks it knows and wants none of for now."""
     unsent_bytes: int = 0
     """Payload of deliveries that its stream has not taken yet."""
 
@@ -56,6 +58,15 @@ class Delivery:
     id: str
     record: Record
     payload: bytes
+    inputs: list[bytes] = field(default_factory=list)
+    """The values of the join it has waited for, in order (joins.py)."""
+    failure: joins.Failure | None = None
+    """The end that it is told of, when it is an errback."""
+
+    @property
+    def size(self) -> int:
+        """What of it travels, in bytes."""
+        return len(self.payload) + sum(map(len, self.inputs))
 
 
 @dataclass(slots=True)
@@ -210,6 +221,11 @@ class Dispatcher:
         for session_id, prefetch_count in effects.prefetch.items():
             if session := self.sessions.get(session_id):
                 session.prefetch_count = prefetch_count
+        for session_id, unwanted in effects.unwanted.items():
+            if session := self.sessions.get(session_id):
+                session.unwanted = unwanted
+                for name in session.queues:
+                    self._queue(name).may_have_ready = True
         for session_id in effects.draining:
             if session := self.sessions.get(session_id):
                 session.is_draining = True
@@ -219,10 +235,7 @@ class Dispatcher:
         for session_id in effects.closed:
             if (session := self.sessions.get(session_id)) and not session.is_connected:
                 self._close(session)
-        for name in effects.ready:
-            self._queue(name).may_have_ready = True
-        for (name, lane_id), record in effects.lanes.items():
-            self._queue(name).add(lane_id, record)
+        self.absorb_ready(effects)
         for name, options in effects.options.items():
             known = self._queue(name)
             known.is_paused = bool(options.paused_ms)
@@ -232,6 +245,13 @@ class Dispatcher:
             known = self._queue(name)
             if not known.consumers:
                 del self._queues[name]
+
+    def absorb_ready(self, effects: Effects) -> None:
+        """Take note of what the commands of this step put into queues."""
+        for name in effects.ready:
+            self._queue(name).may_have_ready = True
+        for (name, lane_id), record in effects.lanes.items():
+            self._queue(name).add(lane_id, record)
 
     def _queue(self, name: str) -> _Queue:
         known = self._queues.get(name)
@@ -477,8 +497,17 @@ class _Feed:
         lease.grant(txn, message_id, record, session.id, now_ms)
         self._counts.leased_count += 1
         session.leased_count += 1
-        session.unsent_bytes += len(payload)
-        self._given.setdefault(session.id, []).append(Delivery(message_id, record, payload))
+        delivery = Delivery(message_id, record, payload)
+        if record.extras is not None or record.flags & Flag.IS_ERRBACK:
+            delivery = replace(
+                delivery,
+                inputs=joins.inputs(txn, record),
+                failure=joins.read_failure(txn, message_id)
+                if record.flags & Flag.IS_ERRBACK
+                else None,
+            )
+        session.unsent_bytes += delivery.size
+        self._given.setdefault(session.id, []).append(delivery)
         return True
 
     def _park(self, message_id: str, record: Record) -> None:
@@ -495,11 +524,11 @@ class _Feed:
 
 
 def _roomiest(takers: list[Session], task: str) -> Session | None:
-    """The session with the most room among those that know the task."""
+    """The session with the most room among those that know the task and want it."""
     best: Session | None = None
     best_room = 0
     for session in takers:
         room = session.room
-        if room > best_room and task in session.tasks:
+        if room > best_room and task in session.tasks and task not in session.unwanted:
             best, best_room = session, room
     return best

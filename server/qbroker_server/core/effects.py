@@ -4,6 +4,7 @@ A command tells its `Effects`; after the commit the broker tells the world. Coun
 and written once a step, so a thousand messages cost one write of their queue's record.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -58,6 +59,26 @@ class Cancel:
     signal: str
 
 
+@dataclass(slots=True)
+class Ended:
+    """A message of a workflow, or one with errbacks, that has ended in this step."""
+
+    id: str
+    record: Record
+    state: str
+    result: bytes
+    detail: str
+    message: bytes
+    """The message itself, where an errback is to be told of it."""
+    is_success: bool
+    is_loud: bool
+    """Its errbacks run."""
+    is_buried: bool
+    """It is a dead letter: it may come back."""
+    cause: object | None
+    """Why it failed, when that was another message's end (joins.py)."""
+
+
 class Effects:
     """What the commands of one step have done."""
 
@@ -70,9 +91,11 @@ class Effects:
         "consuming",
         "damaged",
         "draining",
+        "ended",
         "freed",
         "freed_limits",
         "is_consumed",
+        "joins",
         "lanes",
         "next_ms",
         "opened",
@@ -82,7 +105,9 @@ class Effects:
         "ready",
         "removed_queues",
         "room_bytes",
+        "unwanted",
         "went",
+        "workflows",
     )
 
     def __init__(
@@ -113,6 +138,12 @@ class Effects:
         """Messages published, by queue."""
         self.went: dict[str, int] = {}
         """Messages that ended, by queue."""
+        self.ended: deque[Ended] = deque()
+        """What `joins.resolve` has to carry on."""
+        self.joins: object | None = None
+        """The joins that the step touches (joins.py)."""
+        self.workflows: dict[str, object | None] = {}
+        """The workflows that the step touches (workflows.py)."""
         self.cancels: list[Cancel] = []
         """Leases that were revoked: their workers must be told."""
         self.opened: list[SessionOpened] = []
@@ -121,6 +152,8 @@ class Effects:
         self.consuming: dict[str, tuple[str, ...]] = {}
         """Which queues a session takes from, from now on."""
         self.prefetch: dict[str, int] = {}
+        self.unwanted: dict[str, frozenset[str]] = {}
+        """By session: the tasks of which it wants none for now."""
         self.damaged: list[str] = []
         """What was found damaged and put aside, a sentence each."""
         self.next_ms: int | None = None

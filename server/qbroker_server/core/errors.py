@@ -4,7 +4,8 @@ CoreError
 ├── Invalid          the request breaks a rule of its form
 ├── NotFound         there is no such thing
 ├── Conflict         what is there already stands against it
-│   └── KeyTaken     a message with its unique key is there
+│   ├── KeyTaken     a message with its unique key is there
+│   └── NameTaken    a worker of its name is connected
 ├── ResourceFull     no room now; worth trying later
 ├── SessionLost      the session is unknown or was taken over
 ├── StoreLost        the store has failed: what was asked may or may not be stored
@@ -37,6 +38,16 @@ class KeyTaken(Conflict):
             "or publish with the policy return_existing or replace"
         )
         self.holder = holder
+
+
+class NameTaken(Conflict):
+    """A worker of the name is connected already."""
+
+    def __init__(self, name: str, host: str, pid: int) -> None:
+        super().__init__(
+            f"a worker of the name {name!r} is connected already: process {pid} on host {host!r}. Give "
+            "this one another name, as in -n other@%h, or end that one"
+        )
 
 
 class ResourceFull(CoreError):

@@ -2,7 +2,11 @@
 
     b <id> 0 <chunk>                → a payload, when too large for the record (payloads.py)
     d <time> <id>                   → b""; dead letters, oldest first (dead.py)
-    i <kind> <value> 0 <id>         → b""; messages by label and by root (index.py)
+    e <id>                          → what is published when the message fails (joins.py)
+    f <id>                          → the failure that an errback is told of (joins.py)
+    g <join> 0 <index>              → the value of a join's member (joins.py)
+    i <kind> <value> 0 <id>         → b""; messages by label, by root and by workflow (index.py)
+    j <join>                        → record of a join (joins.py)
     k <key>                         → what is left of a rate limit (throttle.py)
     l <session> 0 <id>              → attempt; who has what (lease.py)
     n <queue>                       → record of a queue
@@ -11,7 +15,9 @@
     s <id>                          → a result of a state on the way (payloads.py)
     t <time> <kind> <id>            → b""; what to look at when (timetable.py)
     u <key>                         → id; who has a unique key (unique.py)
+    w <join> 0 <id>                 → b""; what stands still until the join is complete (joins.py)
     x <id>                          → a record that was found damaged (message.py)
+    y <workflow>                    → record of a workflow (workflows.py)
 
 Numbers in keys are big-endian, so that bytes sort as they do. Names hold no NUL, so 0 ends them.
 The letters put `l`, `n` and `q` side by side: while little waits they share a page, and a commit that
@@ -34,6 +40,12 @@ DEAD = VHOST + b"d"
 INDEX = VHOST + b"i"
 RATE = VHOST + b"k"
 STATUS = VHOST + b"s"
+ERRBACKS = VHOST + b"e"
+FAILURE = VHOST + b"f"
+VALUE = VHOST + b"g"
+JOIN = VHOST + b"j"
+WAITER = VHOST + b"w"
+WORKFLOW = VHOST + b"y"
 UNIQUE = VHOST + b"u"
 
 U32 = struct.Struct(">I")

@@ -8,11 +8,13 @@ again, any other goes back to the head of its queue.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from qbroker_server.core import (
     dead,
+    index,
+    joins,
     keys,
     limits,
     message,
@@ -21,6 +23,8 @@ from qbroker_server.core import (
     queue,
     results,
     timetable,
+    unique,
+    workflows,
 )
 from qbroker_server.core.effects import Effects, SessionOpened
 from qbroker_server.core.errors import CoreError, Invalid
@@ -39,6 +43,7 @@ class Outcome(IntEnum):
     REVOKED = 6
     RETRY = 7
     TIMEOUT = 8
+    REPLACED = 9
 
 
 _STATES = {
@@ -74,13 +79,15 @@ class Settle:
     outcome: int
     result: bytes
     requeue: bool = False
-    follow_ups: tuple[publish.NewMessage, ...] = ()
+    follow_ups: tuple[publish.New, ...] = ()
     message: publish.NewMessage | None = None
-    """With RETRY: what takes the message's place, under its id; None: nothing does."""
+    """With RETRY: what takes the message's place, under its id; None: nothing does. With REPLACED: always."""
     eta_ms: int = 0
     """With RETRY: when it is due again."""
     detail: str = ""
     """How it ended, in a line."""
+    added_members: tuple[publish.NewMessage, ...] = ()
+    """More members for the join that the message is a member of."""
     fault: Invalid | None = None
     """Why it cannot be applied as the worker meant it."""
 
@@ -88,8 +95,8 @@ class Settle:
     def size(self) -> int:
         """Payload bytes it stores."""
         size = len(self.result) + (len(self.message.payload) if self.message is not None else 0)
-        for new in self.follow_ups:
-            size += len(new.payload)
+        for new in (*self.follow_ups, *self.added_members):
+            size += new.size
         return size
 
     def check(self) -> None:
@@ -98,8 +105,45 @@ class Settle:
             raise self.fault
         if self.message is not None:
             publish.check(self.message)
+        elif self.outcome == Outcome.REPLACED:
+            raise Invalid(f"message {self.id!r} was replaced by nothing")
+        waits = self.message is not None and self.outcome == Outcome.REPLACED
+        waiters = (self.message,) if waits and self.message is not None else ()
         for new in self.follow_ups:
+            if isinstance(new, publish.NewWorkflow):
+                publish.check_workflow(new, waiters=_waiting_for(new, waiters))
+            else:
+                publish.check(new)
+                publish.check_alone(new)
+        for new in self.added_members:
             publish.check(new)
+        if waiters and waiters[0].extras is not None and waiters[0].extras.wait is not None:
+            wanted = waiters[0].extras.wait.join_id
+            if not any(
+                join.id == wanted
+                for new in self.follow_ups
+                if isinstance(new, publish.NewWorkflow)
+                for join in new.joins
+            ):
+                raise Invalid(
+                    f"what replaces message {self.id!r} waits for {wanted!r}, which is no join of its follow-ups"
+                )
+
+
+def _waiting_for(
+    workflow: publish.NewWorkflow, waiters: tuple[publish.NewMessage, ...]
+) -> tuple[publish.NewMessage, ...]:
+    """Those of the messages that wait for a join of the workflow."""
+    own = {join.id for join in workflow.joins}
+    return tuple(
+        [
+            replace(new, extras=replace(new.extras, place=None))
+            for new in waiters
+            if new.extras is not None
+            and new.extras.wait is not None
+            and new.extras.wait.join_id in own
+        ]
+    )
 
 
 def _key(session: str, message_id: str) -> bytes:
@@ -319,6 +363,7 @@ class Register:
         effects.freed.pop(self.session, None)
         effects.prefetch.pop(self.session, None)
         effects.consuming.pop(self.session, None)
+        effects.unwanted.pop(self.session, None)
         effects.draining = [session for session in effects.draining if session != self.session]
         return [lease for lease in self.held if lease.id not in kept]
 
@@ -374,6 +419,8 @@ class Report:
     releases: Sequence[LeaseId] = ()
     prefetch_count: int | None = None
     is_draining: bool = False
+    unwanted: frozenset[str] | None = None
+    """Tasks of which it is to be given none for now, when that is another set than before."""
 
     @property
     def cost(self) -> tuple[int, int]:
@@ -429,6 +476,8 @@ class Report:
                 )
         if self.prefetch_count is not None:
             effects.prefetch[session] = self.prefetch_count
+        if self.unwanted is not None:
+            effects.unwanted[session] = self.unwanted
         if self.is_draining:
             effects.draining.append(session)
         return Reported(tuple(lost), tuple(refusals))
@@ -452,7 +501,13 @@ def _settle(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: Effe
     _drop(txn, message_id, record, effects)
     outcome = Outcome(settle.outcome)
     is_late = record.flags & Flag.ACK_LATE
-    if outcome == Outcome.RETRY:
+    for new in settle.follow_ups:
+        publish.store_follow_up(txn, new, now_ms, effects)
+    for added in settle.added_members:
+        _add_member(txn, record, added, now_ms, effects)
+    if outcome == Outcome.REPLACED:
+        _take_over(txn, settle, record, now_ms, effects)
+    elif outcome == Outcome.RETRY:
         _retry(txn, settle, record, now_ms, effects)
     elif settle.requeue:
         record.flags |= Flag.REDELIVERED
@@ -486,15 +541,65 @@ def _settle(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: Effe
             state=_STATES[outcome],
             result=settle.result,
             detail=settle.detail if outcome in _REASONS else "",
+            line=settle.detail,
         )
-    for new in settle.follow_ups:
-        if txn.get(message.key_of(new.id)) is None:
-            publish.store(txn, new, now_ms, effects)
+
+
+def _add_member(
+    txn: Txn, record: Record, new: publish.NewMessage, now_ms: int, effects: Effects
+) -> None:
+    """One more member for the join that `record` is a member of; without one, a message like any other."""
+    if publish.is_known(txn, new):
+        return
+    place = record.extras.place if record.extras is not None else None
+    join = joins.of(effects).find(txn, place[0], effects) if place is not None else None
+    if record.extras is not None and place is not None and join is not None:
+        extras = new.extras or Extras()
+        extras.place = (place[0], join.size)
+        extras.workflow_id = record.extras.workflow_id
+        join.size += 1
+        workflows.grow(txn, extras.workflow_id, effects)
+        new = replace(new, extras=extras)
+    publish.store(txn, new, now_ms, effects)
+
+
+def _take_over(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: Effects) -> None:
+    """`Task.replace`: another message under the same id, at the same place of the same join."""
+    new = settle.message
+    assert new is not None, "it was checked"
+    if record.flags & Flag.REVOKING:
+        _revoked(txn, settle.id, record, now_ms, effects)
+        return
+    before = record.extras
+    if before is not None and before.wait is not None:
+        joins.let_go(txn, settle.id, record, effects)
+    extras = new.extras or Extras()
+    if before is not None:
+        extras.place, extras.workflow_id = before.place, before.workflow_id
+        extras.root_id, extras.history = before.root_id, before.history
+        index.end(txn, settle.id, before)
+        unique.let_go(txn, settle.id, record)
+    payloads.drop_status(txn, settle.id, record)
+    _replace(txn, settle.id, record, new)
+    record.extras = extras
+    record.task, record.flags = new.task, new.flags | record.flags & Flag.PAYLOAD_APART
+    record.deaths = record.retries = 0
+    record.deaths_max = new.deaths_max
+    record.state, record.session, record.lane = "", "", b""
+    record.changed_ms = now_ms
+    record.eta_ms = new.eta_ms
+    txn.delete(keys.ERRBACKS + settle.id.encode())
+    if new.errbacks:
+        publish.keep_errbacks(txn, new, record, now_ms)
+    index.add(txn, settle.id, extras)
+    publish.place(txn, settle.id, record, now_ms, effects)
 
 
 def _replace(txn: Txn, message_id: str, record: Record, new: publish.NewMessage) -> None:
     """Put another message into a record that stands in no queue; what it is labelled with and limited by stays."""
     payloads.attach(txn, message_id, record, new.payload)
+    if new.errbacks:
+        publish.keep_errbacks(txn, new, record, record.published_ms)
     record.size = len(new.payload)
     record.queue = new.queue
     record.priority = new.priority

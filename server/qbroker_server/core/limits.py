@@ -15,6 +15,12 @@ LABELS_MAX = 32
 LIMITS_MAX = 8
 """Limits that one message may be subject to."""
 
+ERRBACKS_MAX = 100
+"""Of one message."""
+
+MEMBERS_MAX = 1_000_000
+"""Of one join."""
+
 SESSION_BYTES_MAX = 64
 """Of a worker session's id."""
 

@@ -1,10 +1,11 @@
-"""How a message comes in: checked, stored once by its id, and put where it waits."""
+"""How a message comes in: checked, stored once by its id, and put where it waits; a workflow whole, or not at all."""
 
 from dataclasses import dataclass, replace
 
 from qbroker_server.core import (
     dead,
     index,
+    joins,
     keys,
     limits,
     payloads,
@@ -12,12 +13,21 @@ from qbroker_server.core import (
     results,
     timetable,
     unique,
+    workflows,
 )
 from qbroker_server.core.effects import Effects
 from qbroker_server.core.errors import CoreError, Invalid, KeyTaken, ResourceFull
 from qbroker_server.core.message import save
 from qbroker_server.core.ports import Txn
-from qbroker_server.core.records import EndReason, Extras, Overflow, Record, Stage, UniqueScope
+from qbroker_server.core.records import (
+    EndReason,
+    Extras,
+    Flag,
+    Overflow,
+    Record,
+    Stage,
+    UniqueScope,
+)
 from qbroker_server.core.unique import UniquePolicy
 
 _RETRY_AFTER_MS = 5_000
@@ -42,6 +52,52 @@ class NewMessage:
     retries: int = 0
     extras: Extras | None = None
     unique_policy: int = UniquePolicy.REJECT
+    errbacks: tuple["NewMessage", ...] = ()
+    """Published when it fails."""
+
+    @property
+    def items(self) -> int:
+        """How much of a step it takes."""
+        return 1 + len(self.errbacks)
+
+    @property
+    def size(self) -> int:
+        """Payload bytes it stores."""
+        size = len(self.payload)
+        return size + sum([errback.size for errback in self.errbacks]) if self.errbacks else size
+
+
+@dataclass(frozen=True, slots=True)
+class NewJoin:
+    """A join as a producer publishes it (joins.py)."""
+
+    id: str
+    size: int
+    is_list: bool
+    place: tuple[str, int] | None = None
+    entry_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewWorkflow:
+    """Messages and joins that are stored together or not at all."""
+
+    id: str
+    messages: tuple[NewMessage, ...]
+    joins: tuple[NewJoin, ...] = ()
+
+    @property
+    def items(self) -> int:
+        """How much of a step it takes."""
+        return len(self.joins) + sum([new.items for new in self.messages])
+
+    @property
+    def size(self) -> int:
+        """Payload bytes it stores."""
+        return sum([new.size for new in self.messages])
+
+
+New = NewMessage | NewWorkflow
 
 
 def check(new: NewMessage) -> None:
@@ -61,6 +117,96 @@ def check(new: NewMessage) -> None:
         )
     if new.extras is not None:
         _check_extras(new.id, new.extras)
+    if len(new.errbacks) > limits.ERRBACKS_MAX:
+        raise Invalid(
+            f"message {new.id!r} has {len(new.errbacks)} errbacks; it may have {limits.ERRBACKS_MAX}"
+        )
+    for errback in new.errbacks:
+        check(errback)
+        if errback.errbacks or (errback.extras is not None and errback.extras.unique_key):
+            raise Invalid(
+                f"errback {errback.id!r} of message {new.id!r} has errbacks or a unique key itself; it can have neither"
+            )
+
+
+def check_alone(new: NewMessage) -> None:
+    """Raise Invalid when a message that comes without a workflow has a place in one."""
+    if new.extras is not None and (new.extras.place or new.extras.wait):
+        raise Invalid(f"message {new.id!r} names a join, but was published without one")
+
+
+def check_workflow(workflow: NewWorkflow, *, waiters: tuple[NewMessage, ...] = ()) -> None:
+    """Raise Invalid, with a sentence, when the workflow breaks a rule of its form.
+
+    `waiters` are messages outside of it that wait for its joins.
+    """
+    queue.check_name("workflow id", workflow.id)
+    if not workflow.messages:
+        raise Invalid(f"workflow {workflow.id!r} has no messages")
+    for new in workflow.messages:
+        check(new)
+    known = {join.id: join for join in workflow.joins}
+    if len(known) < len(workflow.joins) or len({new.id for new in workflow.messages}) < len(
+        workflow.messages
+    ):
+        raise Invalid(f"workflow {workflow.id!r} has two messages or two joins of one id")
+    members: dict[str, set[int]] = {join.id: set() for join in workflow.joins}
+    needs: dict[str, list[str]] = {join.id: [] for join in workflow.joins}
+    for new in (*workflow.messages, *waiters):
+        wait = new.extras.wait if new.extras is not None else None
+        if wait is not None and wait.join_id not in known:
+            raise Invalid(
+                f"message {new.id!r} waits for {wait.join_id!r}, which is no join of its workflow"
+            )
+        place = new.extras.place if new.extras is not None else None
+        if place is not None:
+            _add_member(workflow, members, new.id, place)
+            if wait is not None:
+                needs[place[0]].append(wait.join_id)
+    for join in workflow.joins:
+        queue.check_name("join id", join.id)
+        if not 1 <= join.size <= limits.MEMBERS_MAX or (join.size > 1 and not join.is_list):
+            raise Invalid(
+                f"join {join.id!r} has {join.size} members; it may have 1 to {limits.MEMBERS_MAX}, and one if it is no list"
+            )
+        if join.place is not None:
+            _add_member(workflow, members, join.id, join.place)
+            needs[join.place[0]].append(join.id)
+    for join in workflow.joins:
+        if members[join.id] != set(range(join.size)):
+            raise Invalid(
+                f"join {join.id!r} of workflow {workflow.id!r} has {len(members[join.id])} of its {join.size} members"
+            )
+    _check_reached(workflow, needs)
+
+
+def _add_member(
+    workflow: NewWorkflow, members: dict[str, set[int]], member_id: str, place: tuple[str, int]
+) -> None:
+    taken = members.get(place[0])
+    if taken is None or place[1] in taken:
+        raise Invalid(
+            f"{member_id!r} is member {place[1]} of {place[0]!r}, which is no join of workflow {workflow.id!r} or "
+            "has that member already"
+        )
+    taken.add(place[1])
+
+
+def _check_reached(workflow: NewWorkflow, needs: dict[str, list[str]]) -> None:
+    """Raise Invalid when joins wait for each other in a circle: nothing of it would ever run."""
+    missing = {join_id: len(needed) for join_id, needed in needs.items()}
+    followers: dict[str, list[str]] = {join_id: [] for join_id in needs}
+    for join_id, needed in needs.items():
+        for one in needed:
+            followers[one].append(join_id)
+    reached = [join_id for join_id, count in missing.items() if not count]
+    for join_id in reached:
+        for follower in followers[join_id]:
+            missing[follower] -= 1
+            if not missing[follower]:
+                reached.append(follower)
+    if len(reached) < len(needs):
+        raise Invalid(f"workflow {workflow.id!r} goes in a circle: a part of it waits for itself")
 
 
 def _check_extras(message_id: str, extras: Extras) -> None:
@@ -115,11 +261,16 @@ class Published:
 class Publish:
     """Store each message whose id is new, to be delivered at once or when it is due."""
 
-    messages: tuple[NewMessage, ...]
+    messages: tuple[New, ...]
 
     @property
     def cost(self) -> tuple[int, int]:
-        return len(self.messages), sum([len(new.payload) for new in self.messages])
+        items, size = len(self.messages), 0
+        for new in self.messages:
+            size += len(new.payload) if type(new) is NewMessage else new.size
+            if type(new) is not NewMessage or new.errbacks:
+                items += new.items
+        return items, size
 
     def apply(self, txn: Txn, now_ms: int, effects: Effects) -> Published:
         refusals: list[tuple[int, CoreError]] = []
@@ -128,25 +279,117 @@ class Publish:
         is_full = effects.room_bytes < effects.policy.reserve_bytes
         for place, new in enumerate(self.messages):
             try:
-                check(new)
+                if isinstance(new, NewMessage):
+                    check(new)
+                    if new.extras is not None:
+                        check_alone(new)
+                else:
+                    check_workflow(new)
             except Invalid as error:
                 refusals.append((place, error))
                 continue
-            if txn.get(keys.MESSAGE + new.id.encode()) is not None:
+            first_id = new.id if isinstance(new, NewMessage) else new.messages[0].id
+            if txn.get(keys.MESSAGE + first_id.encode()) is not None:
                 duplicates.append(place)
                 continue
             if is_full:
                 refusals.append((place, _full(effects)))
                 continue
             try:
-                admit(txn, new, now_ms, effects)
+                if isinstance(new, NewMessage):
+                    admit(txn, new, now_ms, effects)
+                else:
+                    admit_workflow(txn, new, now_ms, effects)
             except KeyTaken as error:
                 existing.append((place, error.holder))
-                if new.unique_policy != UniquePolicy.RETURN_EXISTING:
+                if (
+                    isinstance(new, NewWorkflow)
+                    or new.unique_policy != UniquePolicy.RETURN_EXISTING
+                ):
                     refusals.append((place, error))
-            except ResourceFull as error:
+            except (Invalid, ResourceFull) as error:
                 refusals.append((place, error))
         return Published(tuple(refusals), tuple(duplicates), tuple(existing))
+
+
+def is_known(txn: Txn, new: New) -> bool:
+    """Whether the message, or the first one of the workflow, was published before."""
+    first = new.messages[0] if isinstance(new, NewWorkflow) else new
+    return txn.get(keys.MESSAGE + first.id.encode()) is not None
+
+
+def admit_workflow(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effects) -> None:
+    """Store a checked workflow that is new; a CoreError when something stands against any part of it."""
+    _look_first(txn, workflow, now_ms, effects)
+    store_workflow(txn, workflow, now_ms, effects)
+
+
+def _look_first(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effects) -> None:
+    """Raise what any message of the workflow would be refused for: nothing of it is stored then."""
+    taken: set[str] = set()
+    coming: dict[str, tuple[int, int]] = {}
+    for new in workflow.messages:
+        if txn.get(keys.MESSAGE + new.id.encode()) is not None:
+            raise Invalid(
+                f"message {new.id!r} of workflow {workflow.id!r} was published before, with another workflow or alone"
+            )
+        key = new.extras.unique_key if new.extras is not None else ""
+        if key:
+            holder = unique.holder(txn, key, now_ms, effects)
+            if holder is not None and new.unique_policy != UniquePolicy.REPLACE:
+                raise KeyTaken(key, holder[0])
+            if key in taken:
+                raise Invalid(
+                    f"two messages of workflow {workflow.id!r} have the unique key {key!r}"
+                )
+            taken.add(key)
+        count, size = coming.get(new.queue, (0, 0))
+        coming[new.queue] = count + 1, size + len(new.payload)
+    for name, (count, size) in coming.items():
+        counts = effects.queue(txn, name)
+        options = counts.options
+        length_max, bytes_max = options.length_max, options.bytes_max
+        rejects = options.overflow == Overflow.REJECT
+        if (bytes_max and size > bytes_max) or (
+            rejects
+            and (
+                (length_max and counts.ready_count + count > length_max)
+                or (bytes_max and counts.ready_bytes + size > bytes_max)
+            )
+        ):
+            raise ResourceFull(
+                f"queue {name!r} has no room for the {count} messages of workflow {workflow.id!r}: it holds "
+                f"{counts.ready_count} of {length_max or 'any number of'} messages, {counts.ready_bytes} of "
+                f"{bytes_max or 'any number of'} bytes. Raise the limit with 'qctl queue declare', or let workers empty it",
+                retry_after_ms=1_000,
+            )
+
+
+def store_workflow(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effects) -> None:
+    """Store a checked workflow against which nothing stands."""
+    first = workflow.messages[0]
+    workflows.add(
+        workflow.id,
+        workflows.Workflow(now_ms, first.task, first.id, len(workflow.messages), changed_ms=now_ms),
+        effects,
+    )
+    known = joins.of(effects)
+    for join in workflow.joins:
+        known.add(
+            join.id, joins.Join(join.size, join.is_list, join.place, join.entry_id, workflow.id)
+        )
+    for new in workflow.messages:
+        admit(txn, new, now_ms, effects)
+
+
+def store_follow_up(txn: Txn, new: New, now_ms: int, effects: Effects) -> None:
+    """Store what a task's end brings with it, unless it is known; nothing stands against it any more."""
+    if is_known(txn, new):
+        return
+    if isinstance(new, NewWorkflow):
+        store_workflow(txn, new, now_ms, effects)
+    else:
+        store(txn, new, now_ms, effects)
 
 
 def admit(txn: Txn, new: NewMessage, now_ms: int, effects: Effects) -> None:
@@ -158,9 +401,9 @@ def admit(txn: Txn, new: NewMessage, now_ms: int, effects: Effects) -> None:
         if holder is not None:
             if new.unique_policy != UniquePolicy.REPLACE:
                 raise KeyTaken(new.extras.unique_key, holder[0])
-            if holder[1].stage in (Stage.SCHEDULED, Stage.QUEUED):
+            if holder[1].stage in (Stage.WAITING, Stage.SCHEDULED, Stage.QUEUED):
                 leaving.append((*holder, EndReason.REPLACED, f"replaced by {new.id}"))
-    if options.length_max or options.bytes_max:
+    if (options.length_max or options.bytes_max) and not _waits(new):
         verdict = queue.make_room(txn, new.queue, len(new.payload), now_ms, effects)
         if isinstance(verdict, ResourceFull):
             raise verdict
@@ -169,6 +412,10 @@ def admit(txn: Txn, new: NewMessage, now_ms: int, effects: Effects) -> None:
     for message_id, record, reason, detail in leaving:
         _evict(txn, message_id, record, now_ms, effects, reason=reason, detail=detail)
     store(txn, new, now_ms, effects)
+
+
+def _waits(new: NewMessage) -> bool:
+    return new.extras is not None and new.extras.wait is not None
 
 
 def _evict(
@@ -185,7 +432,7 @@ def _evict(
     counts = effects.queue(txn, record.queue)
     if record.stage == Stage.QUEUED:
         queue.remove(txn, record, effects)
-    else:
+    elif record.stage == Stage.SCHEDULED:
         counts.scheduled_count -= 1
     is_kept = reason == EndReason.DROPPED and counts.options.overflow == Overflow.DEAD_LETTER
     finish = dead.bury if is_kept else results.end
@@ -199,46 +446,29 @@ def store(txn: Txn, new: NewMessage, now_ms: int, effects: Effects) -> None:
     effects.came[new.queue] = effects.came.get(new.queue, 0) + 1
     if counts.options.idle_ms:
         counts.options = replace(counts.options, idle_ms=0)
-    ttl_ms = counts.options.message_ttl_ms
     expires_ms = new.expires_ms
-    if ttl_ms:
+    extras = new.extras
+    waits = extras is not None and extras.wait is not None
+    ttl_ms = counts.options.message_ttl_ms
+    if ttl_ms and not waits:
         # From when it may be delivered, as far as the queue is concerned.
         lapses_ms = max(now_ms, new.eta_ms) + ttl_ms
         expires_ms = min(expires_ms, lapses_ms) if expires_ms else lapses_ms
     is_inline = len(new.payload) <= limits.INLINE_BYTES_MAX
-    record = Record(
-        stage=Stage.QUEUED,
-        flags=new.flags,
-        priority=new.priority,
-        end_reason=EndReason.NONE,
-        attempt=0,
-        deaths=0,
-        deaths_max=new.deaths_max,
-        retries=new.retries,
-        size=len(new.payload),
-        seq=counts.last_seq,
-        published_ms=now_ms,
-        eta_ms=new.eta_ms,
-        expires_ms=expires_ms,
-        result_ttl_ms=new.result_ttl_ms,
-        changed_ms=now_ms,
-        queue=new.queue,
-        task=new.task,
-        session="",
-        lane=b"",
-        state="",
-        detail="",
-        extras=new.extras,
-        payload=new.payload if is_inline else b"",
-    )
+    payload = new.payload if is_inline else b""
+    record = record_of(new, counts.last_seq, now_ms, expires_ms, payload)
     if not is_inline:
         payloads.attach(txn, new.id, record, new.payload)
-    if new.extras is not None:
-        if new.extras.unique_key:
-            if new.extras.unique_scope == UniqueScope.TIME:
-                new.extras.unique_until_ms += now_ms
-            unique.take(txn, new.extras.unique_key, new.id)
-        index.add(txn, new.id, new.extras)
+    if new.errbacks:
+        keep_errbacks(txn, new, record, now_ms)
+    if extras is not None:
+        if extras.unique_key:
+            if extras.unique_scope == UniqueScope.TIME:
+                extras.unique_until_ms += now_ms
+            unique.take(txn, extras.unique_key, new.id)
+        index.add(txn, new.id, extras)
+        if waits:
+            place(txn, new.id, record, now_ms, effects)
     if expires_ms:
         if expires_ms <= now_ms:
             results.end(
@@ -253,10 +483,74 @@ def store(txn: Txn, new: NewMessage, now_ms: int, effects: Effects) -> None:
             )
             return
         timetable.remind(txn, expires_ms, timetable.EXPIRES, new.id, effects)
-    if new.eta_ms > now_ms:
+    if not waits:
+        place(txn, new.id, record, now_ms, effects)
+
+
+def resume(txn: Txn, message_id: str, record: Record, now_ms: int, effects: Effects) -> None:
+    """Put a message that had ended back: where it waited for its join, or behind what waits for a worker."""
+    wait = record.extras.wait if record.extras is not None else None
+    if wait is not None and joins.wait_again(txn, message_id, wait.join_id, effects):
+        record.stage = Stage.WAITING
+        save(txn, message_id, record)
+        return
+    counts = effects.queue(txn, record.queue)
+    counts.last_seq += 1
+    record.seq = counts.last_seq
+    queue.enqueue(txn, message_id, record, effects)
+
+
+def place(txn: Txn, message_id: str, record: Record, now_ms: int, effects: Effects) -> None:
+    """Put a message that stands nowhere where it waits: for its join, for its time, or for a worker."""
+    if record.extras is not None and record.extras.wait is not None:
+        record.stage = Stage.WAITING
+        joins.wait(txn, message_id, record.extras.wait.join_id, effects)
+        save(txn, message_id, record)
+    elif record.eta_ms > now_ms:
         record.stage = Stage.SCHEDULED
-        timetable.remind(txn, new.eta_ms, timetable.DUE, new.id, effects)
-        save(txn, new.id, record)
-        counts.scheduled_count += 1
+        timetable.remind(txn, record.eta_ms, timetable.DUE, message_id, effects)
+        effects.queue(txn, record.queue).scheduled_count += 1
+        save(txn, message_id, record)
     else:
-        queue.enqueue(txn, new.id, record, effects)
+        queue.enqueue(txn, message_id, record, effects)
+
+
+def record_of(new: NewMessage, seq: int, now_ms: int, expires_ms: int, payload: bytes) -> Record:
+    """The record of a message that comes in."""
+    # By position: a record is made for each message, and names would cost it a tenth more.
+    return Record(
+        Stage.QUEUED,
+        new.flags,
+        new.priority,
+        EndReason.NONE,
+        0,
+        0,
+        new.deaths_max,
+        new.retries,
+        len(new.payload),
+        seq,
+        now_ms,
+        new.eta_ms,
+        expires_ms,
+        new.result_ttl_ms,
+        now_ms,
+        new.queue,
+        new.task,
+        "",
+        b"",
+        "",
+        "",
+        new.extras,
+        payload,
+    )
+
+
+def keep_errbacks(txn: Txn, new: NewMessage, record: Record, now_ms: int) -> None:
+    """Keep what is to be published when the message fails."""
+    record.flags |= Flag.HAS_ERRBACKS
+    errbacks: list[tuple[str, Record]] = []
+    for errback in new.errbacks:
+        waiting = record_of(errback, 0, now_ms, errback.expires_ms, errback.payload)
+        waiting.flags |= Flag.IS_ERRBACK
+        errbacks.append((errback.id, waiting))
+    joins.save_errbacks(txn, new.id, tuple(errbacks))

@@ -9,6 +9,8 @@ nothing where there are none. The record is rewritten at each turn of its life:
                         due          ▲             │ released, lost    │ lost, late     │ expiry
                                      └─────────────┴───────────────────┘                ▼
                                                                                       (none)
+
+A message of a workflow may begin as WAITING, for a join (joins.py), and is scheduled or queued when that is complete.
 """
 
 import json
@@ -32,6 +34,8 @@ class Stage(IntEnum):
     DONE = 5
     DEAD = 6
     """Given up, and kept for somebody to look at: a dead letter."""
+    WAITING = 7
+    """For the join it waits for."""
 
 
 class EndReason(IntEnum):
@@ -48,6 +52,8 @@ class EndReason(IntEnum):
     """Its queue was full, and it was the oldest."""
     REPLACED = 8
     """Another message with its unique key took its place."""
+    DEPENDENCY = 9
+    """A member of the join it waited for failed."""
 
 
 class Flag:
@@ -71,6 +77,12 @@ class Flag:
     REJECT_ON_FAILURE = 1024
     LEFT_TO_RETRY = 2048
     """Scheduled because the task asked for another try."""
+    HAS_ERRBACKS = 4096
+    """What is published when it fails is in a row of its own (joins.py)."""
+    IS_ERRBACK = 16384
+    """Told of another message's failure, which is in a row of its own (joins.py)."""
+    PAYLOAD_KEPT = 8192
+    """Ended in failure, and kept whole so that its workflow can be tried again; its result is kept beside the record."""
 
 
 # version, crc | stage, flags, priority, end reason, attempt, deaths, deaths_max, retries, size, seq,
@@ -109,6 +121,21 @@ HISTORY_MAX = 20
 """Attempts of a message that are remembered; older ones go."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What a message of a workflow waits for."""
+
+    join_id: str
+    takes_input: bool
+    """It is given the values of the join's members."""
+    fails_as_chord: bool
+    """It ends in an error that names the failed member, not in that member's own."""
+    delay_ms: int
+    """How long after the join is complete it is due."""
+    lifetime_ms: int
+    """How long after that it expires; 0: it does not."""
+
+
 @dataclass(slots=True)
 class Extras:
     """What few messages have."""
@@ -124,16 +151,28 @@ class Extras:
     """Each "name=value"."""
     root_id: str = ""
     """The message at the root of its workflow, when that is another one."""
+    workflow_id: str = ""
+    """What it was published with."""
+    place: tuple[str, int] | None = None
+    """The join its value goes to, and which member of it it is."""
+    wait: Wait | None = None
+    """What it waits for, or has waited for."""
     history: list[list[object]] = field(default_factory=list)
     """[attempt, how it ended, when (ms), by which session, a line about it], oldest first."""
+    _raw: bytes = field(default=b"", init=False, repr=False, compare=False)
+    """As it was stored, while it is the same."""
 
     def remember(self, attempt: int, how: str, at_ms: int, session: str, line: str) -> None:
         """Add an attempt to the history."""
         self.history.append([attempt, how, at_ms, session, line[:500]])
         del self.history[:-HISTORY_MAX]
+        self._raw = b""
 
     def encode(self) -> bytes:
         """As it is stored."""
+        if self._raw:
+            return self._raw
+        wait = self.wait
         values = {
             "u": [self.unique_key, self.unique_scope, self.unique_until_ms]
             if self.unique_key
@@ -142,6 +181,17 @@ class Extras:
             "f": [self.fairness_key, self.fairness_weight] if self.fairness_key else None,
             "s": self.labels,
             "r": self.root_id,
+            "g": self.workflow_id,
+            "p": self.place,
+            "w": [
+                wait.join_id,
+                wait.takes_input,
+                wait.fails_as_chord,
+                wait.delay_ms,
+                wait.lifetime_ms,
+            ]
+            if wait is not None
+            else None,
             "h": self.history,
         }
         kept = {name: value for name, value in values.items() if value}
@@ -153,7 +203,7 @@ class Extras:
         values = json.loads(raw)
         unique_key, unique_scope, unique_until_ms = values.get("u", ("", 0, 0))
         fairness_key, fairness_weight = values.get("f", ("", 1))
-        return cls(
+        extras = cls(
             unique_key,
             unique_scope,
             unique_until_ms,
@@ -162,8 +212,13 @@ class Extras:
             fairness_weight,
             tuple(values.get("s", ())),
             values.get("r", ""),
+            values.get("g", ""),
+            (values["p"][0], values["p"][1]) if "p" in values else None,
+            Wait(*values["w"]) if "w" in values else None,
             values.get("h", []),
         )
+        extras._raw = raw
+        return extras
 
 
 @dataclass(slots=True)

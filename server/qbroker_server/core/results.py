@@ -8,9 +8,21 @@ publisher who never saw the confirm and sends the message again does not have it
 from dataclasses import dataclass
 
 from qbroker_server.core import index, message, payloads, timetable, unique
-from qbroker_server.core.effects import Effects, Policy
+from qbroker_server.core.effects import Effects, Ended, Policy
+from qbroker_server.core.errors import CorruptRecord
 from qbroker_server.core.ports import Txn
 from qbroker_server.core.records import EndReason, Flag, Record, Stage
+
+_OWN_FAILURES = frozenset(
+    {
+        EndReason.NONE,
+        EndReason.SETTLED,
+        EndReason.WORKER_LOST,
+        EndReason.MAX_DELIVERIES,
+        EndReason.REJECTED,
+    }
+)
+"""What a task fails of by itself; others were kept from running."""
 
 
 def forget_ms(record: Record, policy: Policy) -> int | None:
@@ -35,19 +47,42 @@ def end(
     state: str,
     result: bytes = b"",
     detail: str = "",
+    line: str = "",
+    cause: object | None = None,
+    is_loud: bool | None = None,
 ) -> None:
-    """Make `record`, which stands in no queue and is leased to nobody now, the record of an ended message."""
+    """Make `record`, which stands in no queue and is leased to nobody now, the record of an ended message.
+
+    `line` says how it ended where `detail` is not kept. `cause` and `is_loud` are for joins.py.
+    """
+    record.end_reason = reason
+    note_end(
+        txn,
+        message_id,
+        record,
+        effects,
+        state=state,
+        result=result,
+        detail=detail or line,
+        cause=cause,
+        is_loud=is_loud,
+    )
     _let_go(txn, message_id, record)
     is_kept = state not in ("", "SUCCESS") if record.flags & Flag.IGNORE_RESULT else state != ""
     if record.flags & Flag.IGNORE_RESULT and not record.flags & Flag.STORE_ERRORS:
         is_kept = False
-    if is_kept:
+    if state not in ("", "SUCCESS") and record.extras is not None and record.extras.workflow_id:
+        # It can be tried again with its workflow, so it stays whole.
+        record.flags |= Flag.PAYLOAD_KEPT
+        if is_kept and result:
+            payloads.put_status(txn, message_id, record, result)
+    elif is_kept:
         payloads.attach(txn, message_id, record, result)
     else:
         payloads.detach(txn, message_id, record)
+    if not is_kept:
         record.flags |= Flag.NOTHING_KEPT
     record.stage = Stage.DONE
-    record.end_reason = reason
     record.state = state
     record.detail = detail[: 2**16 - 1] if is_kept else ""
     record.changed_ms = now_ms
@@ -60,12 +95,56 @@ def end(
     effects.went[record.queue] = effects.went.get(record.queue, 0) + 1
 
 
+def note_end(
+    txn: Txn,
+    message_id: str,
+    record: Record,
+    effects: Effects,
+    *,
+    state: str,
+    result: bytes,
+    detail: str,
+    cause: object | None = None,
+    is_loud: bool | None = None,
+    is_buried: bool = False,
+) -> None:
+    """Tell of the end of a message that others may wait for, before its payload is gone."""
+    extras = record.extras
+    has_errbacks = record.flags & (Flag.HAS_ERRBACKS | Flag.IS_ERRBACK)
+    if not has_errbacks and (
+        extras is None or not (extras.place or extras.wait or extras.workflow_id)
+    ):
+        return
+    if is_loud is None:
+        is_loud = state == "FAILURE" and record.end_reason in _OWN_FAILURES
+    raw = b""
+    if is_loud and record.flags & Flag.HAS_ERRBACKS:
+        try:
+            raw = payloads.read(txn, message_id, record)
+        except CorruptRecord as error:
+            effects.damaged.append(str(error))
+    effects.ended.append(
+        Ended(
+            message_id,
+            record,
+            state,
+            result,
+            detail,
+            raw,
+            is_success=state == "SUCCESS",
+            is_loud=is_loud,
+            is_buried=is_buried,
+            cause=cause,
+        )
+    )
+
+
 def _let_go(txn: Txn, message_id: str, record: Record) -> None:
     """Nothing refers any more to a message that ends."""
     payloads.drop_status(txn, message_id, record)
     if record.extras is not None:
         unique.let_go(txn, message_id, record)
-        index.remove(txn, message_id, record.extras)
+        index.end(txn, message_id, record.extras)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +163,10 @@ class Forget:
             record = message.find(txn, message_id, effects)
             if record is None or record.stage != Stage.DONE or record.flags & Flag.NOTHING_KEPT:
                 continue
-            payloads.detach(txn, message_id, record)
+            if record.flags & Flag.PAYLOAD_KEPT:
+                payloads.drop_status(txn, message_id, record)
+            else:
+                payloads.detach(txn, message_id, record)
             record.flags |= Flag.NOTHING_KEPT
             record.state = record.detail = ""
             record.changed_ms = now_ms

@@ -63,10 +63,10 @@ class Revoke:
                     )
                 )
                 told.append(message_id)
-            elif record.stage in (Stage.QUEUED, Stage.SCHEDULED):
+            elif record.stage in (Stage.QUEUED, Stage.SCHEDULED, Stage.WAITING):
                 if record.stage == Stage.QUEUED:
                     queue.remove(txn, record, effects)
-                else:
+                elif record.stage == Stage.SCHEDULED:
                     effects.queue(txn, record.queue).scheduled_count -= 1
                 self._end(txn, message_id, record, now_ms, effects)
                 ended.append(message_id)

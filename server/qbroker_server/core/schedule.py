@@ -2,7 +2,16 @@
 
 from dataclasses import dataclass
 
-from qbroker_server.core import message, payloads, queue, results, timetable, unique
+from qbroker_server.core import (
+    joins,
+    message,
+    payloads,
+    queue,
+    results,
+    timetable,
+    unique,
+    workflows,
+)
 from qbroker_server.core.effects import Effects
 from qbroker_server.core.errors import Conflict, Invalid, NotFound
 from qbroker_server.core.ports import Txn
@@ -25,6 +34,12 @@ class Sweep:
             txn.delete(key)
             if kind == timetable.IDLE:
                 queue.look_at_idle(txn, message_id, now_ms, effects)
+                continue
+            if kind == timetable.JOIN:
+                joins.look_at(txn, message_id, now_ms, effects)
+                continue
+            if kind == timetable.WORKFLOW:
+                workflows.look_at(txn, message_id, now_ms, effects)
                 continue
             record = message.find(txn, message_id, effects)
             if record is None:
@@ -59,7 +74,7 @@ def _expire(
         queue.remove(txn, record, effects)
     elif record.stage == Stage.SCHEDULED:
         effects.queue(txn, record.queue).scheduled_count -= 1
-    else:
+    elif record.stage != Stage.WAITING:
         # A worker has it: it looks at `expires` itself before it starts the task.
         return
     results.end(
@@ -86,6 +101,8 @@ def _forget(txn: Txn, message_id: str, record: Record, at_ms: int, effects: Effe
         return
     unique.forget(txn, message_id, record)
     payloads.detach(txn, message_id, record)
+    payloads.drop_status(txn, message_id, record)
+    joins.forget(txn, message_id, record, effects)
     txn.delete(message.key_of(message_id))
 
 
@@ -111,6 +128,10 @@ class Reschedule:
             queue.remove(txn, record, effects)
         elif record.stage == Stage.SCHEDULED:
             counts.scheduled_count -= 1
+        elif record.stage == Stage.WAITING:
+            raise Conflict(
+                f"message {self.id!r} waits for others of its workflow; it can be given another time when they have ended"
+            )
         else:
             raise Conflict(
                 f"message {self.id!r} does not wait any more: it is {Stage(record.stage).name.lower()}"

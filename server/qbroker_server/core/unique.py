@@ -34,7 +34,7 @@ def holder(txn: Txn, key: str, now_ms: int, effects: Effects) -> tuple[str, Reco
     if scope == UniqueScope.TIME:
         has_it = now_ms < record.extras.unique_until_ms
     elif scope == UniqueScope.START:
-        has_it = record.stage in (Stage.SCHEDULED, Stage.QUEUED, Stage.LEASED)
+        has_it = record.stage in (Stage.WAITING, Stage.SCHEDULED, Stage.QUEUED, Stage.LEASED)
     else:
         has_it = record.stage not in (Stage.DONE, Stage.DEAD)
     return (raw.decode(), record) if has_it else None

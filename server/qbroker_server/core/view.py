@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from qbroker_server.core import index, keys, message, queue, timetable
+from qbroker_server.core import index, joins, keys, message, queue, timetable
 from qbroker_server.core.dispatch import Dispatcher
 from qbroker_server.core.errors import CorruptRecord, Invalid
 from qbroker_server.core.ports import ReadTxn
@@ -121,6 +121,8 @@ def _reasons(txn: ReadTxn, record: Record, dispatcher: Dispatcher, now_ms: int) 
     if record.stage == Stage.SCHEDULED:
         what = "tried again" if record.flags & Flag.LEFT_TO_RETRY else "due"
         yield f"It will be {what} in {duration(record.eta_ms - now_ms)}."
+    elif record.stage == Stage.WAITING:
+        yield from _why_joining(txn, record)
     elif record.stage == Stage.QUEUED:
         yield from _why_waiting(txn, record, dispatcher, now_ms)
     elif record.stage == Stage.LEASED:
@@ -136,6 +138,17 @@ def _reasons(txn: ReadTxn, record: Record, dispatcher: Dispatcher, now_ms: int) 
             yield f"({record.detail})"
     if record.flags & Flag.REVOKING and record.stage in (Stage.LEASED, Stage.STARTED):
         yield "It has been revoked; its worker was told."
+
+
+def _why_joining(txn: ReadTxn, record: Record) -> Iterator[str]:
+    wait = record.extras.wait if record.extras is not None else None
+    join = joins.peek(txn, wait.join_id) if wait is not None else None
+    if join is None:
+        yield "It waits for others of its workflow."
+    elif join.is_list:
+        yield f"It waits for a group of {join.size} tasks; {join.arrived_count} have succeeded."
+    else:
+        yield "It waits for the task before it in its workflow."
 
 
 def _why_waiting(
@@ -158,6 +171,12 @@ def _why_waiting(
         yield (
             f"None of the {len(consumers)} connected workers of its queue {record.queue!r} knows "
             f"the task {record.task!r}."
+        )
+        return
+    if all(record.task in session.unwanted for session in knowing):
+        yield (
+            f"The {len(knowing)} workers that know the task {record.task!r} have enough of it: their "
+            "rate_limit lets it start later."
         )
         return
     for limit in record.extras.limits if record.extras else ():

@@ -1,45 +1,32 @@
 """The Admin service: what operators look at and change, answered from the store and the dispatcher."""
 
-from collections.abc import Awaitable, Callable, Iterable
-from functools import wraps
-from typing import NoReturn, Protocol, TypeVar
-
-import grpc
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from qbroker_proto.v1 import admin_pb2, admin_pb2_grpc
 from qbroker_server.broker import Broker
 from qbroker_server.clock import Clock
-from qbroker_server.core import dead, index, limits, message, payloads, queue, schedule, view
-from qbroker_server.core.errors import CoreError, Invalid, NotFound
+from qbroker_server.core import (
+    dead,
+    index,
+    limits,
+    message,
+    payloads,
+    queue,
+    schedule,
+    view,
+)
+from qbroker_server.core.errors import Invalid, NotFound
 from qbroker_server.core.ports import ReadTxn
-from qbroker_server.core.records import EndReason, Flag, QueueOptions, Record, Stage
-from qbroker_server.core.revoke import Revoke, Revoked, RevokeIndexed
+from qbroker_server.core.records import Flag, QueueOptions, Stage
+from qbroker_server.core.revoke import Revoke, RevokeIndexed
 from qbroker_server.pump import Pump
 from qbroker_server.rates import Rates
-from qbroker_server.rpc import convert, status
+from qbroker_server.rpc import convert, tasks
+from qbroker_server.rpc.status import refusing
 from qbroker_server.rpc.work import Worker
 
-A = TypeVar("A")
 Q = TypeVar("Q")
-
-
-class _Context(Protocol):
-    async def abort(self, code: grpc.StatusCode, details: str) -> NoReturn: ...
-
-
-def _refusing(
-    method: Callable[["Admin", Q], Awaitable[A]],
-) -> Callable[["Admin", Q, _Context], Awaitable[A]]:
-    """Have the core's refusals end the call with their status."""
-
-    @wraps(method)
-    async def call(self: "Admin", request: Q, context: _Context) -> A:
-        try:
-            return await method(self, request)
-        except CoreError as error:
-            return await context.abort(status.status_of(error), str(error))
-
-    return call
 
 
 class Admin(admin_pb2_grpc.AdminServicer):
@@ -65,7 +52,7 @@ class Admin(admin_pb2_grpc.AdminServicer):
 
     # -- the broker --------------------------------------------------------------------------------
 
-    @_refusing
+    @refusing
     async def Status(self, request: admin_pb2.StatusRequest) -> admin_pb2.StatusReply:
         del request
         reply = admin_pb2.StatusReply(
@@ -109,7 +96,7 @@ class Admin(admin_pb2_grpc.AdminServicer):
 
     # -- queues ------------------------------------------------------------------------------------
 
-    @_refusing
+    @refusing
     async def ListQueues(self, request: admin_pb2.ListQueuesRequest) -> admin_pb2.ListQueuesReply:
         with self._broker.engine.read() as txn:
             names = queue.names(txn)
@@ -119,7 +106,7 @@ class Admin(admin_pb2_grpc.AdminServicer):
                 names = [request.queue]
             return admin_pb2.ListQueuesReply(queues=[self._queue_info(txn, name) for name in names])
 
-    @_refusing
+    @refusing
     async def DeclareQueue(self, request: admin_pb2.DeclareQueueRequest) -> admin_pb2.QueueInfo:
         wanted = request.options
         options = QueueOptions(
@@ -134,17 +121,17 @@ class Admin(admin_pb2_grpc.AdminServicer):
         await self._pump.ask(queue.Declare(request.queue, options, request.is_new))
         return self._broker.read(lambda txn: self._queue_info(txn, request.queue))
 
-    @_refusing
+    @refusing
     async def PauseQueue(self, request: admin_pb2.PauseQueueRequest) -> admin_pb2.QueueInfo:
         await self._pump.ask(queue.Pause(request.queue, request.by, request.why))
         return self._broker.read(lambda txn: self._queue_info(txn, request.queue))
 
-    @_refusing
+    @refusing
     async def ResumeQueue(self, request: admin_pb2.ResumeQueueRequest) -> admin_pb2.QueueInfo:
         await self._pump.ask(queue.Resume(request.queue))
         return self._broker.read(lambda txn: self._queue_info(txn, request.queue))
 
-    @_refusing
+    @refusing
     async def PurgeQueue(self, request: admin_pb2.PurgeQueueRequest) -> admin_pb2.PurgeQueueReply:
         purged_count = 0
         while True:
@@ -153,7 +140,7 @@ class Admin(admin_pb2_grpc.AdminServicer):
             if count < limits.STEP_ITEMS_MAX:
                 return admin_pb2.PurgeQueueReply(purged_count=purged_count)
 
-    @_refusing
+    @refusing
     async def MoveQueue(self, request: admin_pb2.MoveQueueRequest) -> admin_pb2.MoveQueueReply:
         moved_count = 0
         while True:
@@ -162,7 +149,7 @@ class Admin(admin_pb2_grpc.AdminServicer):
             if count < limits.STEP_ITEMS_MAX:
                 return admin_pb2.MoveQueueReply(moved_count=moved_count)
 
-    @_refusing
+    @refusing
     async def RemoveQueue(
         self, request: admin_pb2.RemoveQueueRequest
     ) -> admin_pb2.RemoveQueueReply:
@@ -200,7 +187,7 @@ class Admin(admin_pb2_grpc.AdminServicer):
 
     # -- tasks -------------------------------------------------------------------------------------
 
-    @_refusing
+    @refusing
     async def ListTasks(self, request: admin_pb2.ListTasksRequest) -> admin_pb2.ListTasksReply:
         now_ms = self._clock.now_ms()
         wanted = view.Filter(
@@ -214,15 +201,15 @@ class Admin(admin_pb2_grpc.AdminServicer):
         with self._broker.engine.read() as txn:
             found, after = view.page(txn, wanted, request.after, request.limit or 100)
         return admin_pb2.ListTasksReply(
-            tasks=[self._task_info(message_id, record) for message_id, record in found],
+            tasks=[tasks.info(self._worker, message_id, record) for message_id, record in found],
             next=after,
         )
 
-    @_refusing
+    @refusing
     async def ShowTask(self, request: admin_pb2.ShowTaskRequest) -> admin_pb2.TaskInfo:
         return self._broker.read(lambda txn: self._show(txn, request.id))
 
-    @_refusing
+    @refusing
     async def Explain(self, request: admin_pb2.ExplainRequest) -> admin_pb2.ExplainReply:
         with self._broker.engine.read() as txn:
             record, sentence = view.explain(
@@ -232,12 +219,12 @@ class Admin(admin_pb2_grpc.AdminServicer):
             stage=convert.wire_stage(record) if record else None, sentence=sentence
         )
 
-    @_refusing
+    @refusing
     async def Reschedule(self, request: admin_pb2.RescheduleRequest) -> admin_pb2.TaskInfo:
         await self._pump.ask(schedule.Reschedule(request.id, request.eta_ms))
         return self._broker.read(lambda txn: self._show(txn, request.id))
 
-    @_refusing
+    @refusing
     async def Revoke(self, request: admin_pb2.RevokeRequest) -> admin_pb2.RevokeReply:
         if not (request.ids or request.labels or request.root_id):
             raise Invalid("nothing to revoke: name ids, labels or a root")
@@ -246,7 +233,7 @@ class Admin(admin_pb2_grpc.AdminServicer):
         ids = list(request.ids)
         for at in range(0, len(ids), limits.STEP_ITEMS_MAX):
             command = Revoke(ids[at : at + limits.STEP_ITEMS_MAX], *ending)
-            _add(reply, await self._pump.ask(command))
+            tasks.add_revoked(reply, await self._pump.ask(command))
         kinds = [(index.LABEL, label) for label in request.labels]
         if request.root_id:
             kinds.append((index.ROOT, request.root_id))
@@ -256,7 +243,7 @@ class Admin(admin_pb2_grpc.AdminServicer):
                 revoked, after_id = await self._pump.ask(
                     RevokeIndexed(kind, value, after_id, *ending)
                 )
-                _add(reply, revoked)
+                tasks.add_revoked(reply, revoked)
                 if not after_id:
                     break
         return reply
@@ -265,62 +252,21 @@ class Admin(admin_pb2_grpc.AdminServicer):
         record = message.peek(txn, message_id)
         if record is None:
             raise NotFound(f"there is no message {message_id!r}")
-        info = self._task_info(message_id, record)
-        if record.stage != Stage.DONE:
+        info = tasks.info(self._worker, message_id, record)
+        if record.stage != Stage.DONE or record.flags & Flag.PAYLOAD_KEPT:
             info.message = payloads.read(txn, message_id, record)
             info.result = payloads.read_status(txn, message_id, record)
         elif not record.flags & Flag.NOTHING_KEPT:
             info.result = payloads.read(txn, message_id, record)
         return info
 
-    def _task_info(self, message_id: str, record: Record) -> admin_pb2.TaskInfo:
-        extras = record.extras
-        info = admin_pb2.TaskInfo(
-            id=message_id,
-            task=record.task,
-            queue=record.queue,
-            stage=convert.wire_stage(record),
-            state=record.state or "PENDING",
-            priority=record.priority,
-            attempt=record.attempt,
-            retries=record.retries,
-            deaths=record.deaths,
-            published_ms=record.published_ms,
-            eta_ms=record.eta_ms,
-            expires_ms=record.expires_ms,
-            changed_ms=record.changed_ms,
-            worker=self._worker_name(record.session),
-            end_reason=convert.REASONS[EndReason(record.end_reason)],
-            detail=record.detail,
-            message_bytes=record.size,
-            is_waiting_to_retry=record.stage == Stage.SCHEDULED
-            and bool(record.flags & Flag.LEFT_TO_RETRY),
-        )
-        if extras is not None:
-            info.labels.extend(extras.labels)
-            info.root_id = extras.root_id
-            info.unique_key = extras.unique_key
-            for attempt, how, at_ms, session, line in extras.history:
-                info.history.add(
-                    attempt=attempt,
-                    how=how,
-                    at_ms=at_ms,
-                    worker=self._worker_name(str(session)),
-                    line=line,
-                )
-        return info
-
-    def _worker_name(self, session: str) -> str:
-        registered = self._worker.registrations.get(session)
-        return registered.name if registered is not None else session
-
     # -- dead letters ------------------------------------------------------------------------------
 
-    @_refusing
+    @refusing
     async def RequeueDead(self, request: admin_pb2.DeadRequest) -> admin_pb2.DeadReply:
         return await self._each_dead(request, dead.Requeue)
 
-    @_refusing
+    @refusing
     async def RemoveDead(self, request: admin_pb2.DeadRequest) -> admin_pb2.DeadReply:
         return await self._each_dead(request, dead.Remove)
 
@@ -358,9 +304,3 @@ def _chosen(
             and (not request.queue or record.queue == request.queue)
         ):
             yield message_id
-
-
-def _add(reply: admin_pb2.RevokeReply, revoked: Revoked) -> None:
-    reply.ended.extend(revoked.ended)
-    reply.told.extend(revoked.told)
-    reply.late.extend(revoked.late)

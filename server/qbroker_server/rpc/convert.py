@@ -1,15 +1,17 @@
 """Messages of the wire as values of the core, and back."""
 
+from collections.abc import Iterator
+
 from google.protobuf.message import DecodeError
 
 from qbroker_proto.v1 import message_pb2, results_pb2, worker_pb2
-from qbroker_server.core import payloads
+from qbroker_server.core import joins, payloads
 from qbroker_server.core.dispatch import Delivery
 from qbroker_server.core.errors import CorruptRecord, Invalid
 from qbroker_server.core.lease import LeaseId, Outcome, Settle
 from qbroker_server.core.ports import ReadTxn
-from qbroker_server.core.publish import NewMessage
-from qbroker_server.core.records import EndReason, Extras, Flag, Limit, Record, Stage
+from qbroker_server.core.publish import New, NewJoin, NewMessage, NewWorkflow
+from qbroker_server.core.records import EndReason, Extras, Flag, Limit, Record, Stage, Wait
 
 _parse = message_pb2.Message.FromString
 _LATE = message_pb2.ACK_POLICY_LATE
@@ -20,17 +22,67 @@ def unreadable(error: DecodeError) -> Invalid:
     return Invalid(f"the request cannot be read: {error}")
 
 
-def new_message(raw: bytes, body_bytes_max: int) -> NewMessage:
-    """A published message; Invalid when it cannot be read or is too large."""
-    if len(raw) > body_bytes_max:
-        raise Invalid(
-            f"the message has {len(raw)} bytes; the broker's max_message_bytes is {body_bytes_max}. "
-            "Pass a reference to large data instead, or raise the setting"
-        )
+def new(raw: bytes, body_bytes_max: int) -> New:
+    """What was published: a message, or a workflow; Invalid when it cannot be read or is too large."""
     try:
         wire = _parse(raw)
     except DecodeError as error:
-        raise Invalid(f"the bytes are not a qbroker.v1.Message: {error}") from error
+        raise _unreadable(error) from error
+    # Only a workflow names no task; asking for that first costs each message less.
+    if not wire.task and wire.HasField("workflow"):
+        return _new_workflow(wire, body_bytes_max)
+    if len(raw) > body_bytes_max:
+        raise _too_large(raw, body_bytes_max)
+    return _new_message(raw, wire, "", body_bytes_max)
+
+
+def _new_workflow(wire: message_pb2.Message, body_bytes_max: int) -> NewWorkflow:
+    workflow = wire.workflow
+    return NewWorkflow(
+        wire.id,
+        tuple([new_message(one, body_bytes_max, wire.id) for one in workflow.messages]),
+        tuple(
+            [
+                NewJoin(
+                    join.id,
+                    join.size,
+                    join.is_list,
+                    (join.join_id, join.join_index) if join.join_id else None,
+                    join.entry_id,
+                )
+                for join in workflow.joins
+            ]
+        ),
+    )
+
+
+def _unreadable(error: DecodeError) -> Invalid:
+    return Invalid(f"the bytes are not a qbroker.v1.Message: {error}")
+
+
+def _too_large(raw: bytes, body_bytes_max: int) -> Invalid:
+    return Invalid(
+        f"the message has {len(raw)} bytes; the broker's max_message_bytes is {body_bytes_max}. "
+        "Pass a reference to large data instead, or raise the setting"
+    )
+
+
+def new_message(raw: bytes, body_bytes_max: int, workflow_id: str = "") -> NewMessage:
+    """A published message; Invalid when it cannot be read or is too large."""
+    if len(raw) > body_bytes_max:
+        raise _too_large(raw, body_bytes_max)
+    try:
+        wire = _parse(raw)
+    except DecodeError as error:
+        raise _unreadable(error) from error
+    if wire.HasField("workflow"):
+        raise Invalid(f"the workflow {wire.id!r} stands where only a message can")
+    return _new_message(raw, wire, workflow_id, body_bytes_max)
+
+
+def _new_message(
+    raw: bytes, wire: message_pb2.Message, workflow_id: str, body_bytes_max: int
+) -> NewMessage:
     flags = 0
     if wire.ack_policy == _LATE:
         flags = Flag.ACK_LATE
@@ -45,8 +97,16 @@ def new_message(raw: bytes, body_bytes_max: int) -> NewMessage:
     if wire.reject_on_failure:
         flags |= Flag.REJECT_ON_FAILURE
     extras = None
-    if wire.limits or wire.fairness_key or wire.labels or wire.HasField("unique"):
-        extras = _extras(wire)
+    if (
+        workflow_id
+        or wire.waits_for
+        or wire.join_id
+        or wire.limits
+        or wire.fairness_key
+        or wire.labels
+        or wire.HasField("unique")
+    ):
+        extras = _extras(wire, workflow_id)
     elif wire.root_id and wire.root_id != wire.id:
         extras = Extras(root_id=wire.root_id)
     return NewMessage(
@@ -63,10 +123,11 @@ def new_message(raw: bytes, body_bytes_max: int) -> NewMessage:
         wire.retries,
         extras,
         wire.unique.policy if extras is not None and extras.unique_key else 0,
+        tuple([new_message(one, body_bytes_max) for one in wire.errbacks]) if wire.errbacks else (),
     )
 
 
-def _extras(wire: message_pb2.Message) -> Extras:
+def _extras(wire: message_pb2.Message, workflow_id: str) -> Extras:
     unique = wire.unique
     return Extras(
         unique_key=unique.key,
@@ -80,6 +141,17 @@ def _extras(wire: message_pb2.Message) -> Extras:
         fairness_weight=wire.fairness_weight or 1,
         labels=tuple(wire.labels),
         root_id=wire.root_id if wire.root_id != wire.id else "",
+        workflow_id=workflow_id,
+        place=(wire.join_id, wire.join_index) if wire.join_id else None,
+        wait=Wait(
+            wire.waits_for,
+            wire.takes_input,
+            wire.fails_as_chord,
+            wire.delay_ms,
+            wire.lifetime_ms,
+        )
+        if wire.waits_for
+        else None,
     )
 
 
@@ -87,9 +159,10 @@ def settle(wire: worker_pb2.Settle, body_bytes_max: int) -> Settle:
     """A worker's answer, with its fault when its outcome is unknown, or its result or a follow-up cannot be taken."""
     result = wire.result
     fault: Invalid | None = None
-    follow_ups: tuple[NewMessage, ...] = ()
+    follow_ups: tuple[New, ...] = ()
+    added_members: tuple[NewMessage, ...] = ()
     message: NewMessage | None = None
-    if not Outcome.SUCCESS <= wire.outcome <= Outcome.TIMEOUT:
+    if not Outcome.SUCCESS <= wire.outcome <= Outcome.REPLACED:
         fault = Invalid(f"outcome {wire.outcome!r} is unknown to this broker")
     elif len(result) > body_bytes_max:
         fault = Invalid(
@@ -99,7 +172,8 @@ def settle(wire: worker_pb2.Settle, body_bytes_max: int) -> Settle:
         result = b""
     else:
         try:
-            follow_ups = tuple([new_message(raw, body_bytes_max) for raw in wire.follow_ups])
+            follow_ups = tuple([new(raw, body_bytes_max) for raw in wire.follow_ups])
+            added_members = tuple([new_message(raw, body_bytes_max) for raw in wire.added_members])
             message = new_message(wire.message, body_bytes_max) if wire.message else None
         except Invalid as error:
             fault = error
@@ -113,6 +187,7 @@ def settle(wire: worker_pb2.Settle, body_bytes_max: int) -> Settle:
         message,
         wire.eta_ms,
         wire.detail,
+        added_members,
         fault,
     )
 
@@ -120,6 +195,10 @@ def settle(wire: worker_pb2.Settle, body_bytes_max: int) -> Settle:
 def lease_id(wire: worker_pb2.Lease | worker_pb2.Start) -> LeaseId:
     """Which delivery of which message."""
     return LeaseId(wire.id, wire.attempt)
+
+
+PART_BYTES = 4 * 1024 * 1024
+"""Of a message that travels in one delivery; more goes into the next of the same id."""
 
 
 def add_delivery(reply: worker_pb2.WorkReply, delivery: Delivery) -> None:
@@ -132,8 +211,46 @@ def add_delivery(reply: worker_pb2.WorkReply, delivery: Delivery) -> None:
         task=record.task,
         queue=record.queue,
         ack_policy=_LATE if record.flags & Flag.ACK_LATE else message_pb2.ACK_POLICY_EARLY,
-        message=delivery.payload,
+        message=b"".join(_message_parts(delivery)),
     )
+
+
+def split(delivery: Delivery) -> Iterator[worker_pb2.WorkReply]:
+    """A delivery that is too large for one reply, as several."""
+    raw = b"".join(_message_parts(delivery))
+    for at in range(0, len(raw), PART_BYTES):
+        reply = worker_pb2.WorkReply()
+        add_delivery(reply, Delivery(delivery.id, delivery.record, raw[at : at + PART_BYTES]))
+        reply.deliveries[0].has_more = at + PART_BYTES < len(raw)
+        yield reply
+
+
+def _message_parts(delivery: Delivery) -> Iterator[bytes]:
+    """The message as published, with what the broker adds: protobuf messages in a row are one."""
+    yield delivery.payload
+    for at in range(0, len(delivery.inputs), _INPUTS_AT_ONCE):
+        some = delivery.inputs[at : at + _INPUTS_AT_ONCE]
+        yield message_pb2.Message(inputs=[_input(value) for value in some]).SerializeToString()
+    failure = delivery.failure
+    if failure is not None:
+        told = message_pb2.Failure(
+            id=failure.id,
+            message=failure.message,
+            state=failure.state,
+            result=failure.result,
+            end_reason=REASONS[EndReason(failure.end_reason)],
+            detail=failure.detail,
+        )
+        yield message_pb2.Message(failure=told).SerializeToString()
+
+
+_INPUTS_AT_ONCE = 500
+
+
+def _input(value: bytes) -> message_pb2.Input:
+    if value.startswith(joins.VALUES):
+        return message_pb2.Input(is_list=True, items=[_input(item) for item in joins.items(value)])
+    return message_pb2.Input(result=value[len(joins.VALUE) :])
 
 
 _STAGES = {
@@ -143,6 +260,7 @@ _STAGES = {
     Stage.STARTED: results_pb2.STAGE_STARTED,
     Stage.DONE: results_pb2.STAGE_DONE,
     Stage.DEAD: results_pb2.STAGE_DEAD,
+    Stage.WAITING: results_pb2.STAGE_WAITING,
 }
 
 
@@ -156,6 +274,7 @@ REASONS = {
     EndReason.REJECTED: results_pb2.END_REASON_REJECTED,
     EndReason.DROPPED: results_pb2.END_REASON_DROPPED,
     EndReason.REPLACED: results_pb2.END_REASON_REPLACED,
+    EndReason.DEPENDENCY: results_pb2.END_REASON_DEPENDENCY,
 }
 
 
@@ -202,7 +321,7 @@ def task_state(txn: ReadTxn, message_id: str, record: Record | None) -> results_
         state.detail = record.detail
         if record.flags & Flag.NOTHING_KEPT:
             state.state = "PENDING"
-        elif record.stage == Stage.DEAD:
+        elif record.stage == Stage.DEAD or record.flags & Flag.PAYLOAD_KEPT:
             state.result = payloads.read_status(txn, message_id, record)
         else:
             state.result = payloads.read(txn, message_id, record)

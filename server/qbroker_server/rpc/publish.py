@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from qbroker_proto.v1 import producer_pb2, producer_pb2_grpc
 from qbroker_server.core import limits
 from qbroker_server.core.errors import CoreError, Invalid
-from qbroker_server.core.publish import NewMessage, Publish, Published
+from qbroker_server.core.publish import New, Publish, Published
 from qbroker_server.pump import Pump
 from qbroker_server.rpc import convert, status
 from qbroker_server.rpc.streams import Streams
@@ -98,12 +98,12 @@ class _Stream:
             self._wake.set()
 
     def _submit(self, request: producer_pb2.PublishRequest) -> None:
-        messages: list[NewMessage] = []
+        messages: list[New] = []
         places: list[int] = []
         refusals: list[producer_pb2.Refusal] = []
         for index, raw in enumerate(request.messages):
             try:
-                messages.append(convert.new_message(raw, self._message_bytes_max))
+                messages.append(convert.new(raw, self._message_bytes_max))
                 places.append(index)
             except Invalid as error:
                 refusals.append(status.refusal_of(index, error))

@@ -1,6 +1,8 @@
 """Which gRPC status, and which code of a refused message, each core error becomes."""
 
-from typing import Final
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Final, NoReturn, Protocol, TypeVar
 
 import grpc
 
@@ -13,6 +15,7 @@ STATUS: Final[dict[type[errors.CoreError], grpc.StatusCode]] = {
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.Conflict: grpc.StatusCode.FAILED_PRECONDITION,
     errors.KeyTaken: grpc.StatusCode.ALREADY_EXISTS,
+    errors.NameTaken: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ResourceFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.SessionLost: grpc.StatusCode.ABORTED,
     errors.StoreLost: grpc.StatusCode.UNAVAILABLE,
@@ -40,3 +43,27 @@ def refusal_of(index: int, error: errors.CoreError) -> producer_pb2.Refusal:
         reason=str(error),
         retry_after_ms=error.retry_after_ms if isinstance(error, errors.ResourceFull) else 0,
     )
+
+
+S = TypeVar("S")
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+
+class _Context(Protocol):
+    async def abort(self, code: grpc.StatusCode, details: str) -> NoReturn: ...
+
+
+def refusing(
+    method: Callable[[S, Q], Awaitable[A]],
+) -> Callable[[S, Q, _Context], Awaitable[A]]:
+    """Have the core's refusals end the call with their status."""
+
+    @wraps(method)
+    async def call(self: S, request: Q, context: _Context) -> A:
+        try:
+            return await method(self, request)
+        except errors.CoreError as error:
+            return await context.abort(status_of(error), str(error))
+
+    return call

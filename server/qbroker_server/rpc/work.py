@@ -14,7 +14,7 @@ from qbroker_server.broker import Broker, Step
 from qbroker_server.core import limits
 from qbroker_server.core.dispatch import Delivery, Dispatcher
 from qbroker_server.core.effects import Cancel
-from qbroker_server.core.errors import CoreError, Invalid
+from qbroker_server.core.errors import CoreError, Invalid, NameTaken
 from qbroker_server.core.lease import Consume, LeaseId, Register, Report, Reported, ReturnLeases
 from qbroker_server.pump import Pump
 from qbroker_server.rpc import convert, status
@@ -159,6 +159,7 @@ class Worker(worker_pb2_grpc.WorkerServicer):
         # A refusal must not cost the session that is there.
         command.check()
         session = stream.session
+        self._check_name(register)
         before = self._by_session.get(session)
         if before is not None:
             before.close("another stream has taken over this session")
@@ -191,6 +192,15 @@ class Worker(worker_pb2_grpc.WorkerServicer):
             lost,
         )
         stream.report(first)
+
+    def _check_name(self, register: worker_pb2.Register) -> None:
+        """Raise NameTaken when another session that is connected has the name: who asks by name asks one."""
+        if not register.name:
+            return
+        for session in self._by_session:
+            other = self.registrations[session]
+            if other.name == register.name and session != register.session_id:
+                raise NameTaken(register.name, other.hostname, other.pid)
 
     def _close(self, stream: "_Stream") -> None:
         session = stream.session
@@ -326,6 +336,7 @@ class _Stream:
             [convert.lease_id(lease) for lease in request.releases],
             request.prefetch_count if has_prefetch else None,
             request.drain or request.leave,
+            frozenset(request.unwanted.tasks) if request.HasField("unwanted") else None,
         )
         self.has_left = self.has_left or request.leave
 
@@ -409,11 +420,18 @@ class _Stream:
                     )
                 self._cancels.clear()
                 size = 0
+                large: Delivery | None = None
                 while self.deliveries and size < _REPLY_BYTES_MAX:
                     delivery = self.deliveries.popleft()
-                    size += len(delivery.payload)
+                    size += delivery.size
+                    if delivery.inputs and delivery.size > convert.PART_BYTES:
+                        large = delivery
+                        break
                     convert.add_delivery(reply, delivery)
                 await context.write(reply)
+                if large is not None:
+                    for part in convert.split(large):
+                        await context.write(part)
                 if self._dispatcher.sent(self.session, size):
                     self._pump.nudge()
             if self._failure is not None:

@@ -137,7 +137,7 @@ async def test_a_request_larger_than_any_is_refused_by_name() -> None:
     async with serving() as served:
         call: PublishCall = served.producer.Publish()
 
-        await call.write(producer_pb2.PublishRequest(messages=[b"x" * 17 * 1024 * 1024]))
+        await call.write(producer_pb2.PublishRequest(messages=[b"x" * 65 * 1024 * 1024]))
 
         assert await call.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert await served.is_alive()

@@ -517,3 +517,40 @@ async def test_a_stopping_broker_applies_what_it_heard_and_says_goodbye() -> Non
 
         assert await worker.goodbye() == "the broker is shutting down"
         assert await worker.end() == (grpc.StatusCode.OK, "")
+
+
+async def test_a_second_worker_of_a_name_is_refused_and_told_who_has_it() -> None:
+    async with serving() as served:
+        one, other = served.work(), served.work()
+        await one.say(
+            register=worker_pb2.Register(
+                session_id="s1", name="mail@here", hostname="here.example", pid=17
+            )
+        )
+        await one.hear()
+        await other.say(register=worker_pb2.Register(session_id="s2", name="mail@here"))
+
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await other.hear()
+
+        assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+        assert caught.value.details() == (
+            "a worker of the name 'mail@here' is connected already: process 17 on host 'here.example'. Give "
+            "this one another name, as in -n other@%h, or end that one"
+        )
+
+
+async def test_the_name_is_free_when_the_other_is_gone_and_its_own_for_who_comes_back() -> None:
+    async with serving() as served:
+        one, again, other = served.work(), served.work(), served.work()
+        for worker in (one, again):
+            await worker.say(register=worker_pb2.Register(session_id="s1", name="mail@here"))
+            await worker.hear()
+        again.call.cancel()
+        await until(
+            lambda: not any(s.is_connected for s in served.broker.dispatcher.sessions.values())
+        )
+
+        await other.say(register=worker_pb2.Register(session_id="s2", name="mail@here"))
+
+        assert (await other.hear()).HasField("registered")

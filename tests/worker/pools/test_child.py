@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from qbroker_worker.pools import child, frames, ledger
+from qbroker_worker.pools.childguard import ChildGuard
 from qbroker_worker.pools.ledger import Child
 from tests.worker.toys import delivery, echoes, run
 
@@ -20,7 +21,11 @@ def _serving() -> Iterator[Child]:
     with ledger.memory() as memory:
         memory.truncate(frames.SHARED_BYTES)
         parent = Child(1, link=near, claims=claims, memory=memory.fileno())
-        serving = threading.Thread(target=child.serve, args=(far, claims[0], parent.shared, run))
+        guard = ChildGuard(parent.shared, far)
+        serving = threading.Thread(
+            target=child.serve, args=(far, claims[0], parent.shared, guard, run)
+        )
+        del guard
         serving.start()
         yield parent
         near.shutdown(socket.SHUT_WR)

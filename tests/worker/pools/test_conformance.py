@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from qbroker_worker.pools.aio import AsyncioPool
 from qbroker_worker.pools.pool import Pool
 from qbroker_worker.pools.prefork import PreforkPool
 from qbroker_worker.pools.solo import SoloPool
@@ -35,6 +36,7 @@ def _prefork() -> Pool:
 POOLS: dict[str, Callable[[], Pool]] = {
     "prefork": _prefork,
     "threads": lambda: ThreadsPool(run, slots=2, lost_result=lost_result),
+    "asyncio": lambda: AsyncioPool(run, slots=2, lost_result=lost_result),
     "solo": lambda: SoloPool(run, lost_result=lost_result),
 }
 

@@ -29,8 +29,10 @@ from tests.worker.toys import (
 
 
 @contextlib.asynccontextmanager
-async def pool_of(slots: int, reports: Recorder) -> AsyncIterator[PreforkPool]:
-    server = fork_server()
+async def pool_of(
+    slots: int, reports: Recorder, loader: str = "load"
+) -> AsyncIterator[PreforkPool]:
+    server = fork_server(loader)
     server.facts()
     pool = PreforkPool(server, slots=slots, lost_result=lost_result)
     await pool.start(reports)
@@ -272,3 +274,26 @@ async def test_a_parent_that_was_slow_to_read_finds_every_result() -> None:
         await reports.until_done(40)
 
         assert {len(reports.result(job)) for job in jobs} == {100_000}
+
+
+async def test_a_child_makes_place_for_a_fresh_one_after_so_many_tasks() -> None:
+    reports = Recorder()
+    jobs = [delivery("facts") for _ in range(20)]
+    async with pool_of(2, reports, "load_short_lived") as pool:
+        pool.submit(jobs)
+        await reports.until(lambda: len(reports.done) == 20)
+
+    pids = [done.result.split()[2] for done in reports.done]
+    assert max(pids.count(pid) for pid in pids) == 3
+    assert {done.outcome for done in reports.done} == {SUCCESS}
+    assert sorted(ids(done.delivery for done in reports.done)) == sorted(ids(jobs))
+
+
+async def test_a_child_that_has_grown_makes_place_for_a_fresh_one() -> None:
+    reports = Recorder()
+    async with pool_of(1, reports, "load_lean") as pool:
+        pool.submit([delivery("facts") for _ in range(4)])
+        await reports.until_done(4)
+
+    pids = [done.result.split()[2] for done in reports.done]
+    assert len(set(pids)) == 4

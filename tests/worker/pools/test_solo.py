@@ -5,6 +5,7 @@ import threading
 
 from qbroker_worker.pools.solo import SoloPool
 from qbroker_worker.values import SUCCESS, Ran
+from tests.worker import toys
 from tests.worker.toys import Recorder, delivery, lost_result
 
 
@@ -13,7 +14,7 @@ async def test_tasks_run_on_the_thread_that_serves_the_pool() -> None:
         return Ran(SUCCESS, threading.current_thread().name.encode(), False, 0.0)
 
     reports = Recorder()
-    pool = SoloPool(run, lost_result=lost_result)
+    pool = SoloPool(toys.run._replace(run=run), lost_result=lost_result)
     await pool.start(reports)
     job = delivery("echo")
     pool.submit([job])

@@ -1,16 +1,35 @@
 """The child of the prefork pool: takes batches, runs them, leaves results where a kill spares them."""
 
+import logging
 import os
+import resource
+import sys
 from mmap import mmap
 from socket import socket
 
+from qbroker_worker import clock
 from qbroker_worker.pools import frames
-from qbroker_worker.values import Run
+from qbroker_worker.pools.childguard import ChildGuard
+from qbroker_worker.values import Recycling, Runs
 
 RING_S = 0.002
 """How much run time passes before results of an unfinished batch are announced."""
 
 READ_BYTES = 64 * 1024
+
+HANDLERS_S = 30.0
+"""How long the handlers of a task may take that its hard time limit ended."""
+
+
+_NEVER = Recycling()
+
+logger = logging.getLogger(__name__)
+
+
+def memory_kib() -> int:
+    """The most memory this process has had resident."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most // 1024 if sys.platform == "darwin" else most
 
 
 class _Batches:
@@ -47,9 +66,23 @@ class _Batches:
         return True
 
 
-def serve(source: socket, claims: int, shared: mmap, run: Run) -> None:
-    """Run batches until the parent closes its end. `claims` is read without blocking."""
+def serve(
+    source: socket,
+    claims: int,
+    shared: mmap,
+    guard: ChildGuard,
+    runs: Runs,
+    recycling: Recycling = _NEVER,
+) -> None:
+    """Run batches until the parent closes its end, or it is time for a fresh child.
+
+    `claims` is read without blocking. What is in hand and not begun is for the parent to give to another.
+    """
     batches = _Batches(source)
+    run_count = 0
+    tasks_max, memory_kib_max = recycling
+    run, expire = runs.run, runs.expire
+    now_ns = clock.monotonic_ns
     read, unpack, pack, bell = (
         os.read,
         frames.TASK.unpack_from,
@@ -67,7 +100,7 @@ def serve(source: socket, claims: int, shared: mmap, run: Run) -> None:
         at = begun = 0
         unannounced_s = 0.0
         for index in range(count):
-            attempt, redelivered, size = unpack(body, at)
+            attempt, flags, size = unpack(body, at)
             at += task_size
             try:
                 token = read(claims, 1)
@@ -78,9 +111,14 @@ def serve(source: socket, claims: int, shared: mmap, run: Run) -> None:
             begun += 1
             message = body[at : at + size]
             at += size
-            outcome, result, requeue, runtime_s, level, line, more = run(
-                message, attempt, redelivered != 0
-            )
+            guard.claimed_ns = now_ns()
+            if flags & frames.EXPIRED:
+                guard.begin(None, HANDLERS_S)
+                ran = expire(message, attempt, flags & frames.REDELIVERED != 0)
+                guard.end()
+            else:
+                ran = run(message, attempt, flags & frames.REDELIVERED != 0)
+            outcome, result, requeue, runtime_s, level, line, more = ran
             text = line.encode("utf-8", "backslashreplace") if line else b""
             head = (index, outcome, requeue, runtime_s, level, len(result), len(text), len(more))
             text += more
@@ -97,6 +135,16 @@ def serve(source: socket, claims: int, shared: mmap, run: Run) -> None:
             else:
                 record = frames.RECORD.pack(*head) + result + text
                 source.sendall(bell.pack(frames.SPILL, number, begun, size) + record)
+            run_count += 1
+            if guard.is_overdue or run_count == tasks_max:
+                return
+            if memory_kib_max and memory_kib() > memory_kib_max:
+                logger.warning(
+                    "A child process makes place for a fresh one: it has grown to %d KiB, and the limit is %d.",
+                    memory_kib(),
+                    memory_kib_max,
+                )
+                return
             unannounced_s += runtime_s
             if unannounced_s >= RING_S and begun < count:
                 source.sendall(bell.pack(frames.PROGRESS, number, begun, end - base))

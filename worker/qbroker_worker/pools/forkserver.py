@@ -7,6 +7,7 @@ however it goes, it goes too, and so do the children.
 
 import contextlib
 import ctypes
+import faulthandler
 import gc
 import json
 import mmap
@@ -21,9 +22,13 @@ from types import FrameType
 from typing import NamedTuple, NoReturn
 
 from qbroker_worker.pools import child, frames
-from qbroker_worker.values import Run
+from qbroker_worker.pools.childguard import ChildGuard
+from qbroker_worker.values import Guard, Recycling, Runs
 
 PR_SET_PDEATHSIG = 1
+
+_USER = (signal.SIGUSR1, signal.SIGUSR2)
+"""In a child the one says that a soft time limit may be reached, the other has it write down its stacks."""
 
 
 class Refusal(Exception):
@@ -47,8 +52,9 @@ class Loaded(NamedTuple):
     """What loading gives: facts for the parent, and how a child gets what it runs tasks with."""
 
     facts: bytes
-    begin: Callable[[int], Run]
-    """Called in each child with its number, from 1."""
+    begin: Callable[[int, Guard], Runs]
+    """Called in each child with its number, from 1, and what keeps time limits there."""
+    recycling: Recycling = Recycling()
     beside: Beside | None = None
 
 
@@ -146,14 +152,14 @@ def _ignore(signum: int, frame: FrameType | None) -> None:
 def _leave_signals_to_parent() -> None:
     # A terminal's Ctrl-C and systemd's stop go to the whole group. What is to end, and when, is
     # for the parent to say; these processes end when it closes their sockets.
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, *_USER):
         signal.signal(signum, _ignore)
 
 
 def _take_signals_back() -> None:
     """For what a task forks: its parent is the task, which may want to terminate it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for signum in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+    for signum in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, *_USER):
         signal.signal(signum, signal.SIG_DFL)
 
 
@@ -275,10 +281,13 @@ class _Nursery:
         source, claims, memory = fds
         shared = mmap.mmap(memory, frames.SHARED_BYTES)
         os.close(memory)
-        run = self._loaded.begin(number)
         # A parent that is gone is how a child learns that it is over.
         with socket.socket(fileno=source) as parent, contextlib.suppress(ConnectionError):
-            child.serve(parent, claims, shared, run)
+            guard = ChildGuard(shared, parent)
+            signal.signal(signal.SIGUSR1, guard.interrupt)
+            faulthandler.register(signal.SIGUSR2)
+            runs = self._loaded.begin(number, guard)
+            child.serve(parent, claims, shared, guard, runs, self._loaded.recycling)
 
     def _reap(self) -> None:
         # Each by its id: a process that the app itself started is for the app to wait for.

@@ -18,7 +18,11 @@ BATCH = Struct("=III")
 """Bytes that follow, number of the batch, number of tasks."""
 
 TASK = Struct("=IBI")
-"""Attempt, whether redelivered, bytes of the message."""
+"""Attempt, flags, bytes of the message."""
+
+REDELIVERED = 1
+EXPIRED = 2
+"""Flags. EXPIRED: the hard time limit has ended its run; only what follows a failure is to be run."""
 
 BELL = Struct("=BIHI")
 """Kind, number of the batch, how many of its tasks were begun, bytes in the region (SPILL: bytes that follow)."""
@@ -26,6 +30,7 @@ BELL = Struct("=BIHI")
 PROGRESS = 1
 DONE = 2
 SPILL = 3
+LIMITED = 4  # a time limit has begun late in a task's run: the words below have changed
 
 RECORD = Struct("=HBBdBIII")
 """Index in the batch, outcome, requeue, run time in seconds, log level, bytes of the result, of the line, of the rest."""
@@ -33,6 +38,11 @@ RECORD = Struct("=HBBdBIII")
 REGION_BYTES = 256 * 1024
 WORDS = (0, 8)
 """Where the regions' words are, as indexes of 64-bit numbers: a cache line apart."""
+DEADLINES = (16, 17)
+"""Where the words are that say when the soft and the hard time limit of what runs is reached: nanoseconds of
+the machine's monotonic clock, 0 for no limit. The parent signals and kills by them."""
+LIMITS = (18, 19)
+"""How long those limits are, in microseconds."""
 REGIONS = (4096, 4096 + REGION_BYTES)
 SHARED_BYTES = 4096 + 2 * REGION_BYTES
 

@@ -1,6 +1,7 @@
 """The parent's half of a child: what it was handed, how far it has come, what it left behind."""
 
 import array
+import asyncio
 import fcntl
 import mmap
 import os
@@ -64,6 +65,18 @@ class Child:
         self.looked_at = 0
         self.silent_looks = 0
         self.revoked: Delivery | None = None
+        self.expired: Delivery | None = None
+        """What it was at when its hard time limit was reached."""
+        self.expired_s = 0.0
+        self.is_retiring = False
+        """It is to end when it has finished what it is at."""
+        self.handles: Delivery | None = None
+        """Whose failure handlers it was given to run."""
+        self.interrupted_ns = 0
+        """The soft deadline it was last signalled for."""
+        self.watched_ns = 0
+        self.timer: asyncio.TimerHandle | None = None
+        """When the parent looks at its deadlines again."""
         self.unread = b""
         self.unsent = bytearray()
         self._claims_read, self._claims_write = claims
@@ -74,6 +87,24 @@ class Child:
         """How many tasks have begun, as the kernel counts."""
         fcntl.ioctl(self._claims_read, termios.FIONREAD, self._unclaimed)
         return self.handed - self._unclaimed[0]
+
+    def deadlines(self) -> tuple[int, int]:
+        """When the soft and the hard limit of what runs are reached; 0: none, or reached and told already."""
+        soft_ns, hard_ns = (self._words[at] for at in frames.DEADLINES)
+        return 0 if soft_ns == self.interrupted_ns else soft_ns, hard_ns
+
+    def limits_s(self) -> tuple[float, float]:
+        """How long those limits are."""
+        soft_us, hard_us = (self._words[at] for at in frames.LIMITS)
+        return soft_us / 1e6, hard_us / 1e6
+
+    def current(self) -> Delivery | None:
+        """What it has begun last, if that is not known to have finished."""
+        last = self.claimed() - 1
+        for batch in self.batches:
+            if 0 <= last - batch.first < len(batch.deliveries):
+                return batch.deliveries[last - batch.first]
+        return None
 
     def has(self, delivery: Delivery) -> bool:
         """Whether the delivery was handed over and is not known to have finished."""
@@ -105,10 +136,11 @@ class Child:
             len(self.batches) == 1
             and self.is_short
             and not self.is_withdrawn
+            and not self.is_retiring
             and self.silent_looks < SILENT_LOOKS
         )
 
-    def encode(self, deliveries: list[Delivery]) -> bytes:
+    def encode(self, deliveries: list[Delivery], flags: int = 0) -> bytes:
         """The frame that hands these over, noted and with their claims in the pipe."""
         self.batch_count += 1
         self.batches.append(Batch(self.batch_count, self.handed, deliveries))
@@ -118,7 +150,7 @@ class Child:
         parts = [b""]
         pack = frames.TASK.pack
         for _, attempt, is_redelivered, _, _, _, message in deliveries:
-            parts.append(pack(attempt, is_redelivered, len(message)))
+            parts.append(pack(attempt, is_redelivered | flags, len(message)))
             parts.append(message)
         size = sum(map(len, parts))
         parts[0] = frames.BATCH.pack(size, self.batch_count, len(deliveries))
@@ -169,6 +201,8 @@ class Child:
 
     def close(self) -> None:
         """Let go of everything that belongs to it."""
+        if self.timer is not None:
+            self.timer.cancel()
         self.link.close()
         os.close(self._claims_read)
         os.close(self._claims_write)

@@ -4,25 +4,49 @@ All of a pool's methods and all of its reports happen on the event loop's thread
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from logging import ERROR
+from logging import ERROR, WARNING
 from typing import Protocol
 
-from qbroker_worker.values import WORKER_LOST, Delivery, Finished
+from qbroker.exceptions import TimeLimitExceeded, WorkerLostError
+from qbroker_worker.values import REVOKED, TIMEOUT, WORKER_LOST, Delivery, Finished
 
-LostResult = Callable[[Delivery, str], tuple[bytes, bytes]]
-"""Makes of a task whose process died the result, and what else its settle says, from a sentence that says how."""
+LostResult = Callable[[Delivery, Exception], tuple[bytes, bytes]]
+"""Makes of a task whose process can say no more the result, and what else its settle says, from what ended it."""
 
 
 def lost(delivery: Delivery, sentence: str, make_result: LostResult) -> Finished:
     """What became of a delivery whose process died while it ran."""
     line = f"Task {delivery.task}[{delivery.id}] raised unexpected: WorkerLostError({sentence!r})"
-    result, more = make_result(delivery, sentence)
+    result, more = make_result(delivery, WorkerLostError(sentence))
     return Finished(
         delivery,
         WORKER_LOST,
         result,
         requeue=False,
         runtime_s=0.0,
+        level=ERROR,
+        line=line,
+        more=more,
+    )
+
+
+def revoked(delivery: Delivery) -> Finished:
+    """What became of a delivery that was ended because it was revoked."""
+    line = f"Task {delivery.task}[{delivery.id}] terminated: it was revoked"
+    return Finished(delivery, REVOKED, b"", False, 0.0, WARNING, line)  # noqa: FBT003 - a plain value
+
+
+def expired(delivery: Delivery, limit_s: float, make_result: LostResult) -> Finished:
+    """What became of a delivery that its hard time limit ended, where nobody could run its handlers."""
+    limit = int(limit_s) if limit_s == int(limit_s) else limit_s
+    line = f"Hard time limit ({limit}s) exceeded for {delivery.task}[{delivery.id}]"
+    result, more = make_result(delivery, TimeLimitExceeded(limit))
+    return Finished(
+        delivery,
+        TIMEOUT,
+        result,
+        requeue=False,
+        runtime_s=limit_s,
         level=ERROR,
         line=line,
         more=more,
@@ -40,6 +64,9 @@ class Reports(Protocol):
 
     def returned(self, deliveries: Sequence[Delivery]) -> None:
         """These were not started and are more than the pool wants at hand."""
+
+    def interrupted(self, delivery: Delivery, soft_s: float) -> None:
+        """The task has come to its soft time limit."""
 
     def changed(self) -> None:
         """`wanted_count` may be another, without anything having finished."""
@@ -92,6 +119,12 @@ class Pool(Protocol):
 
         With a signal's `number` one that runs is ended, where the pool can, and reported as REVOKED.
         """
+
+    def resize(self, slots: int) -> None:
+        """Have so many slots from now on. Those that run a task and are too many go when it has ended."""
+
+    def dump(self) -> None:
+        """Have processes other than this one write down what their threads are at."""
 
     def kill(self) -> None:
         """End at once: what runs is reported as lost, what waits as returned."""

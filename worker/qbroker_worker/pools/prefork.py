@@ -12,19 +12,19 @@ knows after a child's death what had.
 """
 
 import asyncio
-import logging
 import os
 import signal
 import socket
 from collections import deque
 from collections.abc import Iterable
 
+from qbroker_worker import clock
 from qbroker_worker.pools import frames, ledger
 from qbroker_worker.pools.forkserver import ForkServer, how_it_ended
 from qbroker_worker.pools.ledger import Batch, Child
 from qbroker_worker.pools.pace import Pace, Portion
-from qbroker_worker.pools.pool import LostResult, Reports, lost
-from qbroker_worker.values import REVOKED, Delivery, Finished
+from qbroker_worker.pools.pool import LostResult, Reports, expired, lost, revoked
+from qbroker_worker.values import Delivery, Finished
 
 LOOK_S = 0.005
 """How often the parent looks at children that have not said anything. Only while there are some."""
@@ -50,6 +50,8 @@ class PreforkPool:
         self._lost_result = lost_result
         self._pace = Pace()
         self._waiting: deque[Delivery] = deque()
+        self._overdue: deque[tuple[Delivery, float]] = deque()
+        """What its hard time limit has ended, with that: some child is to run its failure handlers."""
         self._children: dict[int, Child] = {}
         self._born = 0
         self._is_paused = False
@@ -80,12 +82,17 @@ class PreforkPool:
 
     @property
     def wanted_count(self) -> int:
-        short = sum(not child.is_long for child in self._children.values())
+        children = self._children.values()
+        short = sum(not child.is_long and not child.is_retiring for child in children)
         return self.slots + short * self._pace.at_hand_count
 
     @property
     def is_idle(self) -> bool:
-        return not self._waiting and all(child.is_idle for child in self._children.values())
+        return (
+            not self._waiting
+            and not self._overdue
+            and all(child.is_idle for child in self._children.values())
+        )
 
     def submit(self, deliveries: Iterable[Delivery]) -> None:
         self._waiting.extend(deliveries)
@@ -144,12 +151,41 @@ class PreforkPool:
         timer = self._loop.call_later(TERMINATE_S, insist)
         self._refills.add(timer)
 
+    def resize(self, slots: int) -> None:
+        self.slots = slots
+        staying = [child for child in self._children.values() if not child.is_retiring]
+        for _ in range(slots - len(staying)):
+            self._fork()
+        # Those that are idle go first, then those that began last.
+        staying.sort(key=lambda child: (child.is_idle, child.number), reverse=True)
+        for child in staying[: max(0, len(staying) - slots)]:
+            self._retire(child)
+        self._dispatch()
+
+    def _retire(self, child: Child) -> None:
+        """Let a child end when it has finished what it is at; it is given nothing more."""
+        child.is_retiring = True
+        self._waiting.extendleft(reversed(child.steal()))
+        if not child.unsent:
+            child.link.shutdown(socket.SHUT_WR)
+
+    def dump(self) -> None:
+        for number, child in self._children.items():
+            if child.pid:
+                self._tell_server(frames.KILL, number, value=signal.SIGUSR2)
+
     def kill(self) -> None:
         self._is_closing = True
         for number in self._children:
             self._tell_server(frames.KILL, number)
         if self._waiting:
             self._reports.returned(self._drop_waiting())
+        given_up = [
+            expired(delivery, limit_s, self._lost_result) for delivery, limit_s in self._overdue
+        ]
+        self._overdue.clear()
+        if given_up:
+            self._reports.finished(given_up)
 
     async def stop(self) -> None:
         self._is_closing = True
@@ -236,7 +272,16 @@ class PreforkPool:
                 if delivery is None:
                     continue
                 if number < claimed and delivery is child.revoked:
-                    finished.append(_revoked(delivery))
+                    finished.append(revoked(delivery))
+                elif number < claimed and delivery is child.expired:
+                    if self._is_closing or delivery is child.handles:
+                        finished.append(expired(delivery, child.expired_s, self._lost_result))
+                    else:
+                        self._overdue.append((delivery, child.expired_s))
+                elif delivery is child.handles and number < claimed:
+                    finished.append(expired(delivery, child.expired_s, self._lost_result))
+                elif delivery is child.handles:
+                    self._overdue.append((delivery, child.expired_s))
                 elif number < claimed:
                     sentence = f"Worker exited prematurely: {how} Job: {delivery.id}."
                     finished.append(lost(delivery, sentence, self._lost_result))
@@ -246,7 +291,7 @@ class PreforkPool:
         self._bury(child)
         if not self._is_closing:
             if has_worked:
-                self._fork()
+                self._refill()
             else:
                 self._refill_later()
             self._waiting.extendleft(reversed(unstarted))
@@ -264,10 +309,15 @@ class PreforkPool:
         if not self._children:
             self._all_gone.set()
 
+    def _refill(self) -> None:
+        staying = sum(not child.is_retiring for child in self._children.values())
+        if staying < self.slots:
+            self._fork()
+
     def _refill_later(self) -> None:
         def refill() -> None:
             self._refills.discard(timer)
-            self._fork()
+            self._refill()
 
         timer = self._loop.call_later(REFILL_S, refill)
         self._refills.add(timer)
@@ -275,16 +325,20 @@ class PreforkPool:
     # -- handing over --------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
-        if not self._waiting or self._is_paused or self._is_closing:
+        if self._is_paused or self._is_closing or not (self._waiting or self._overdue):
             return
-        children = [child for child in self._children.values() if child.pid]
+        children = [
+            child for child in self._children.values() if child.pid and not child.is_retiring
+        ]
         idle = [child for child in children if not child.batches]
+        while self._overdue and idle:
+            self._hand_over_expired(idle.pop(0), *self._overdue.popleft())
         for position, child in enumerate(idle):
+            if not self._waiting:
+                return
             # Those that are idle share what there is.
             share = -(-len(self._waiting) // (len(idle) - position))
             self._hand_over(child, self._pace.cut(self._waiting, share))
-            if not self._waiting:
-                return
         for child in children:
             if child.takes_more:
                 if not self._waiting or not self._pace.is_short(self._waiting[0].task):
@@ -298,6 +352,15 @@ class PreforkPool:
             if not self._pace.is_short(deliveries[0].task):
                 self._report_start(child, deliveries[0], child.handed + 1)
         self._send(child, child.encode(deliveries))
+        self._look_soon()
+
+    def _hand_over_expired(self, child: Child, delivery: Delivery, limit_s: float) -> None:
+        """Have a child run what follows the failure of a task that its hard limit has ended."""
+        child.handles, child.expired_s = delivery, limit_s
+        child.is_short = False
+        child.silent_looks = 0
+        child.reported = child.handed + 1  # so that it is not taken back and run
+        self._send(child, child.encode([delivery], frames.EXPIRED))
         self._look_soon()
 
     def _send(self, child: Child, data: bytes) -> None:
@@ -324,6 +387,8 @@ class PreforkPool:
         del child.unsent[:sent]
         if not child.unsent:
             self._loop.remove_writer(child.link.fileno())
+            if child.is_retiring:
+                child.link.shutdown(socket.SHUT_WR)
 
     def _report_start(self, child: Child, delivery: Delivery, claimed: int) -> None:
         # Late-acknowledged ones too: by this the broker knows which of them a worker died with.
@@ -356,6 +421,10 @@ class PreforkPool:
         at, head = 0, frames.BELL.size
         while len(data) - at >= head:
             kind, number, begun, end = frames.BELL.unpack_from(data, at)
+            if kind == frames.LIMITED:
+                at += head
+                child.silent_looks = 0
+                continue
             batch = next(found for found in child.batches if found.number == number)
             if kind == frames.SPILL:
                 if len(data) - at < head + end:
@@ -409,6 +478,7 @@ class PreforkPool:
         for child in self._children.values():
             if child.batches and not child.is_long:
                 finished += self._look_at(child)
+                self._watch(child)
                 self._look_soon()
         if finished:
             self._finish(finished)
@@ -416,6 +486,42 @@ class PreforkPool:
         if self.wanted_count < wanted:
             self._reports.changed()
         self._return_excess()
+
+    # -- time limits ---------------------------------------------------------------------------
+
+    def _watch(self, child: Child) -> None:
+        """Be there when the next deadline of what the child runs has come."""
+        due_ns = min((due_ns for due_ns in child.deadlines() if due_ns), default=0)
+        if not due_ns or due_ns == child.watched_ns:
+            return
+        if child.timer is not None:
+            child.timer.cancel()
+        child.watched_ns = due_ns
+        delay_s = max(0, due_ns - clock.monotonic_ns()) / 1e9
+        child.timer = self._loop.call_later(delay_s, self._limit_reached, child)
+
+    def _limit_reached(self, child: Child) -> None:
+        """A deadline may have come, if the child is still at the same task."""
+        child.timer = None
+        child.watched_ns = 0
+        if self._children.get(child.number) is not child:
+            return
+        now_ns = clock.monotonic_ns()
+        soft_ns, hard_ns = child.deadlines()
+        soft_s, hard_s = child.limits_s()
+        delivery = child.current()
+        if 0 < hard_ns <= now_ns and delivery is not None:
+            child.expired = delivery
+            if delivery is not child.handles:
+                child.expired_s = hard_s
+            self._tell_server(frames.KILL, child.number)
+            return
+        if 0 < soft_ns <= now_ns:
+            child.interrupted_ns = soft_ns
+            self._tell_server(frames.KILL, child.number, value=signal.SIGUSR1)
+            if delivery is not None:
+                self._reports.interrupted(delivery, soft_s)
+        self._watch(child)
 
     def _return_excess(self) -> None:
         """Give back what waits behind long tasks and is materially more than wanted at hand."""
@@ -457,11 +563,6 @@ class PreforkPool:
         dropped = list(self._waiting)
         self._waiting.clear()
         return dropped
-
-
-def _revoked(delivery: Delivery) -> Finished:
-    line = f"Task {delivery.task}[{delivery.id}] terminated: it was revoked"
-    return Finished(delivery, REVOKED, b"", False, 0.0, logging.WARNING, line)  # noqa: FBT003 - a plain value
 
 
 def _first(batch: Batch) -> str:

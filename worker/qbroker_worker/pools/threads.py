@@ -1,15 +1,18 @@
 """Tasks run on threads of this process, which has the app."""
 
 import asyncio
+import contextlib
 import os
 import queue
 import threading
 from collections import deque
 from collections.abc import Iterable
 
+from qbroker_worker import clock
 from qbroker_worker.pools.pace import Pace
-from qbroker_worker.pools.pool import LostResult, Reports, lost
-from qbroker_worker.values import Delivery, Finished, Run
+from qbroker_worker.pools.pool import LostResult, Reports, expired, lost
+from qbroker_worker.pools.threadguard import Limited, ThreadGuard
+from qbroker_worker.values import Delivery, Finished, Runs
 
 LOOK_S = 0.005
 """How often the loop looks at what the threads are at. Only while it can learn something."""
@@ -23,9 +26,26 @@ class ThreadsPool:
 
     name = "threads"
 
-    def __init__(self, run: Run, *, slots: int, lost_result: LostResult) -> None:
+    def __init__(
+        self,
+        runs: Runs,
+        *,
+        slots: int,
+        lost_result: LostResult,
+        guard: ThreadGuard | None = None,
+    ) -> None:
         self.slots = slots
-        self._run = run
+        self._run = runs.run
+        self._expire = runs.expire
+        self._guard = guard or ThreadGuard()
+        self._watched: dict[Limited, asyncio.TimerHandle] = {}
+        self._overdue: dict[int, Delivery] = {}
+        """What its hard time limit has ended; its failure handlers run."""
+        self._given_up: list[Delivery | None] = [None] * slots
+        """What a slot is still at although it was reported as timed out."""
+        self._idents = [0] * slots
+        self._vacant: deque[int] = deque()
+        """Slots whose threads have ended."""
         self._lost_result = lost_result
         self._pace = Pace()
         # Both ends of the line are taken from by one operation each, so a delivery is either begun
@@ -52,16 +72,20 @@ class ThreadsPool:
 
     def _start_threads(self) -> None:
         for slot in range(self.slots):
-            # A daemon, so that a task that never ends cannot keep a killed worker alive.
-            threading.Thread(
-                target=self._work, args=(slot,), name=f"qbroker-slot-{slot}", daemon=True
-            ).start()
+            self._start_thread(slot)
+
+    def _start_thread(self, slot: int) -> None:
+        # A daemon, so that a task that never ends cannot keep a killed worker alive.
+        threading.Thread(
+            target=self._work, args=(slot,), name=f"qbroker-slot-{slot}", daemon=True
+        ).start()
 
     def serve(self) -> None:
         """The main thread has nothing to do here."""
 
     def _work(self, slot: int) -> None:
         """A slot's thread: run what comes until a token says that it is over."""
+        self._idents[slot] = threading.get_ident()
         while self._tokens.get():
             try:
                 delivery = self._waiting.popleft()
@@ -74,13 +98,20 @@ class ThreadsPool:
             except BaseException as exc:  # noqa: BLE001 - SystemExit in a task ends its process elsewhere; here the process is everybody's
                 sentence = f"Worker exited prematurely: {exc!r} Job: {delivery.id}."
                 finished = lost(delivery, sentence, self._lost_result)
-            self._done.append((slot, finished))
-            if not self._is_waking:
-                self._is_waking = True
-                try:
-                    self._loop.call_soon_threadsafe(self._collect)
-                except RuntimeError:
-                    return  # the loop is closed: the pool was killed, and this task given up
+            if not self._hand_back(slot, finished):
+                return
+        self._vacant.append(slot)
+
+    def _hand_back(self, slot: int, finished: Finished) -> bool:
+        """Have the loop report it; False when nobody listens any more."""
+        self._done.append((slot, finished))
+        if not self._is_waking:
+            self._is_waking = True
+            try:
+                self._loop.call_soon_threadsafe(self._collect)
+            except RuntimeError:
+                return False  # the loop is closed: the pool was killed, and this task given up
+        return True
 
     def _collect(self) -> None:
         # Before looking, so that what is done from here on wakes the loop again.
@@ -91,6 +122,8 @@ class ThreadsPool:
             if self._running[slot] is done.delivery:
                 self._running[slot] = None
                 self._silent_looks[slot] = 0
+            if self._given_up[slot] is done.delivery:
+                self._given_up[slot] = None
             # Not open any more: it was given up by `kill`.
             if self._open.pop(id(done.delivery), None) is not None:
                 finished.append(done)
@@ -109,12 +142,14 @@ class ThreadsPool:
 
     @property
     def wanted_count(self) -> int:
-        short = sum(looks < SILENT_LOOKS for looks in self._silent_looks)
-        return self.slots + short * self._pace.at_hand_count
+        long = sum(looks >= SILENT_LOOKS for looks in self._silent_looks)
+        short = max(0, self.slots - long)
+        stuck = sum(delivery is not None for delivery in self._given_up)
+        return self.slots - stuck + short * self._pace.at_hand_count
 
     @property
     def is_idle(self) -> bool:
-        return not self._open
+        return not self._open and not self._overdue
 
     def submit(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
@@ -124,11 +159,18 @@ class ThreadsPool:
             self._let_go()
 
     def _let_go(self) -> None:
+        count = len(self._held_back)
         while self._held_back:
             self._waiting.append(self._held_back.popleft())
-            self._tokens.put(True)  # noqa: FBT003 - a token
+        if count:
+            self._announce(count)
         if self._open:
             self._look_soon()
+
+    def _announce(self, count: int) -> None:
+        """Tell the threads that so many more wait."""
+        for _ in range(count):
+            self._tokens.put(True)  # noqa: FBT003 - a token
 
     def pause(self) -> None:
         if not self._is_paused:
@@ -159,6 +201,28 @@ class ThreadsPool:
         self.submit(kept)
         return len(kept) < len(taken)
 
+    def resize(self, slots: int) -> None:
+        before, self.slots = self.slots, slots
+        for _ in range(before - slots):
+            self._tokens.put(False)  # noqa: FBT003 - whichever thread takes it ends
+        for _ in range(slots - before):
+            self._start_thread(self._new_slot())
+
+    def _new_slot(self) -> int:
+        """A slot that nobody works in."""
+        try:
+            return self._vacant.popleft()
+        except IndexError:
+            self._running.append(None)
+            self._looked_at.append(None)
+            self._silent_looks.append(0)
+            self._given_up.append(None)
+            self._idents.append(0)
+            return len(self._running) - 1
+
+    def dump(self) -> None:
+        """There are no other processes."""
+
     def kill(self) -> None:
         # A thread cannot be stopped. Its task is given up; the process ends soon.
         waiting = self.withdraw()
@@ -173,13 +237,22 @@ class ThreadsPool:
             )
             for delivery in self._open.values()
         ]
+        given_up += [
+            expired(delivery, 0.0, self._lost_result) for delivery in self._overdue.values()
+        ]
         self._open.clear()
+        self._overdue.clear()
         if given_up:
             self._reports.finished(given_up)
 
     async def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        for watching in self._watched.values():
+            watching.cancel()
+        self._end_threads()
+
+    def _end_threads(self) -> None:
         for _ in range(self.slots):
             self._tokens.put(False)  # noqa: FBT003 - the last token
 
@@ -214,6 +287,8 @@ class ThreadsPool:
                 self._silent_looks[slot] = 0
                 self._reports.started(delivery, self._pid)
             self._looked_at[slot] = delivery
+            if delivery is not None:
+                self._watch(slot)
         short = [slot for slot, looks in enumerate(self._silent_looks) if looks < SILENT_LOOKS]
         if short and (self._waiting or any(self._running[slot] for slot in short)):
             self._look_soon()
@@ -221,15 +296,65 @@ class ThreadsPool:
             self._reports.changed()
             self._return_excess()
 
+    # -- time limits ---------------------------------------------------------------------------
+
+    def _watch(self, slot: int) -> None:
+        """Be there when the next limit of what the slot runs is reached."""
+        limited = self._guard.of(self._idents[slot])
+        if limited is not None and limited not in self._watched:
+            self._watch_next(slot, limited)
+
+    def _watch_next(self, slot: int, limited: Limited) -> None:
+        due_at = limited.next_at()
+        if due_at:
+            delay_s = max(0.0, due_at - clock.monotonic())
+            self._watched[limited] = self._loop.call_later(
+                delay_s, self._limit_reached, slot, limited
+            )
+
+    def _limit_reached(self, slot: int, limited: Limited) -> None:
+        del self._watched[limited]
+        delivery = self._running[slot]
+        if delivery is None or self._guard.of(limited.thread) is not limited:
+            return
+        if limited.hard_at and clock.monotonic() >= limited.hard_at:
+            self._give_up(slot, delivery, limited)
+        elif self._guard.interrupt(limited):
+            self._reports.interrupted(delivery, limited.soft_s)
+            self._watch_next(slot, limited)
+
+    def _give_up(self, slot: int, delivery: Delivery, limited: Limited) -> None:
+        """Report a task as timed out, although its thread may go on for as long as it likes."""
+        if not self._guard.give_up(limited) or self._open.pop(id(delivery), None) is None:
+            return
+        self._given_up[slot] = delivery
+        self._overdue[id(delivery)] = delivery
+
+        def handle() -> None:
+            try:
+                ran = self._expire(delivery.message, delivery.attempt, delivery.is_redelivered)
+                finished = Finished(delivery, *ran)
+            except BaseException:  # noqa: BLE001 - what handlers do must not cost the report
+                finished = expired(delivery, limited.hard_s, self._lost_result)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the pool was killed
+                self._loop.call_soon_threadsafe(self._handled, finished)
+
+        # On a thread of its own: the others may all be stuck.
+        threading.Thread(target=handle, name="qbroker-handlers", daemon=True).start()
+        self._reports.changed()
+
+    def _handled(self, finished: Finished) -> None:
+        if self._overdue.pop(id(finished.delivery), None) is not None:
+            self._reports.finished([finished])
+
     def _return_excess(self) -> None:
         count = min(len(self._open) - self.wanted_count, len(self._waiting))
         if count * 4 > self.wanted_count:
             # A thread may be faster than this; then there are fewer to return.
             beyond = self._take_waiting()
             kept = max(0, len(beyond) - count)
-            for delivery in beyond[:kept]:
-                self._waiting.append(delivery)
-                self._tokens.put(True)  # noqa: FBT003 - a token
+            self._waiting.extend(beyond[:kept])
+            self._announce(kept)
             for delivery in beyond[kept:]:
                 del self._open[id(delivery)]
             self._reports.returned(beyond[kept:])

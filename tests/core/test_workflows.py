@@ -1,0 +1,187 @@
+"""A workflow is counted as it ends, stored whole or not at all, and forgotten when nothing of it is kept."""
+
+from dataclasses import replace
+
+import pytest
+
+from qbroker_server.core import index, keys, workflows
+from qbroker_server.core.effects import Policy
+from qbroker_server.core.errors import CorruptRecord
+from qbroker_server.core.lease import Outcome
+from qbroker_server.core.publish import NewJoin, NewWorkflow
+from qbroker_server.core.queue import Declare
+from qbroker_server.core.records import Extras, QueueOptions, Wait
+from qbroker_server.core.revoke import RevokeIndexed
+from tests.support.scene import Scene, new
+from tests.support.workflows import chain, group, workflow
+
+
+def look(scene: Scene) -> workflows.Workflow:
+    """The workflow as it is stored."""
+    found = scene.broker.read(lambda txn: workflows.peek(txn, "w"))
+    assert found is not None
+    return found
+
+
+def test_it_counts_what_ended_and_what_failed() -> None:
+    scene = Scene()
+    scene.register()
+    scene.publish(workflow(chain(group("a", "b"), "c")))
+    a, b = scene.take()
+
+    scene.settle(a)
+    scene.settle(b, Outcome.FAILURE, b"boom")
+
+    found = look(scene)
+    assert (found.message_count, found.ended_count, found.failed_count) == (3, 3, 2)
+    assert (found.task, found.root_id) == ("proj.add", "a")
+    assert scene.broker.read(lambda txn: workflows.page(txn, "", 10)) == [("w", found)]
+
+
+def test_it_is_forgotten_with_its_results() -> None:
+    scene = Scene(policy=Policy(result_ttl_ms=100))
+    scene.register()
+    scene.publish(workflow(chain(group("a", "b"), "c")))
+    for delivery in scene.take():
+        scene.settle(delivery, Outcome.FAILURE)
+    for errback in scene.take():
+        scene.settle(errback)
+
+    scene.pass_time(99)
+    assert look(scene).ended_count == 3
+    scene.pass_time(100)
+
+    for family in (keys.WORKFLOW, keys.JOIN, keys.VALUE, keys.MESSAGE, keys.INDEX, keys.STATUS):
+        assert scene.rows(family) == []
+
+
+def test_publishing_it_again_is_a_no_op() -> None:
+    scene = Scene()
+    flow = workflow(chain("a", "b"))
+    scene.publish(flow)
+
+    again = scene.publish(flow)
+
+    assert again.duplicates == (0,)
+    assert scene.faults() == []
+
+
+def test_a_refused_message_refuses_the_whole_and_its_neighbours_are_stored() -> None:
+    scene = Scene()
+    flow = workflow(chain("a", "b"))
+    bad = replace(flow, messages=(flow.messages[0], replace(flow.messages[1], priority=10)))
+
+    published = scene.publish(new("m1"), bad, new("m2"))
+
+    assert [place for place, _ in published.refusals] == [1]
+    assert scene.find("a") is None
+    assert scene.rows(keys.JOIN) == []
+    assert scene.record("m2").queue == "celery"
+
+
+def test_a_taken_unique_key_refuses_the_whole() -> None:
+    scene = Scene()
+    scene.publish(replace(new("m1"), extras=Extras(unique_key="k")))
+    flow = workflow(group("a", "b"))
+    last = flow.messages[1]
+    assert last.extras is not None
+    keyed = replace(last, extras=replace(last.extras, unique_key="k"))
+
+    published = scene.publish(replace(flow, messages=(flow.messages[0], keyed)))
+
+    assert published.existing == ((0, "m1"),)
+    assert len(published.refusals) == 1
+    assert scene.find("a") is None
+
+
+def test_a_queue_without_room_for_all_of_it_refuses_the_whole() -> None:
+    scene = Scene()
+    scene.do(Declare("celery", QueueOptions(length_max=2)))
+
+    published = scene.publish(workflow(group("a", "b", "c")))
+
+    (refusal,) = published.refusals
+    assert "no room for the 3 messages of workflow 'w'" in str(refusal[1])
+    assert scene.find("a") is None
+
+
+@pytest.mark.parametrize(
+    ("flow", "reason"),
+    [
+        (NewWorkflow("w", ()), "has no messages"),
+        (
+            NewWorkflow("w", (replace(new("a"), extras=Extras(place=("j", 0))),)),
+            "no join of workflow",
+        ),
+        (
+            NewWorkflow(
+                "w",
+                (replace(new("a"), extras=Extras(place=("j", 0))),),
+                (NewJoin("j", 2, True),),
+            ),
+            "has 1 of its 2 members",
+        ),
+        (
+            NewWorkflow(
+                "w",
+                (
+                    replace(
+                        new("a"),
+                        extras=Extras(place=("j", 0), wait=Wait("j", True, False, 0, 0)),
+                    ),
+                ),
+                (NewJoin("j", 1, False),),
+            ),
+            "goes in a circle",
+        ),
+        (
+            NewWorkflow(
+                "w", (replace(new("a"), extras=Extras(wait=Wait("x", True, False, 0, 0))),)
+            ),
+            "waits for 'x', which is no join",
+        ),
+        (NewWorkflow("w", (new("a"), new("a"))), "two messages or two joins of one id"),
+    ],
+)
+def test_a_workflow_that_could_never_end_is_refused_with_the_reason(
+    flow: NewWorkflow, reason: str
+) -> None:
+    scene = Scene()
+
+    published = scene.publish(flow)
+
+    assert reason in str(published.refusals[0][1])
+    assert scene.rows(keys.MESSAGE) == []
+
+
+def test_a_message_alone_cannot_wait() -> None:
+    published = Scene().publish(replace(new("a"), extras=Extras(place=("j", 0))))
+
+    assert "names a join, but was published without one" in str(published.refusals[0][1])
+
+
+def test_it_is_cancelled_as_a_whole() -> None:
+    scene = Scene()
+    scene.publish(workflow(chain(group("a", "b"), "c")))
+
+    revoked, _ = scene.do(RevokeIndexed(index.WORKFLOW, "w"))
+
+    assert set(revoked.ended) == {"a", "b", "c"}
+    assert [scene.record(name).state for name in "abc"] == ["REVOKED"] * 3
+    assert scene.faults() == []
+
+
+def test_a_record_survives_its_encoding_and_a_damaged_one_only_stops_counting() -> None:
+    found = workflows.Workflow(1, "t", "a", 3, 1, 0, 7)
+    raw = workflows.encode_workflow(found)
+    assert workflows.decode_workflow(b"k", raw) == found
+    with pytest.raises(CorruptRecord, match="checksum"):
+        workflows.decode_workflow(b"k", raw[:-1] + b"?")
+
+    scene = Scene()
+    scene.register()
+    scene.publish(workflow(chain("a", "b")))
+    scene.damage(keys.WORKFLOW + b"w")
+    scene.settle(scene.take_one())
+
+    assert scene.take_ids() == ["b"]
