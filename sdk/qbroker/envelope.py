@@ -326,6 +326,13 @@ def call_fields(raw: bytes, accepted: frozenset[str]) -> dict[str, Value]:
     }
 
 
+def sent_fields(raw: bytes, accepted: frozenset[str]) -> dict[str, Value]:
+    """The same of a call that was just sent, and where it went."""
+    queue = Message.FromString(raw).queue
+    where = {"queue": queue, "exchange": "", "routing_key": queue}
+    return call_fields(raw, accepted) | where
+
+
 def iso(unix_ms: int) -> str | None:
     """A time as ISO 8601, or None for none."""
     if not unix_ms:

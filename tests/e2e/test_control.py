@@ -136,7 +136,7 @@ def test_what_a_worker_runs_is_changed_while_it_runs(farm: "Farm", app: App, poo
     for result in held:
         result.get(timeout=30)
     limited = control.time_limit("proj.nap", hard=0.2, **options)
-    late = app.send_task("proj.nap", ("late", 30)).get(timeout=30, propagate=False)
+    late = app.send_task("proj.nap", ("late", 1)).get(timeout=30, propagate=False)
     rated = control.rate_limit("proj.add", "2/s", **options)
     began = time.monotonic()
     for result in [app.send_task("proj.add", (1, n)) for n in range(3)]:

@@ -16,8 +16,3 @@ monotonic_ns = time.monotonic_ns
 def now_ms() -> int:
     """Unix time in milliseconds, for people to read."""
     return time.time_ns() // 1_000_000
-
-
-def utcoffset() -> int:
-    """How many hours local time is behind UTC."""
-    return -(time.localtime().tm_gmtoff // 3600)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from qbroker import envelope
+from qbroker.clock import utcoffset
 from qbroker.serialization import Value, json_encode
 from qbroker_worker import clock
 from qbroker_worker.values import (
@@ -210,7 +211,7 @@ class Journal:
             "type": type_,
             "hostname": self._name,
             "pid": self._pid,
-            "utcoffset": clock.utcoffset(),
+            "utcoffset": utcoffset(),
             "timestamp": at_s,
             **fields,
         }

@@ -22,10 +22,12 @@ from typing import (
     overload,
 )
 
-from qbroker import _state, serialization, signals, states
+from qbroker import _state, envelope, serialization, signals, states
 from qbroker._version import __version__
 from qbroker.app.config import Settings
+from qbroker.app.connection import Connection
 from qbroker.app.control import Control
+from qbroker.app.events import Events
 from qbroker.app.pipeline import Pipeline, current_pipeline
 from qbroker.app.sending import Call, Defaults, prepare, prepare_again, settle, zone_of
 from qbroker.app.trace import execute, plan_of
@@ -485,6 +487,21 @@ class App:
             self.client, lambda: self.conf.task_default_queue, lambda: self.accepted_content
         )
 
+    @property
+    def events(self) -> Events:
+        """What there is to hear, tell and know of events."""
+        return Events(self)
+
+    def connection(self, url: str | None = None, **_: Value) -> Connection:
+        """A handle on the connection, for programs that open one."""
+        return Connection(lambda: self.client(url), url or self.conf.broker_url)
+
+    connection_for_read = connection_for_write = connection
+
+    def connection_or_acquire(self, connection: Value = None, **_: Value) -> Value:
+        """The connection that is given, or a handle on the app's."""
+        return connection or self.connection()
+
     # -- calls
 
     def send_task(
@@ -645,6 +662,10 @@ class App:
     def _sent(
         self, call: Call, task_type: Defaults | None, *, add_to_parent: bool
     ) -> Result[Value]:
+        if self.conf.task_send_sent_event:
+            with self.events.default_dispatcher() as dispatcher:
+                fields = envelope.sent_fields(call.message, self.accepted_content)
+                dispatcher.send("task-sent", **fields)
         result: Result[Value] = Result(call.task_id, None, call.task, self)
         if call.ignores_result:
             result.ignored = True

@@ -494,6 +494,20 @@ class Task(Generic[P, R]):
 
     subtask = signature
 
+    # -- events
+
+    def send_event(
+        self,
+        type_: str,
+        retry: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        retry_policy: Value = None,
+        **fields: Value,
+    ) -> None:
+        """Tell those who listen something of your own, from inside of the task: "task-progress"."""
+        request = self.request
+        with self.app.events.default_dispatcher(hostname=request.hostname) as dispatcher:
+            dispatcher.send(type_, uuid=request.id, **fields)
+
     # -- handlers, for subclasses
 
     def before_start(self, task_id: str, args: Value, kwargs: Value) -> Value:
