@@ -483,6 +483,13 @@ class _Watcher(_Lane):
             self._subscriptions.setdefault(subscription.id, []).append(subscription)
             self._send(subscription)
 
+    def subscribe_all(self, subscriptions: Sequence[Subscription]) -> None:
+        """Do the same for many, in as few requests as they fit."""
+        with self._lock:
+            for subscription in subscriptions:
+                self._subscriptions.setdefault(subscription.id, []).append(subscription)
+                self._send(subscription)
+
     def unsubscribe(self, subscription: Subscription) -> None:
         """Tell of it no more."""
         with self._lock:
@@ -780,11 +787,40 @@ class Client:
             raise answer
         return answer
 
+    def read_many(self, task_ids: Iterable[str]) -> dict[str, TaskState]:
+        """Where tasks are now."""
+        ids = list(dict.fromkeys(task_ids))
+        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        subscriptions = [Subscription(task_id, answers.put, is_once=True) for task_id in ids]
+        watcher = self._connected().watcher
+        watcher.subscribe_all(subscriptions)
+        found: dict[str, TaskState] = {}
+        deadline = self._monotonic() + self.timeout_s
+        while len(found) < len(ids):
+            try:
+                answer = answers.get(timeout=max(deadline - self._monotonic(), 0))
+            except queue.Empty:
+                for subscription in subscriptions:
+                    watcher.unsubscribe(subscription)
+                raise watcher.error(f"no answer within {self.timeout_s} s from") from None
+            if isinstance(answer, OperationalError):
+                raise answer
+            found[answer.id] = answer
+        return found
+
     def watch(self, task_id: str, tell: Callable[[Answer], object]) -> Subscription:
         """Hear of a task's state now and of every change until the end; `tell` must not block."""
         subscription = Subscription(task_id, tell, is_once=False)
         self._connected().watcher.subscribe(subscription)
         return subscription
+
+    def watch_many(
+        self, task_ids: Iterable[str], tell: Callable[[Answer], object]
+    ) -> list[Subscription]:
+        """Hear of many tasks so, over the one stream."""
+        subscriptions = [Subscription(task_id, tell, is_once=False) for task_id in task_ids]
+        self._connected().watcher.subscribe_all(subscriptions)
+        return subscriptions
 
     def unwatch(self, subscription: Subscription) -> None:
         """Hear of it no more."""

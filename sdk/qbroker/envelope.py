@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from qbroker import serialization, states
 from qbroker.exceptions import (
     BackendStoreError,
+    ChordError,
     EncodeError,
     InvalidTaskError,
     LimitExceeded,
@@ -35,6 +36,7 @@ OUTCOME_REJECTED = 5
 OUTCOME_REVOKED = 6
 OUTCOME_RETRY = 7
 OUTCOME_TIMEOUT = 8
+OUTCOME_REPLACED = 9
 
 # The numbers of qbroker.v1.EndReason.
 END_WORKER_LOST = 2
@@ -44,6 +46,7 @@ END_MAX_DELIVERIES = 5
 END_REJECTED = 6
 END_DROPPED = 7
 END_REPLACED = 8
+END_DEPENDENCY = 9
 
 STAGES = ("unknown", "scheduled", "queued", "leased", "started", "done", "dead", "waiting")
 """Where a task is, each at the place of its number in qbroker.v1.Stage."""
@@ -219,6 +222,8 @@ def decode_result(
         and not is_without_reason
     ):
         value = decode_exception(value, kept.traceback)
+    if end_reason == END_DEPENDENCY:
+        return _of_dependency(state, where, value, detail, kept.traceback, is_final=is_final)
     return Stored(
         state=kept.state,
         stage=where,
@@ -238,6 +243,48 @@ def decode_result(
     )
 
 
+def _of_dependency(
+    state: str, stage: str, found: Value, detail: str, traceback_text: str, *, is_final: bool
+) -> Stored:
+    """What is known of a task that did not run, because what it waited for failed: `found` is that one's exception."""
+    value = found if isinstance(found, BaseException) else None
+    if detail or value is None:
+        chord_error = ChordError(detail or "what it waited for failed")
+        chord_error.__cause__ = value
+        value = chord_error
+    return Stored(
+        state=state if state in states.PROPAGATE_STATES else states.FAILURE,
+        stage=stage,
+        result=value,
+        traceback=traceback_text or None,
+        is_final=is_final,
+        is_kept=True,
+    )
+
+
+def encode_child(child_id: str, members: Sequence[str] | None = None) -> str:
+    """A task's id, or a group's with those of its members, as `Result.children` has it."""
+    text = _quoted(child_id)
+    return text if members is None else f"{text}:{','.join(map(_quoted, members))}"
+
+
+def decode_child(text: str) -> tuple[str, list[str] | None]:
+    """A task's id, or a group's with those of its members."""
+    child_id, colon, members = text.partition(":")
+    if not colon:
+        return _unquoted(child_id), None
+    return _unquoted(child_id), [_unquoted(member) for member in members.split(",") if member]
+
+
+def _quoted(text: str) -> str:
+    # Ids are what callers chose; few have anything to hide in them.
+    return text.replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
+
+
+def _unquoted(text: str) -> str:
+    return text.replace("%2C", ",").replace("%3A", ":").replace("%25", "%")
+
+
 _ENDINGS: dict[int, tuple[str, Callable[[str], BaseException]]] = {
     END_WORKER_LOST: (
         states.FAILURE,
@@ -252,6 +299,10 @@ _ENDINGS: dict[int, tuple[str, Callable[[str], BaseException]]] = {
     END_REJECTED: (states.FAILURE, lambda detail: TaskRevokedError(detail or "rejected")),
     END_DROPPED: (states.REVOKED, lambda detail: TaskRevokedError(detail or "dropped")),
     END_REPLACED: (states.REVOKED, lambda detail: TaskRevokedError(detail or "replaced")),
+    END_DEPENDENCY: (
+        states.FAILURE,
+        lambda detail: ChordError(detail or "what it waited for failed"),
+    ),
 }
 
 

@@ -3,7 +3,8 @@
     Exception
     ├── CeleryError                     a task, or the way it is used, is at fault
     │   ├── TaskPredicate               raised by a task to say something about itself
-    │   │   ├── Ignore  Reject  Retry
+    │   │   ├── Reject  Retry
+    │   │   └── Ignore ── Replaced
     │   ├── ImproperlyConfigured  SecurityError
     │   └── TaskError
     │       ├── NotRegistered  AlreadyRegistered  QueueNotFound      (KeyErrors but the second)
@@ -59,6 +60,7 @@ __all__ = [
     "QueueNotFound",
     "Reject",
     "RemoteTraceback",
+    "Replaced",
     "RequestRefused",
     "Retry",
     "SecurityError",
@@ -128,6 +130,20 @@ class Reject(TaskPredicate):
 
     def __repr__(self) -> str:
         return f"reject requeue={self.requeue}: {self.reason}"
+
+
+class Replaced(Ignore):
+    """Raised by `Task.replace`: another call takes the task's place, under its id.
+
+    `message` is that call's, `follow_ups` are messages of workflows to be published with it.
+    """
+
+    def __init__(
+        self, reason: object = None, message: bytes = b"", follow_ups: Sequence[bytes] = ()
+    ) -> None:
+        self.message = message
+        self.follow_ups = tuple(follow_ups)
+        super().__init__(reason)
 
 
 class ImproperlyConfigured(CeleryError):

@@ -70,6 +70,25 @@ def plain_seconds(seconds: float) -> float:
     return int(seconds) if seconds == int(seconds) else seconds
 
 
+def _errbacks(message: Message) -> list[Value] | None:
+    """What is called when it fails, as signatures are written."""
+    found = []
+    for raw in message.errbacks:
+        errback = Message.FromString(raw)
+        args, kwargs, embed = json.loads(errback.body)
+        found.append(
+            {
+                "task": errback.task,
+                "args": args,
+                "kwargs": kwargs,
+                "options": {"task_id": errback.id, "queue": errback.queue},
+                "subtask_type": None,
+                "immutable": bool(embed.get("immutable")),
+            }
+        )
+    return found or None
+
+
 class Context:
     """One run of a task: who asked for it, with what, and how often it was tried."""
 
@@ -90,11 +109,8 @@ class Context:
     called_directly = True
     is_eager = False
     callbacks: Value = None
-    errbacks: Value = None
     chain: Value = None
-    chord: Value = None
-    group: str | None = None
-    group_index: int | None = None
+    """None: what follows a task is the broker's business."""
     logfile: str | None = None
     loglevel: int | None = None
     properties: Value = None
@@ -107,7 +123,17 @@ class Context:
     pending_retry: BaseException | None = None
     """The Retry that the task asked for without having it raised."""
 
+    added_members: "tuple[bytes, ...]" = ()
+    """Messages that join the chord this run is in (`Task.add_to_chord`)."""
+    follow_ups: "tuple[bytes, ...]" = ()
+    """Messages that are published when the run ends."""
+
     retries = _Field(lambda m: m.retries, 0)
+    errbacks: Value = _Field(_errbacks)
+    chord: Value = _Field(lambda m: m.join_id if m.join_id and m.join_id == m.group_id else None)
+    """Whether it is in the header of a chord: the id of what the broker joins, or None."""
+    group: Value = _Field(lambda m: m.group_id or None)
+    group_index: Value = _Field(lambda m: m.group_index if m.group_id else None)
     ignore_result = _Field(lambda m: m.ignore_result, default=False)
     root_id = _Field(lambda m: m.root_id or m.id)
     parent_id = _Field(lambda m: m.parent_id or None)

@@ -1,22 +1,36 @@
 """What a task returned, or will: wait for it, look at it, forget it.
 
 An AsyncResult is an id and a place to ask. It holds nothing the broker does not know, so it can be
-made from an id anywhere, pickled, and compared with the id as text.
+made from an id anywhere, pickled, and compared with the id as text. A GroupResult is several of them. What is
+waited for or looked at together is asked for together: one request, whose answers come as they come.
+
+The result of what follows something else knows that as its `parent`; so the result of a chain is that of its last
+task, and from there one gets to the first.
 """
 
 import contextlib
 import datetime as dt
+import logging
 import queue
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from qbroker import _state, clock, envelope, states
 from qbroker.envelope import Stored
-from qbroker.exceptions import OperationalError, TaskRevokedError, TimeoutError as ResultTimeout
+from qbroker.exceptions import (
+    ImproperlyConfigured,
+    IncompleteStream,
+    OperationalError,
+    TaskRevokedError,
+    TimeoutError as ResultTimeout,
+)
 from qbroker.request import current_request, joins_allowed
 from qbroker.serialization import Value
+from qbroker.utils.graph import DependencyGraph
 
 if TYPE_CHECKING:
     from qbroker.client import Client
@@ -28,11 +42,16 @@ __all__ = [
     "DisabledBackend",
     "EagerResult",
     "Explanation",
+    "GroupResult",
     "ResultBase",
+    "ResultSet",
     "allow_join_result",
     "assert_will_not_block",
     "denied_join_result",
+    "result_from_tuple",
 ]
+
+_log = logging.getLogger(__name__)
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -96,8 +115,36 @@ class Backend(ABC):
         """Do the same without blocking the event loop."""
 
     @abstractmethod
+    def read_many(self, task_ids: Iterable[str]) -> dict[str, Stored]:
+        """What is known of many now."""
+
+    @abstractmethod
+    def wait_many(
+        self,
+        task_ids: Iterable[str],
+        timeout_s: float | None,
+        on_interval: Callable[[], object] | None = None,
+        interval_s: float = 0.5,
+    ) -> Iterator[tuple[str, Stored]]:
+        """What is known at the end of each, as they end; raises the SDK's TimeoutError so, too."""
+
+    @abstractmethod
+    async def await_many(
+        self, task_ids: Iterable[str], timeout_s: float | None
+    ) -> dict[str, Stored]:
+        """Do the same without blocking the event loop, for all of them."""
+
+    @abstractmethod
+    def tell(self, task_id: str, callback: Callable[[Stored], object]) -> None:
+        """Call `callback` with what is known at the end, on a thread for such calls."""
+
+    @abstractmethod
     def forget(self, task_id: str) -> None:
         """Drop what is kept."""
+
+    @abstractmethod
+    def forget_many(self, task_ids: Sequence[str]) -> None:
+        """Drop what is kept of many."""
 
 
 class DisabledBackend(Backend):
@@ -126,8 +173,58 @@ class DisabledBackend(Backend):
     async def await_(self, task_id: str, timeout_s: float | None) -> Stored:
         raise self._refuse()
 
+    def read_many(self, task_ids: Iterable[str]) -> dict[str, Stored]:
+        raise self._refuse()
+
+    def wait_many(
+        self,
+        task_ids: Iterable[str],
+        timeout_s: float | None,
+        on_interval: Callable[[], object] | None = None,
+        interval_s: float = 0.5,
+    ) -> Iterator[tuple[str, Stored]]:
+        raise self._refuse()
+
+    async def await_many(
+        self, task_ids: Iterable[str], timeout_s: float | None
+    ) -> dict[str, Stored]:
+        raise self._refuse()
+
+    def tell(self, task_id: str, callback: Callable[[Stored], object]) -> None:
+        raise self._refuse()
+
     def forget(self, task_id: str) -> None:
         raise self._refuse()
+
+    def forget_many(self, task_ids: Sequence[str]) -> None:
+        raise self._refuse()
+
+
+class _Teller:
+    """Calls what wants to be told of an end, on a thread of its own, one after the other."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, call: Callable[[], object]) -> None:
+        """Have it called."""
+        self._calls.put(call)
+        with self._lock:
+            # In a forked child the parent's thread is not alive.
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(
+                    target=self._run, name="qbroker result callbacks", daemon=True
+                )
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._calls.get()()
+            except Exception:  # noqa: BLE001 - a callback is not ours, and others wait behind it
+                _log.exception("a callback of a result raised")
 
 
 class BrokerBackend(Backend):
@@ -142,6 +239,7 @@ class BrokerBackend(Backend):
         self._client = client
         self._accepted = accepted
         self._monotonic = monotonic
+        self._teller = _Teller()
 
     def _stored(self, answer: "TaskState | OperationalError") -> Stored:
         if isinstance(answer, OperationalError):
@@ -158,6 +256,80 @@ class BrokerBackend(Backend):
 
     def read(self, task_id: str) -> Stored:
         return self._stored(self._client().read(task_id))
+
+    def read_many(self, task_ids: Iterable[str]) -> dict[str, Stored]:
+        found = self._client().read_many(task_ids)
+        return {task_id: self._stored(state) for task_id, state in found.items()}
+
+    def wait_many(
+        self,
+        task_ids: Iterable[str],
+        timeout_s: float | None,
+        on_interval: Callable[[], object] | None = None,
+        interval_s: float = 0.5,
+    ) -> Iterator[tuple[str, Stored]]:
+        answers: queue.SimpleQueue[TaskState | OperationalError] = queue.SimpleQueue()
+        client = self._client()
+        left_ids = set(task_ids)
+        subscriptions = client.watch_many(left_ids, answers.put)
+        deadline = None if timeout_s is None else self._monotonic() + timeout_s
+        try:
+            while left_ids:
+                left = None if deadline is None else max(deadline - self._monotonic(), 0)
+                if on_interval is not None:
+                    left = interval_s if left is None else min(left, interval_s)
+                try:
+                    answer = answers.get(timeout=left)
+                except queue.Empty:
+                    if deadline is not None and self._monotonic() >= deadline:
+                        raise ResultTimeout("The operation timed out.") from None
+                    if on_interval is not None:
+                        on_interval()
+                    continue
+                stored = self._stored(answer)
+                if stored.is_final and not isinstance(answer, OperationalError):
+                    left_ids.discard(answer.id)
+                    yield answer.id, stored
+        finally:
+            if left_ids:
+                for subscription in subscriptions:
+                    client.unwatch(subscription)
+
+    async def await_many(
+        self, task_ids: Iterable[str], timeout_s: float | None
+    ) -> dict[str, Stored]:
+        import asyncio  # noqa: PLC0415 - as below
+
+        answers: asyncio.Queue[TaskState | OperationalError] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        client = self._client()
+        left_ids = set(task_ids)
+        found: dict[str, Stored] = {}
+        subscriptions = client.watch_many(
+            left_ids, lambda answer: loop.call_soon_threadsafe(answers.put_nowait, answer)
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                while left_ids:
+                    answer = await answers.get()
+                    stored = self._stored(answer)
+                    if stored.is_final and not isinstance(answer, OperationalError):
+                        left_ids.discard(answer.id)
+                        found[answer.id] = stored
+        except TimeoutError:
+            raise ResultTimeout("The operation timed out.") from None
+        finally:
+            if left_ids:
+                for subscription in subscriptions:
+                    client.unwatch(subscription)
+        return found
+
+    def tell(self, task_id: str, callback: Callable[[Stored], object]) -> None:
+        def hear(answer: "TaskState | OperationalError") -> None:
+            if isinstance(answer, OperationalError) or answer.is_final:
+                self._teller(lambda: callback(self._stored(answer)))
+
+        self._client().watch(task_id, hear)
 
     def wait(
         self,
@@ -215,6 +387,9 @@ class BrokerBackend(Backend):
     def forget(self, task_id: str) -> None:
         self._client().forget([task_id])
 
+    def forget_many(self, task_ids: Sequence[str]) -> None:
+        self._client().forget(task_ids)
+
 
 # -- results -------------------------------------------------------------------------------------
 
@@ -233,7 +408,48 @@ class Explanation:
 class ResultBase:
     """What all results are."""
 
-    parent: "ResultBase | None" = None
+    parent: "Value" = None
+    """The result of what this one came after."""
+
+    def as_tuple(self) -> tuple[tuple[str | None, Value], Value]:
+        """The result as data: ((id, that of its parent), those of its members)."""
+        lineage: list[Value] = [self]
+        while lineage[-1].parent is not None:
+            lineage.append(lineage[-1].parent)
+        found: Value = None
+        for node in reversed(lineage):
+            members = node.results if isinstance(node, ResultSet) else None
+            found = (
+                (getattr(node, "id", None), found),
+                None if members is None else [member.as_tuple() for member in members],
+            )
+        whole: tuple[tuple[str | None, Value], Value] = found
+        return whole
+
+    def __json__(self) -> Value:
+        return self.as_tuple()
+
+    def _parents(self) -> "Iterator[Value]":
+        node = self.parent
+        while node is not None:
+            yield node
+            node = node.parent
+
+
+class _Promise:
+    """What is to be called when a result is there: `result.on_ready.then(callback)`."""
+
+    def __init__(self, result: Value) -> None:
+        self._result = result
+
+    @property
+    def ready(self) -> bool:
+        """Whether the result is there."""
+        return bool(self._result.ready())
+
+    def then(self, callback: Callable[[Value], object], on_error: Value = None) -> Value:
+        """Call `callback` with the result."""
+        return self._result.then(callback, on_error)
 
 
 class AsyncResult(ResultBase, Generic[R_co]):
@@ -308,8 +524,6 @@ class AsyncResult(ResultBase, Generic[R_co]):
         if disable_sync_subtasks:
             assert_will_not_block()
         if self._ended is None:
-            if propagate and follow_parents:
-                self._raise_of_parents()
             self._ended = self.backend.wait(
                 self.id,
                 timeout,
@@ -317,6 +531,8 @@ class AsyncResult(ResultBase, Generic[R_co]):
                 on_interval,
                 interval,
             )
+        if propagate and follow_parents and self._ended.state in states.PROPAGATE_STATES:
+            self._raise_of_parents()
         return self._outcome(self._ended, callback, propagate=propagate)
 
     wait = get
@@ -333,11 +549,11 @@ class AsyncResult(ResultBase, Generic[R_co]):
         return self.aget().__await__()
 
     def _raise_of_parents(self) -> None:
-        node = self.parent
-        while node is not None:
-            if isinstance(node, AsyncResult):
-                node.get(disable_sync_subtasks=False, follow_parents=False)
-            node = node.parent
+        """Raise what the eldest of those raised that this one came after: what went wrong first."""
+        parents = list(self._parents())
+        _look([leaf for node in parents for leaf in _leaves(node)])
+        for node in reversed(parents):
+            node.maybe_throw()
 
     def _outcome(
         self, stored: Stored, callback: Callable[[str, Value], object] | None, *, propagate: bool
@@ -365,9 +581,108 @@ class AsyncResult(ResultBase, Generic[R_co]):
     maybe_reraise = maybe_throw
 
     def forget(self) -> None:
-        """Drop what is kept of the task."""
+        """Drop what is kept of the task, and of those it came after."""
+        forgotten = [leaf for node in (self, *self._parents()) for leaf in _leaves(node)]
+        for leaf in forgotten:
+            leaf.clear_cache()
+        self.backend.forget_many([leaf.id for leaf in forgotten])
+
+    def clear_cache(self) -> None:
+        """Ask anew the next time."""
         self._ended = None
-        self.backend.forget(self.id)
+
+    def then(
+        self,
+        callback: Callable[[Value], object],
+        on_error: Callable[[Value], object] | None = None,
+        weak: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+    ) -> "AsyncResult[R_co]":
+        """Call `callback` with this result when the task has ended, on a thread for such calls.
+
+        `on_error` is called with the exception instead when nothing more can be heard from the broker.
+        """
+
+        def hear(stored: Stored) -> None:
+            self._ended = stored
+            callback(self)
+
+        if self._ended is not None:
+            callback(self)
+        else:
+            self.backend.tell(self.id, hear)
+        return self
+
+    @property
+    def on_ready(self) -> _Promise:
+        """Has `then`, too."""
+        return _Promise(self)
+
+    def throw(self, exc: BaseException, traceback: Value = None) -> None:
+        """Raise the exception."""
+        raise exc
+
+    def exists(self) -> bool:
+        """Whether the broker knows the id."""
+        return self._read().stage != envelope.STAGES[0]
+
+    @property
+    def supports_native_join(self) -> bool:
+        """Results come as they end, without being asked for one by one."""
+        return True
+
+    # -- what came of it
+
+    def iterdeps(self, intermediate: bool = False) -> "Iterator[tuple[Value, Value]]":  # noqa: FBT001, FBT002 - Celery's signature
+        """This result and those of what it called, and so on, each with the one it came from.
+
+        Raises IncompleteStream at one that has not ended, but with `intermediate`.
+        """
+        left: deque[tuple[Value, Value]] = deque([(None, self)])
+        while left:
+            parent, node = left.popleft()
+            yield parent, node
+            if node.ready():
+                left.extend((node, child) for child in node.children or ())
+            elif not intermediate:
+                raise IncompleteStream
+
+    def collect(
+        self,
+        intermediate: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+        **kwargs: Value,
+    ) -> "Iterator[tuple[Value, Value]]":
+        """The same results, each with its value."""
+        for _, result in self.iterdeps(intermediate):
+            yield result, result.get(**kwargs)
+
+    def get_leaf(self) -> Value:
+        """The value of the last of them."""
+        value = None
+        for _, result in self.iterdeps():
+            value = result.get()
+        return value
+
+    def build_graph(
+        self,
+        intermediate: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+        formatter: Callable[[Value], str] = str,
+    ) -> DependencyGraph:
+        """What came from what."""
+        graph = DependencyGraph(formatter=formatter)
+        for parent, node in self.iterdeps(intermediate):
+            graph.add_arc(node)
+            if parent is not None:
+                graph.add_edge(parent, node)
+        return graph
+
+    @property
+    def graph(self) -> DependencyGraph:
+        """What came from what, once all has ended."""
+        return self.build_graph()
+
+    def as_list(self) -> list[str]:
+        """Its id, and those of what it came after."""
+        return [leaf.id for node in (self, *self._parents()) for leaf in _leaves(node)]
 
     def revoke(
         self,
@@ -427,12 +742,28 @@ class AsyncResult(ResultBase, Generic[R_co]):
         return self._read().traceback
 
     @property
-    def children(self) -> "list[AsyncResult[Value]] | None":
-        """Results of the tasks this one called; None while it has not ended."""
+    def children(self) -> "list[Value] | None":
+        """Results of the tasks this one called and of what followed it; None while it has not ended."""
         stored = self._read()
         if not stored.is_kept:
             return None
-        return [type(self)(child, app=self._app) for child in stored.children]
+        return [self._child(text) for text in stored.children]
+
+    def _child(self, text: str) -> Value:
+        child_id, members = envelope.decode_child(text)
+        if members is None:
+            return AsyncResult(child_id, app=self._app)
+        return GroupResult(
+            child_id, [AsyncResult(member, app=self._app) for member in members], app=self._app
+        )
+
+    @property
+    def args(self) -> None:
+        """None: a result does not keep what its task was called with."""
+
+    @property
+    def kwargs(self) -> None:
+        """None, as args."""
 
     def ready(self) -> bool:
         """Whether it has ended."""
@@ -480,11 +811,6 @@ class AsyncResult(ResultBase, Generic[R_co]):
             "children": [(child, None) for child in stored.children],
             "date_done": _when(stored),
         }
-
-    def as_tuple(self) -> tuple[tuple[str, Value], None]:
-        """The result as data."""
-        parent = self.parent
-        return (self.id, parent.as_tuple() if isinstance(parent, AsyncResult) else None), None
 
     def __str__(self) -> str:
         return self.id
@@ -536,8 +862,19 @@ class EagerResult(AsyncResult[R_co]):
             name=name,
         )
 
+    @property
+    def children(self) -> list[Value]:
+        """None: what it called it does not remember."""
+        return []
+
+    def _raise_of_parents(self) -> None:
+        """What went wrong before it was raised then."""
+
     def forget(self) -> None:
         """Nothing is kept anywhere."""
+
+    def clear_cache(self) -> None:
+        """It is all there is."""
 
     def revoke(self, *args: Value, **kwargs: Value) -> None:
         """Say that it was revoked. It has run all the same."""
@@ -560,3 +897,413 @@ class EagerResult(AsyncResult[R_co]):
 
     def __repr__(self) -> str:
         return f"<EagerResult: {self.id}>"
+
+
+# -- several results -----------------------------------------------------------------------------
+
+
+def _leaves(result: Value) -> "list[AsyncResult[Value]]":
+    """The results of tasks in it, in order."""
+    found: list[AsyncResult[Value]] = []
+    left = [result]
+    while left:
+        node = left.pop()
+        if isinstance(node, ResultSet):
+            left.extend(reversed(node.results))
+        else:
+            found.append(node)
+    return found
+
+
+def _look(leaves: "Iterable[AsyncResult[Value]]") -> None:
+    """Read those that have not ended, in one request."""
+    unread = [leaf for leaf in leaves if leaf._ended is None and not leaf.ignored]  # noqa: SLF001 - a result's own
+    if not unread:
+        return
+    found = unread[0].backend.read_many(leaf.id for leaf in unread)
+    for leaf in unread:
+        stored = found[leaf.id]
+        if stored.is_final and stored.state in states.READY_STATES:
+            leaf._ended = stored  # noqa: SLF001 - the same
+
+
+class ResultSet(ResultBase):
+    """Several results, in an order."""
+
+    def __init__(
+        self,
+        results: Iterable[Value],
+        app: Value = None,
+        ready_barrier: Value = None,
+        **kwargs: Value,
+    ) -> None:
+        self._app = app
+        self.results: list[Value] = list(results)
+
+    @property
+    def app(self) -> Value:
+        """The app that is asked."""
+        if self._app is None:
+            self._app = self.results[0].app if self.results else _state.get_current_app()
+        return self._app
+
+    @app.setter
+    def app(self, app: Value) -> None:
+        self._app = app
+
+    @property
+    def backend(self) -> Backend:
+        """Where the results are."""
+        found: Backend = self.app.backend
+        return found
+
+    @property
+    def supports_native_join(self) -> bool:
+        """Results come as they end, without being asked for one by one."""
+        return True
+
+    # -- members
+
+    def add(self, result: Value) -> None:
+        """Add a result, unless it is there."""
+        if result not in self.results:
+            self.results.append(result)
+
+    def remove(self, result: Value) -> None:
+        """Remove a result, or the one of an id; KeyError if it is not there."""
+        try:
+            self.results.remove(result)
+        except ValueError:
+            raise KeyError(result) from None
+
+    def discard(self, result: Value) -> None:
+        """Remove a result, if it is there."""
+        with contextlib.suppress(KeyError):
+            self.remove(result)
+
+    def update(self, results: Iterable[Value]) -> None:
+        """Add those that are not there."""
+        for result in results:
+            self.add(result)
+
+    def clear(self) -> None:
+        """Remove all."""
+        self.results.clear()
+
+    def leaves(self) -> "list[AsyncResult[Value]]":
+        """The results of all tasks in it, those of groups in it included."""
+        return _leaves(self)
+
+    # -- how they are
+
+    def _looked(self) -> list[Value]:
+        _look(self.leaves())
+        return self.results
+
+    def successful(self) -> bool:
+        """Whether all returned."""
+        return all(result.successful() for result in self._looked())
+
+    def failed(self) -> bool:
+        """Whether any raised."""
+        return any(result.failed() for result in self._looked())
+
+    def waiting(self) -> bool:
+        """Whether any has not ended."""
+        return not self.ready()
+
+    def ready(self) -> bool:
+        """Whether all have ended."""
+        return all(result.ready() for result in self._looked())
+
+    def completed_count(self) -> int:
+        """How many returned."""
+        return sum(bool(result.successful()) for result in self._looked())
+
+    def maybe_throw(
+        self,
+        callback: Callable[[str, Value], object] | None = None,
+        propagate: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+    ) -> None:
+        """Raise what the first of those raised that did."""
+        for result in self._looked():
+            result.maybe_throw(callback=callback, propagate=propagate)
+
+    maybe_reraise = maybe_throw
+
+    # -- what they are
+
+    def _ends(
+        self,
+        timeout: float | None,
+        on_interval: Callable[[], object] | None,
+        interval: float,
+    ) -> "Iterator[AsyncResult[Value]]":
+        """The results of all tasks, as they end."""
+        waiting: dict[str, list[AsyncResult[Value]]] = {}
+        for leaf in self.leaves():
+            if leaf._ended is not None or leaf.ignored:  # noqa: SLF001 - a result's own
+                yield leaf
+            else:
+                waiting.setdefault(leaf.id, []).append(leaf)
+        if not waiting:
+            return
+        backend = next(iter(waiting.values()))[0].backend
+        for task_id, stored in backend.wait_many(waiting, timeout, on_interval, interval):
+            for leaf in waiting[task_id]:
+                leaf._ended = stored  # noqa: SLF001 - the same
+                yield leaf
+
+    def get(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        interval: float = 0.5,
+        callback: Callable[[str, Value], object] | None = None,
+        no_ack: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        on_message: Callable[[dict[str, Value]], object] | None = None,
+        disable_sync_subtasks: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        on_interval: Callable[[], object] | None = None,
+        **kwargs: Value,
+    ) -> Value:
+        """Wait for all and answer their values, in order; raises what the first raises that fails.
+
+        Raises the SDK's TimeoutError after `timeout` seconds. With `propagate` False exceptions are
+        among the values. With `callback` it is called with id and value of each as it ends, and nothing is answered.
+        """
+        return self.join_native(
+            timeout,
+            propagate,
+            interval,
+            callback,
+            no_ack,
+            on_message,
+            on_interval,
+            disable_sync_subtasks,
+        )
+
+    def join(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        interval: float = 0.5,
+        callback: Callable[[str, Value], object] | None = None,
+        no_ack: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        on_message: Callable[[dict[str, Value]], object] | None = None,
+        disable_sync_subtasks: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        on_interval: Callable[[], object] | None = None,
+    ) -> list[Value]:
+        """Do the same; with `callback` the answer is an empty list."""
+        if on_message is not None:
+            raise ImproperlyConfigured("Backend does not support on_message callback")
+        return (
+            self.get(
+                timeout,
+                propagate,
+                interval,
+                callback,
+                disable_sync_subtasks=disable_sync_subtasks,
+                on_interval=on_interval,
+            )
+            or []
+        )
+
+    def join_native(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        interval: float = 0.5,
+        callback: Callable[[str, Value], object] | None = None,
+        no_ack: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        on_message: Callable[[dict[str, Value]], object] | None = None,
+        on_interval: Callable[[], object] | None = None,
+        disable_sync_subtasks: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+    ) -> list[Value] | None:
+        """Do the same."""
+        if disable_sync_subtasks:
+            assert_will_not_block()
+        for leaf in self._ends(timeout, on_interval, interval):
+            if on_message is not None and leaf._ended is not None:  # noqa: SLF001 - a result's own
+                on_message(leaf._meta(leaf._ended))  # noqa: SLF001 - the same
+            value = leaf.maybe_throw(propagate=propagate) if not leaf.ignored else None
+            if callback is not None:
+                callback(leaf.id, value)
+        return None if callback is not None else self._values()
+
+    def _values(self) -> list[Value]:
+        """The values of results that have ended, exceptions among them."""
+        return [
+            result._values()  # noqa: SLF001 - of its own kind
+            if isinstance(result, ResultSet)
+            else None
+            if result.ignored
+            else result.result
+            for result in self.results
+        ]
+
+    def iter_native(
+        self,
+        timeout: float | None = None,
+        interval: float = 0.5,
+        no_ack: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        on_message: Callable[[dict[str, Value]], object] | None = None,
+        on_interval: Callable[[], object] | None = None,
+    ) -> Iterator[tuple[str, dict[str, Value]]]:
+        """Ids and what is known of each, as they end."""
+        for leaf in self._ends(timeout, on_interval, interval):
+            meta = leaf._meta(leaf._read())  # noqa: SLF001 - a result's own
+            if on_message is not None:
+                on_message(meta)
+            yield leaf.id, meta
+
+    async def aget(self, timeout: float | None = None, *, propagate: bool = True) -> list[Value]:  # noqa: ASYNC109 - as `get`
+        """Do what `get` does without blocking the event loop."""
+        waiting = [leaf for leaf in self.leaves() if leaf._ended is None and not leaf.ignored]  # noqa: SLF001 - a result's own
+        if waiting:
+            found = await waiting[0].backend.await_many([leaf.id for leaf in waiting], timeout)
+            for leaf in waiting:
+                leaf._ended = found[leaf.id]  # noqa: SLF001 - the same
+        if propagate:
+            for leaf in self.leaves():
+                if not leaf.ignored:
+                    leaf.maybe_throw()
+        return self._values()
+
+    def __await__(self) -> Generator[Value, None, list[Value]]:
+        return self.aget().__await__()
+
+    def then(
+        self,
+        callback: Callable[[Value], object],
+        on_error: Callable[[Value], object] | None = None,
+        weak: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+    ) -> Value:
+        """Call `callback` with this set when all have ended, on a thread for such calls."""
+        left = {id(leaf) for leaf in self.leaves()}
+        lock = threading.Lock()
+
+        def hear(leaf: Value) -> None:
+            with lock:
+                left.discard(id(leaf))
+                is_last = not left
+            if is_last:
+                callback(self)
+
+        leaves = self.leaves()
+        if not leaves:
+            callback(self)
+        for leaf in leaves:
+            _ = leaf.then(hear, on_error)
+        return self
+
+    @property
+    def on_ready(self) -> _Promise:
+        """Has `then`, too."""
+        return _Promise(self)
+
+    # -- orders
+
+    def forget(self) -> None:
+        """Drop what is kept of all tasks."""
+        for leaf in self.leaves():
+            leaf.clear_cache()
+        self.backend.forget_many([leaf.id for leaf in self.leaves()])
+
+    def revoke(
+        self,
+        connection: Value = None,
+        terminate: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+        signal: str | None = None,
+        wait: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+        timeout: float | None = None,
+    ) -> None:
+        """Have the tasks not run; with `terminate`, end also those that run."""
+        ids = [leaf.id for leaf in self.leaves()]
+        self.app.control.revoke(ids, terminate=terminate, signal=signal or "SIGTERM")
+
+    def __iter__(self) -> Iterator[Value]:
+        return iter(self.results)
+
+    def __getitem__(self, index: int) -> Value:
+        return self.results[index]
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, ResultSet):
+            return other.results == self.results
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        raise TypeError(f"unhashable type: {type(self).__name__!r}: its members change")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: [{', '.join(str(result.id) for result in self.results)}]>"
+
+
+class GroupResult(ResultSet):
+    """The results of a group's tasks, in their order, under the group's id."""
+
+    def __init__(
+        self,
+        id: str | None = None,  # noqa: A002 - Celery's name
+        results: Iterable[Value] | None = None,
+        parent: Value = None,
+        app: Value = None,
+        **kwargs: Value,
+    ) -> None:
+        super().__init__(results or (), app=app)
+        self.id = id
+        self.parent = parent
+
+    @property
+    def children(self) -> list[Value]:
+        """The results."""
+        return self.results
+
+    def __reduce__(self) -> tuple[Value, ...]:
+        return type(self), (self.id, self.results)
+
+    def __bool__(self) -> bool:
+        return bool(self.id or self.results)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, GroupResult):
+            return bool(
+                other.id == self.id
+                and other.results == self.results
+                and other.parent == self.parent
+            )
+        if isinstance(other, str):
+            return other == self.id
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    def __repr__(self) -> str:
+        ids = ", ".join(str(result.id) for result in self.results)
+        return f"<{type(self).__name__}: {self.id} [{ids}]>"
+
+
+def result_from_tuple(r: Value, app: Value = None) -> Value:
+    """The result that `as_tuple` made data of."""
+    if isinstance(r, ResultBase):
+        return r
+    lineage = []
+    while r is not None:
+        (result_id, parent), members = r if isinstance(r[0], list | tuple) else ((r[0], None), r[1])
+        lineage.append((result_id, members))
+        r = parent
+    result: Value = None
+    for result_id, members in reversed(lineage):
+        if members is None:
+            result = AsyncResult(result_id, app=app, parent=result)
+        else:
+            nodes = [result_from_tuple(member, app) for member in members]
+            result = GroupResult(result_id, nodes, parent=result, app=app)
+    return result

@@ -243,8 +243,8 @@ def test_without_a_backend_no_result_is_asked_for(broker: FakeBroker, make_app: 
 def test_an_option_that_has_no_effect_yet_is_refused(app: App) -> None:
     add = app.task(name="add")(_add)
 
-    with pytest.raises(NotImplementedError, match="link"):
-        _ = add.apply_async((1,), link=add.s(1))
+    with pytest.raises(NotImplementedError, match="exchange"):
+        _ = add.apply_async((1,), exchange="x")
     with pytest.raises(TypeError, match="cuontdown"):
         _ = add.apply_async((1,), cuontdown=3)
 

@@ -174,7 +174,13 @@ def _rates_of(app: App) -> dict[str, float]:
 
 def _more(ran: trace.Ran) -> bytes:
     """What a settle says beside the outcome, and most do not."""
-    return Settle(message=ran.message, eta_ms=ran.eta_ms, detail=ran.detail).SerializeToString()
+    return Settle(
+        message=ran.message,
+        eta_ms=ran.eta_ms,
+        detail=ran.detail,
+        follow_ups=ran.follow_ups,
+        added_members=ran.added_members,
+    ).SerializeToString()
 
 
 def build_runs(
@@ -188,12 +194,13 @@ def build_runs(
 
     def tell(ran: trace.Ran, message: bytes) -> Ran:
         outcome = ran.outcome
-        if quiet_success and outcome == OUTCOME_SUCCESS:
+        if quiet_success and outcome == OUTCOME_SUCCESS and not ran.added_members:
             return Ran(outcome, ran.result, False, ran.runtime_s)  # noqa: FBT003 - requeue; a positional build is half the cost
         level, line = trace.log_line(ran, Message.FromString(message).id)
         if not logger.isEnabledFor(level):
             level, line = 0, ""
-        more = _more(ran) if outcome == OUTCOME_RETRY or ran.detail else b""
+        says_more = outcome == OUTCOME_RETRY or ran.detail or ran.added_members
+        more = _more(ran) if says_more else b""
         return Ran(outcome, ran.result, ran.requeue, ran.runtime_s, level, line, more)
 
     def run_and_tell(message: bytes, attempt: int, redelivered: bool) -> Ran:  # noqa: FBT001 - called once per task, and keywords cost

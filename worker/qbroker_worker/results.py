@@ -15,7 +15,8 @@ def lost_result(hostname: str) -> LostResult:
         # In the history stands which worker it was; here how it died.
         more = Settle(detail=str(exc)).SerializeToString()
         call = Message.FromString(delivery.message)
-        if call.ignore_result and not call.store_errors_even_if_ignored:
+        is_heard = not call.ignore_result or call.join_id or call.errbacks
+        if not is_heard and not call.store_errors_even_if_ignored:
             return b"", more
         found = envelope.encode_exception(exc)
         result = Result(

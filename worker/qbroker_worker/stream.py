@@ -211,6 +211,7 @@ class Stream:
     async def _listen(self, call: Call) -> str:
         """Hear the broker out; its goodbye, or "" when the link broke."""
         session = self._session
+        begun: dict[str, list[bytes]] = {}
         while True:
             try:
                 reply = await call.read()
@@ -219,7 +220,7 @@ class Stream:
             if reply is grpc.aio.EOF:
                 return ""
             assert isinstance(reply, WorkReply), "the other possibility was EOF"
-            heard = _heard(reply)
+            heard = _heard(reply, begun)
             if self._limits and heard.deliveries:
                 heard = self._limited(heard)
             news = session.heard(heard)
@@ -304,21 +305,21 @@ def _aside(asides: deque[Aside]) -> WorkRequest:
     return wire
 
 
-def _heard(reply: WorkReply) -> Heard:
+def _heard(reply: WorkReply, begun: dict[str, list[bytes]]) -> Heard:
+    """What a reply says. `begun` holds the beginnings of deliveries whose end is still to come on this link."""
+    whole = []
+    for d in reply.deliveries:
+        message = d.message
+        if d.has_more:
+            begun.setdefault(d.id, []).append(message)
+            continue
+        if begun and d.id in begun:
+            message = b"".join((*begun.pop(d.id), message))
+        is_late = d.ack_policy == ACK_POLICY_LATE
+        whole.append(Delivery(d.id, d.attempt, d.redelivered, d.task, d.queue, is_late, message))
     return Heard(
         reply.HasField("registered"),
-        [
-            Delivery(
-                d.id,
-                d.attempt,
-                d.redelivered,
-                d.task,
-                d.queue,
-                d.ack_policy == ACK_POLICY_LATE,
-                d.message,
-            )
-            for d in reply.deliveries
-        ],
+        whole,
         reply.applied_seq,
         [Lease(lease.id, lease.attempt) for lease in reply.lost],
         [Cancel(c.id, c.attempt, c.terminate, c.signal) for c in reply.cancels],

@@ -14,6 +14,7 @@ REJECTED = 5
 REVOKED = 6
 RETRY = 7
 TIMEOUT = 8
+REPLACED = 9
 
 
 class Delivery(NamedTuple):

@@ -24,18 +24,23 @@ from typing import (
 
 from qbroker import _state, envelope, serialization, signals, states
 from qbroker._version import __version__
+from qbroker.app.builtins import add_tasks
+from qbroker.app.composing import WORKFLOW, Composer, Outgoing
 from qbroker.app.config import Settings
 from qbroker.app.connection import Connection
 from qbroker.app.control import Control
 from qbroker.app.events import Events
 from qbroker.app.pipeline import Pipeline, current_pipeline
 from qbroker.app.sending import Call, Defaults, prepare, prepare_again, settle, zone_of
-from qbroker.app.trace import execute, plan_of
-from qbroker.canvas import Signature, maybe_signature, signature
+from qbroker.app.trace import call_errbacks, execute, plan_of
+from qbroker.app.workflow import is_composite
+from qbroker.canvas import Signature, group, maybe_signature, signature
+from qbroker.canvas.signature import as_list
 from qbroker.exceptions import (
     DuplicateTaskNameWarning,
     ImproperlyConfigured,
     NotRegistered,
+    Replaced,
     Retry,
 )
 from qbroker.ids import uuid7
@@ -47,6 +52,8 @@ from qbroker.result import (
     BrokerBackend,
     DisabledBackend,
     EagerResult,
+    GroupResult as Group,
+    ResultSet as Results,
 )
 from qbroker.serialization import Value
 from qbroker.task import Task as BaseTask, header_of
@@ -60,6 +67,8 @@ __all__ = ["App", "Celery", "TaskRegistry", "shared_task"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_CANVAS_OPTIONS = frozenset(["chain", "chord", "group_id", "group_index", "link", "link_error"])
+"""Options of a call that make it more than one message, or say where among others it stands."""
 _CONNECTION_SETTINGS = frozenset({"broker_url", "broker_connection_timeout", "result_backend"})
 
 
@@ -136,6 +145,7 @@ class App:
         self._accepted: frozenset[str] | None = None
         self._config_source: tuple[Value, str | None, bool] | None = None
         self._conf = Settings(on_change=self._on_setting)
+        self._composer = Composer(self)
         env_url = os.environ.get("QBROKER_URL") or os.environ.get("CELERY_BROKER_URL")  # noqa: TID251 - the SDK's edge: the one place where it reads the environment
         if env_url:
             self._conf.broker_url = env_url
@@ -286,6 +296,7 @@ class App:
             # Its own tasks come first, so that no other app's takes a name they have.
             while self._pending:
                 self._pending.pop(0).__maybe_evaluate__()
+            add_tasks(self)
             _state.announce_app_finalized(self)
             for task in self._tasks.values():
                 if not task.__bound__:
@@ -480,6 +491,20 @@ class App:
         """The result of any call, by its id."""
         return Result(id, backend, task_name, self, parent)
 
+    def GroupResult(  # noqa: N802 - Celery's name
+        self,
+        id: str | None = None,  # noqa: A002 - Celery's name
+        results: Iterable[Value] | None = None,
+        parent: Value = None,
+        **kwargs: Value,
+    ) -> Group:
+        """The results of several calls, under an id."""
+        return Group(id, results, parent, app=self)
+
+    def ResultSet(self, results: Iterable[Value], **kwargs: Value) -> Results:  # noqa: N802 - Celery's name
+        """Several results."""
+        return Results(results, app=self)
+
     @property
     def control(self) -> Control:
         """Revoking, purging, asking and changing workers."""
@@ -520,22 +545,27 @@ class App:
         OperationalError when it does not answer, MessageRefused when it refuses, and DuplicateTaskError when a
         task with the same unique key is there.
         """
-        call, told = self._prepare(name, args, kwargs, task_type, options)
+        if not _CANVAS_OPTIONS.isdisjoint(options):
+            sig = self._linked(name, args, kwargs, task_type, options)
+            return cast(
+                "Result[Value]", self.send_canvas(sig, None, None, {}, add_to_parent=add_to_parent)
+            )
+        call, told = self.prepare(name, args, kwargs, task_type, options)
         pipeline = current_pipeline.get()
         client = self.client()
         if pipeline is not None and pipeline.client is client:
             call.result = result = self._sent(call, task_type, add_to_parent=add_to_parent)
             pipeline.add(call)
         else:
-            self._settle(call, client.publish((call.message,)))
+            self._settle((call,), client.publish((call.message,)))
             result = self._sent(call, task_type, add_to_parent=add_to_parent)
         if told is not None:
             signals.after_task_publish.send(name, **told)
         return result
 
-    def _settle(self, call: Call, verdicts: "Sequence[Verdict]") -> None:
+    def _settle(self, calls: Sequence[Call], verdicts: "Sequence[Verdict]") -> None:
         if verdicts:
-            refusal = settle((call,), verdicts)
+            refusal = settle(calls, verdicts)
             if refusal is not None:
                 raise refusal
 
@@ -550,8 +580,14 @@ class App:
         **options: Value,
     ) -> Result[Value]:
         """Do the same without blocking the event loop."""
-        call, told = self._prepare(name, args, kwargs, task_type, options)
-        self._settle(call, await self.client().apublish((call.message,)))
+        if not _CANVAS_OPTIONS.isdisjoint(options):
+            sig = self._linked(name, args, kwargs, task_type, options)
+            return cast(
+                "Result[Value]",
+                await self.asend_canvas(sig, None, None, {}, add_to_parent=add_to_parent),
+            )
+        call, told = self.prepare(name, args, kwargs, task_type, options)
+        self._settle((call,), await self.client().apublish((call.message,)))
         if told is not None:
             signals.after_task_publish.send(name, **told)
         return self._sent(call, task_type, add_to_parent=add_to_parent)
@@ -563,19 +599,133 @@ class App:
         They leave in pieces while later ones are still being written, so what stands before a call that cannot
         be made is sent. Raises MessageRefused for the first that was refused; the others are stored.
         """
-        prepared: list[tuple[Call, dict[str, Value] | None, Defaults | None]] = []
+        prepared: list[tuple[Call | Outgoing, dict[str, Value] | None, Defaults | None]] = []
         with self.pipeline() as pipeline:
             for item in calls:
+                if isinstance(item, Signature) and _is_canvas(item):
+                    outgoing = self._composer.outgoing(item, None, None, {})
+                    prepared.append((outgoing, None, None))
+                    for call in outgoing.calls:
+                        pipeline.add(call)
+                    continue
                 name, args, kwargs, options, task_type = self._parts(item)
-                call, told = self._prepare(name, args, kwargs, task_type, options)
+                call, told = self.prepare(name, args, kwargs, task_type, options)
                 prepared.append((call, told, task_type))
                 pipeline.add(call)
         results: list[Result[Value]] = []
-        for call, told, task_type in prepared:
+        for sent, told, task_type in prepared:
+            if isinstance(sent, Outgoing):
+                results.append(self._sent_canvas(sent, add_to_parent=True))
+                continue
             if told is not None:
-                signals.after_task_publish.send(call.task, **told)
-            results.append(self._sent(call, task_type, add_to_parent=True))
+                signals.after_task_publish.send(sent.task, **told)
+            results.append(self._sent(sent, task_type, add_to_parent=True))
         return results
+
+    # -- calls of more than one task
+
+    def _linked(
+        self,
+        name: str,
+        args: Sequence[Value] | None,
+        kwargs: Mapping[str, Value] | None,
+        task_type: Defaults | None,
+        options: Mapping[str, Value],
+    ) -> Signature[Value]:
+        """The signature of a call with callbacks, errbacks or a group."""
+        given = {
+            key: value
+            for key, value in options.items()
+            if value is not None or key not in _CANVAS_OPTIONS
+        }
+        # Given through an attribute, because the constructor takes its name from a task.
+        sig: Signature[Value] = Signature(name, args, kwargs, given, app=self)
+        sig._type = task_type  # noqa: SLF001 - see above
+        return sig
+
+    def send_canvas(
+        self,
+        sig: Signature[Value],
+        args: Sequence[Value] | None,
+        kwargs: Mapping[str, Value] | None,
+        options: Mapping[str, Value],
+        *,
+        add_to_parent: bool = True,
+    ) -> Value:
+        """Send a chain, group or chord, or a task with what follows it: all of it is stored, or nothing.
+
+        Only a group that is larger than a message may be, and that nothing follows, is sent in several pieces.
+        """
+        outgoing = self._composer.outgoing(sig, args, kwargs, options)
+        pipeline = current_pipeline.get()
+        if not outgoing.calls:
+            return outgoing.result
+        client = self.client()
+        if pipeline is not None and pipeline.client is client:
+            for call in outgoing.calls:
+                pipeline.add(call)
+        else:
+            verdicts = client.publish([call.message for call in outgoing.calls])
+            self._settle(outgoing.calls, verdicts)
+        return self._sent_canvas(outgoing, add_to_parent=add_to_parent)
+
+    async def asend_canvas(
+        self,
+        sig: Signature[Value],
+        args: Sequence[Value] | None,
+        kwargs: Mapping[str, Value] | None,
+        options: Mapping[str, Value],
+        *,
+        add_to_parent: bool = True,
+    ) -> Value:
+        """Do the same without blocking the event loop."""
+        outgoing = self._composer.outgoing(sig, args, kwargs, options)
+        if not outgoing.calls:
+            return outgoing.result
+        verdicts = await self.client().apublish([call.message for call in outgoing.calls])
+        self._settle(outgoing.calls, verdicts)
+        return self._sent_canvas(outgoing, add_to_parent=add_to_parent)
+
+    def _sent_canvas(self, outgoing: Outgoing, *, add_to_parent: bool) -> Value:
+        for name, told in outgoing.told:
+            signals.after_task_publish.send(name, **told)
+        result = outgoing.result
+        if isinstance(result, Result) and len(outgoing.calls) == 1:
+            only = outgoing.calls[0]
+            if only.task != WORKFLOW:
+                result.id = only.task_id
+                result.ignored = only.ignores_result
+                only.result = result
+        request = current_request.get()
+        if request is not None and add_to_parent and not request.called_directly:
+            task = request.task
+            if task is None or task.trail:
+                request.children.append(result)
+        return result
+
+    def replaced(
+        self, request: Context, sig: Signature[Value], args: Sequence[Value] = ()
+    ) -> Replaced:
+        """What a task raises to have a canvas take its place."""
+        return self._composer.replaced(request, sig, args)
+
+    def tell_errbacks(self, sig: Signature[Value], exc: BaseException) -> None:
+        """Call the errbacks of a chord's body right here, because its header failed."""
+        tasks = sig.tasks if isinstance(sig, group) else [sig]
+        for task in tasks:
+            errbacks = as_list(task.options.get("link_error"))
+            if hasattr(task, "steps"):
+                steps = task.steps()
+                errbacks += as_list(steps[0].options.get("link_error")) if steps else []
+            request = Context(
+                id=task.options.get("task_id") or uuid7(),
+                args=task.args,
+                kwargs=task.kwargs,
+                task=task.task,
+                is_eager=True,
+                called_directly=False,
+            )
+            call_errbacks(errbacks, request, exc, None)
 
     def _parts(self, item: Value) -> tuple[str, Value, Value, dict[str, Value], Defaults | None]:
         if isinstance(item, Signature):
@@ -594,7 +744,7 @@ class App:
         """A block whose calls are sent in batches and confirmed together at its end."""
         return Pipeline(self.client())
 
-    def _prepare(
+    def prepare(
         self,
         name: str,
         args: Sequence[Value] | None,
@@ -602,6 +752,7 @@ class App:
         task_type: Defaults | None,
         options: dict[str, Value],
     ) -> tuple[Call, dict[str, Value] | None]:
+        """The message of a call, and what after_task_publish is to be told of it, if anybody listens."""
         conf = self.conf
         if task_type is None:
             task_type = self._tasks.get(name)
@@ -657,7 +808,13 @@ class App:
         """The message of a retry of the task that `request` runs, and when it is due in Unix milliseconds."""
         message = request.message
         assert message is not None, "only what came as a message is sent again"
-        return prepare_again(self.conf, message, args, kwargs, request.embed, options)
+        is_same = args is request.args and kwargs is request.kwargs
+        keeps_body = is_same and (message.takes_input or message.HasField("failure"))
+        if keeps_body:
+            args, kwargs, _ = envelope.decode_body(message, self.accepted_content)
+        return prepare_again(
+            self.conf, message, args, kwargs, request.embed, options, keeps_body=keeps_body
+        )
 
     def _sent(
         self, call: Call, task_type: Defaults | None, *, add_to_parent: bool
@@ -689,9 +846,11 @@ class App:
         throw: bool | None = None,
         headers: Mapping[str, Value] | None = None,
         retries: int = 0,
+        link: Value = None,
+        link_error: Value = None,
         **options: Value,
     ) -> EagerResult[R]:
-        """Run a task right here, as `Task.apply` does."""
+        """Run a task right here, as `Task.apply` does, and its callbacks or errbacks."""
         throw = self.conf.task_eager_propagates if throw is None else throw
         task_id = task_id or uuid7()
         outer = current_request.get()
@@ -708,6 +867,10 @@ class App:
                 root_id=(outer.root_id if outer is not None and outer.id else None) or task_id,
                 parent_id=outer.id if outer is not None else None,
                 correlation_id=task_id,
+                group=options.get("group_id"),
+                group_index=options.get("group_index"),
+                errbacks=as_list(link_error) or None,
+                callbacks=as_list(link) or None,
                 hostname=platform.node(),
                 ignore_result=bool(options.get("ignore_result", task.ignore_result)),
             )
@@ -718,6 +881,11 @@ class App:
             args, kwargs = ended.value.sig.args, ended.value.sig.kwargs
             headers = ended.value.sig.options.get("headers", headers)
             retries += 1
+        if ended.state == states.SUCCESS:
+            for callback in as_list(link):
+                maybe_signature(callback, self).apply((ended.value,))
+        elif ended.state == states.FAILURE and link_error:
+            call_errbacks(as_list(link_error), request, ended.value, ended.traceback or None)
         if throw and ended.state in states.PROPAGATE_STATES:
             raise ended.value
         return EagerResult(
@@ -774,6 +942,10 @@ class App:
             f"app      -> main:{self.main} tasks:{len(self._tasks)}\n"
             f"settings -> {set_here}\n"
         )
+
+
+def _is_canvas(sig: Signature[Value]) -> bool:
+    return is_composite(sig) or not _CANVAS_OPTIONS.isdisjoint(sig.options)
 
 
 Celery = App

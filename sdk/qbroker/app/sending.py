@@ -24,23 +24,15 @@ __all__ = ["OPTIONS_LATER", "Call", "Defaults", "prepare", "prepare_again", "set
 
 OPTIONS_LATER = frozenset(
     [
-        "add_to_parent_chord",
-        "chain",
-        "chord",
         "compression",
         "connection",
         "delivery_mode",
         "exchange",
         "exchange_type",
-        "group_id",
-        "group_index",
         "immediate",
-        "link",
-        "link_error",
         "mandatory",
         "producer",
         "queue_arguments",
-        "replaced_task_nesting",
         "retry",
         "retry_policy",
         "router",
@@ -55,6 +47,7 @@ _ONE_MS = dt.timedelta(milliseconds=1)
 _LAST_MS = 253_402_300_799_999
 """The last millisecond of the year 9999: what a datetime can say."""
 DELIVERIES_MAX = (1 << 16) - 1
+_EMBED_NONE: Mapping[str, Value] = {}
 _OMITTED: Value = object()
 """An option that was not given, where None is a value: it takes back what the task's attribute says."""
 
@@ -136,6 +129,7 @@ def prepare(
     reply_to: str | None = None,
     correlation_id: str | None = None,
     retries: int = 0,
+    embed: Mapping[str, Value] = _EMBED_NONE,
     **rare: Value,
 ) -> Call:
     """The message of a call. Times without a zone are in the app's.
@@ -240,7 +234,7 @@ def prepare(
         result_ttl_ms=_ttl_ms(conf.result_expires),
         content_type="application/json",
         content_encoding="utf-8",
-        body=envelope.encode_body(args or (), kwargs or {}),
+        body=envelope.encode_body(args or (), kwargs or {}, embed),
         origin=_origin.text,
         **fields,
     ).SerializeToString()
@@ -314,15 +308,19 @@ def zone_of(conf: Settings) -> dt.tzinfo:
 
 def _ahead_ms(what: str, seconds: Value, name: str) -> int:
     """So many seconds from now, in Unix milliseconds, never too early."""
+    return clock.wall_ms() + relative_ms(what, seconds, name)
+
+
+def relative_ms(what: str, seconds: Value, name: str) -> int:
+    """So many seconds in milliseconds, never too few."""
     if not isinstance(seconds, int | float) or isinstance(seconds, bool):
         raise TypeError(f"{what} {seconds!r} of task {name!r} is not a number of seconds")
-    now_ms = clock.wall_ms()
     # A NaN is not between anything.
-    if not 0 <= seconds * 1000 <= _LAST_MS - now_ms:
+    if not 0 <= seconds * 1000 <= _LAST_MS - clock.wall_ms():
         raise ValueError(
             f"{what} {seconds!r} of task {name!r} is not a number of seconds from 0 to the year 9999"
         )
-    return now_ms + math.ceil(seconds * 1000)
+    return math.ceil(seconds * 1000)
 
 
 def _moment_ms(what: str, moment: Value, name: str, conf: Settings) -> int:
@@ -389,10 +387,13 @@ def prepare_again(
     kwargs: Mapping[str, Value],
     embed: Mapping[str, Value],
     options: Mapping[str, Value],
+    *,
+    keeps_body: bool = False,
 ) -> tuple[bytes, int]:
     """The message of a retry, and when it is due in Unix milliseconds, 0 for at once.
 
-    It is the message that ran, with one retry more and with what the options change; its id stays.
+    It is the message that ran, with one retry more and with what the options change; its id stays. Its arguments are
+    those it had (`keeps_body`), to which the broker adds what it waited for, or others, which are all there are.
     """
     kept = sorted(options.keys() - _FIELDS_OF.keys() - _TIMES)
     if kept:
@@ -419,7 +420,12 @@ def prepare_again(
         if descriptor.name not in wanted:
             changed.ClearField(descriptor.name)
     again.MergeFrom(changed)
-    again.body = envelope.encode_body(args, kwargs, embed)
+    again.ClearField("inputs")
+    if not keeps_body:
+        again.ClearField("takes_input")
+        if again.HasField("failure"):
+            embed = {**embed, "immutable": True}
+        again.body = envelope.encode_body(args, kwargs, embed)
     again.retries = message.retries + 1
     raw = again.SerializeToString()
     envelope.check_size(raw, message.task, conf.task_message_bytes_max)

@@ -9,9 +9,11 @@ Nothing here logs how a task went: the worker does, with `log_line`, whose forma
 """
 
 import contextvars
+import functools
 import inspect
 import logging
 import threading
+import types
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from reprlib import Repr
@@ -21,20 +23,23 @@ from typing import NamedTuple, Protocol, TypeVar
 from google.protobuf.message import DecodeError as MalformedMessage
 
 from qbroker import clock, envelope, serialization, signals, states
+from qbroker.canvas.signature import maybe_signature
 from qbroker.exceptions import (
     Ignore,
     InvalidTaskError,
     Reject,
+    Replaced,
     Retry,
     TaskPredicate,
     TaskRevokedError,
     TimeLimitExceeded,
 )
 from qbroker.request import Context, current_request, plain_seconds
+from qbroker.result import GroupResult
 from qbroker.serialization import Value
 from qbroker.task import Task
 from qbroker.utils.time import get_exponential_backoff_interval
-from qbroker_proto.v1.message_pb2 import Message, Result
+from qbroker_proto.v1.message_pb2 import Failure, Input, Message, Result
 
 __all__ = [
     "LOG_FAILURE",
@@ -55,6 +60,7 @@ __all__ = [
     "Ran",
     "Runner",
     "build_runner",
+    "call_errbacks",
     "execute",
     "log_line",
     "plan_of",
@@ -568,9 +574,13 @@ class Ran:
     detail: str = ""
     """How it ended, in a line, for the message's history; "" after success."""
     message: bytes = b""
-    """With RETRY: the message that takes the place of the one that ran."""
+    """With RETRY and REPLACED: the message that takes the place of the one that ran."""
     eta_ms: int = 0
     """With RETRY: when that is due, in Unix milliseconds; 0: at once."""
+    follow_ups: Sequence[bytes] = ()
+    """Messages to be published with it."""
+    added_members: Sequence[bytes] = ()
+    """Messages that join the chord it is in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -686,7 +696,9 @@ def build_runner(
         if message.root_id:
             result.root_id = message.root_id
         if request._children:  # noqa: SLF001 - without making the list
-            result.children.extend(str(child) for child in request._children)  # noqa: SLF001 - the same
+            result.children.extend(map(_child, request._children))  # noqa: SLF001 - the same
+        if message.followers and state == states.SUCCESS:
+            result.children.extend(message.followers)
         # What all results of a task have in common is written once: protobuf messages in a row are one.
         common = message.task, message.queue, state
         head = heads.get(common)
@@ -707,9 +719,7 @@ def build_runner(
         """What cannot be run at all."""
         message = request.message
         name = message.task if message is not None else ""
-        keeps = message is not None and (
-            not message.ignore_result or message.store_errors_even_if_ignored
-        )
+        keeps = message is not None and (_is_heard(message) or message.store_errors_even_if_ignored)
         result = encode(request, state, exc, "") if keeps else b""
         return Ran(
             _OUTCOMES[state],
@@ -744,10 +754,14 @@ def build_runner(
             task = tasks[name]  # raises NotRegistered
             if call.expires_ms and wall_ms() >= call.expires_ms:
                 return fail(request, TaskRevokedError("expired"), states.REVOKED)
+            if call.takes_input:
+                args.insert(0, _input_of(call, accepted))
+            elif call.HasField("failure"):
+                args = _errback_args(task, call.failure, args, kwargs, embed, accepted)
         except Exception as exc:  # noqa: BLE001 - whatever is wrong with a message is its result
             return fail(request, exc, states.FAILURE)
         request.update(args=args, kwargs=kwargs, embed=embed, **embed)
-        keeps = not call.ignore_result or call.store_errors_even_if_ignored
+        keeps = _is_heard(call) or call.store_errors_even_if_ignored
         return Begun(call, request, task, args, kwargs, encode if keeps else None)
 
     def limits_of(call: Message, task: Task[..., Value]) -> Limits:
@@ -771,7 +785,7 @@ def build_runner(
             args,
             kwargs,
             keep,
-            not call.ignore_result,
+            _is_heard(call),
             monotonic,
             guard,
             limited,
@@ -797,8 +811,17 @@ def build_runner(
         )
         if state == states.FAILURE and isinstance(value, TimeLimitExceeded):
             ran.outcome = envelope.OUTCOME_TIMEOUT
+        if request.added_members and state != states.RETRY:
+            ran.added_members, ran.follow_ups = request.added_members, request.follow_ups
         if state != states.SUCCESS:
             ran.detail = _line(value)
+            if isinstance(value, Replaced):
+                ran.outcome = envelope.OUTCOME_REPLACED
+                ran.message = value.message
+                ran.follow_ups = (*ran.follow_ups, *value.follow_ups)
+            elif state == states.FAILURE and begun.call.join_id:
+                # What waits for it may end in a ChordError, which quotes this as Celery's does.
+                ran.detail = repr(value)[:_DETAIL_CHARS_MAX]
             if state == states.RETRY:
                 try:
                     ran.message, ran.eta_ms = value.again or app.resend(
@@ -851,6 +874,104 @@ def _expire(begun: Begun, limit_s: float) -> Ended:
         return Ended(states.FAILURE, exc, limit_s, text, result)
     finally:
         current_request.reset(token)
+
+
+def _is_heard(message: Message) -> bool:
+    """Whether anybody hears of its end: who asks for the result, what waits for it, its errbacks."""
+    return bool(not message.ignore_result or message.join_id or message.errbacks)
+
+
+def _child(result: Value) -> str:
+    if isinstance(result, GroupResult):
+        return envelope.encode_child(str(result.id), [str(one.id) for one in result.results])
+    return envelope.encode_child(str(result))
+
+
+def _input_of(message: Message, accepted: frozenset[str]) -> Value:
+    """The value that a task waited for."""
+    values = [_value_of(one, accepted) for one in message.inputs]
+    return values if message.input_is_list else values[0]
+
+
+def _value_of(found: Input, accepted: frozenset[str]) -> Value:
+    if found.is_list:
+        return [_value_of(item, accepted) for item in found.items]
+    result = Result.FromString(found.result)
+    if not result.body:
+        return None
+    return serialization.decode(result.body, result.content_type, accepted)
+
+
+# -- errbacks ------------------------------------------------------------------------------------
+
+
+def takes_failure(
+    task: Task[..., Value], args: Sequence[Value], kwargs: Mapping[str, Value], *, immutable: bool
+) -> bool:
+    """Whether an errback is called with (request, exception, traceback), not with the failed task's id.
+
+    As in Celery: where it takes more than one argument beside those it has, and is no bound task.
+    """
+    run: Callable[..., Value] = task.run
+    if isinstance(run, types.MethodType):
+        return False
+    if not immutable and (args or kwargs):
+        try:
+            spec = inspect.getfullargspec(functools.partial(run, *args, **kwargs))
+        except (TypeError, ValueError):
+            spec = inspect.getfullargspec(run)
+    else:
+        spec = inspect.getfullargspec(run)
+    return bool(spec.varargs) or len(spec.args) > 1
+
+
+def _errback_args(
+    task: Task[..., Value],
+    failure: Failure,
+    args: list[Value],
+    kwargs: Mapping[str, Value],
+    embed: Mapping[str, Value],
+    accepted: frozenset[str],
+) -> list[Value]:
+    """What an errback is called with."""
+    immutable = bool(embed.get("immutable"))
+    if immutable:
+        return args
+    if not takes_failure(task, args, kwargs, immutable=immutable):
+        return [failure.id, *args]
+    failed = Message.FromString(failure.message)
+    request = Context(called_directly=False, message=failed, id=failure.id)
+    failed_args, failed_kwargs, failed_embed = envelope.decode_body(failed, accepted)
+    request.update(
+        args=failed_args, kwargs=failed_kwargs, embed=failed_embed, task=failed.task, **failed_embed
+    )
+    stored = envelope.decode_result(
+        failure.state,
+        failure.result,
+        is_final=True,
+        end_reason=failure.end_reason,
+        detail=failure.detail,
+        accepted=accepted,
+    )
+    return [request, stored.result, stored.traceback, *args]
+
+
+def call_errbacks(
+    errbacks: Sequence[Value], request: Context, exc: BaseException, text: str | None
+) -> None:
+    """Call errbacks right here, as a worker would. What they raise is an error of their own."""
+    for errback in errbacks:
+        sig = maybe_signature(errback)
+        is_plain = sig.get("subtask_type") is None
+        try:
+            if is_plain and takes_failure(
+                sig.type, sig.args, sig.kwargs, immutable=bool(sig.immutable)
+            ):
+                sig(request, exc, text)
+            else:
+                sig.apply((request.id,))
+        except Exception:  # noqa: BLE001 - see above
+            _log.exception("Errback %r raised an exception", sig.task)
 
 
 def _when(retry: Retry, task: Task[..., Value]) -> Mapping[str, Value]:

@@ -4,7 +4,7 @@ import datetime as dt
 import inspect
 import sys
 import types
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import (
     TYPE_CHECKING,
     ClassVar,
@@ -16,9 +16,11 @@ from typing import (
     overload,
 )
 
-from qbroker import _state
+from qbroker import _state, canvas
 from qbroker.canvas import Signature
 from qbroker.exceptions import (
+    Ignore,
+    ImproperlyConfigured,
     KombuError,
     MaxRetriesExceededError,
     OperationalError,
@@ -493,6 +495,68 @@ class Task(Generic[P, R]):
         )
 
     subtask = signature
+
+    def map(self, it: Iterable[Value]) -> canvas.xmap:
+        """`[task(x) for x in it]`, in one message."""
+        return canvas.xmap(self.signature(), it, app=self._app)
+
+    def starmap(self, it: Iterable[Value]) -> canvas.xstarmap:
+        """`[task(*x) for x in it]`, in one message."""
+        return canvas.xstarmap(self.signature(), it, app=self._app)
+
+    def chunks(self, it: Iterable[Value], n: int) -> canvas.chunks:
+        """The same, in messages of `n` calls."""
+        return canvas.chunks(self.signature(), it, n, app=self._app)
+
+    # -- changing what it is part of
+
+    def replace(self, sig: Signature[Value]) -> Value:
+        """Have another call, or many, take this task's place: its id, its callbacks, its place in a chord.
+
+        Always raises in a worker: nothing after it is run. What was called with the id of this task's result gets the
+        last task's of `sig`, for a group the list of its results.
+        """
+        if "chord" in sig.options:
+            raise ImproperlyConfigured("A signature replacing a task must not be part of a chord")
+        if not getattr(sig, "tasks", True):
+            kind = sig.get("subtask_type")
+            raise ImproperlyConfigured(f"Cannot replace with an empty {kind}")
+        if isinstance(sig, canvas.group):
+            sig = sig | Signature("celery.accumulate", kwargs={"index": 0}, app=self._app)
+        return self.on_replace(sig)
+
+    def on_replace(self, sig: Signature[Value]) -> Value:
+        """Replace the task; called by `replace`. One that overrides it ends with `return super().on_replace(sig)`."""
+        request = self.request
+        if request.is_eager:
+            return sig.apply().get(disable_sync_subtasks=False)
+        if request.called_directly:
+            _ = sig.delay()
+            raise Ignore("Replaced by new task")
+        raise self.app.replaced(request, sig)
+
+    def add_to_chord(self, sig: Signature[Value], lazy: bool = False) -> Value:  # noqa: FBT001, FBT002 - Celery's signature
+        """Add a call to the header of the chord that this task is in; it is sent when this task ends.
+
+        Answers its result, or with `lazy` the signature, which takes part when it is sent with `delay()` by this task.
+        """
+        request = self.request
+        if not request.chord:
+            raise ValueError("Current task is not member of any chord")
+        sig.set(
+            group_id=request.group,
+            group_index=request.group_index,
+            chord=request.chord,
+            root_id=request.root_id,
+        )
+        sig.freeze()
+        return sig if lazy else sig.delay()
+
+    def add_trail(self, result: Value) -> Value:
+        """Remember a result among the children of this run's; answers it."""
+        if self.trail:
+            self.request.children.append(result)
+        return result
 
     # -- events
 

@@ -116,7 +116,7 @@ def test_a_task_goes_through_its_states_and_keeps_what_was_said() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_the_order_in_which_events_are_heard_does_not_matter(seed: int) -> None:
     play = Play()
-    events = [
+    events: list[tuple[str, dict[str, Value]]] = [
         ("task-received", {"name": "add", "args": "()", "clock": 1}),
         ("task-started", {"clock": 2}),
         ("task-succeeded", {"result": "4", "clock": 3}),
