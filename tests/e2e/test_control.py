@@ -1,5 +1,6 @@
 """Asking and changing real workers: two of them on one machine, on different queues, each by its name."""
 
+import http.client
 import json
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 from qbroker import App
 from qbroker.exceptions import TimeLimitExceeded
 from qbroker.serialization import Value
+from tests.docs import programs
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Farm
@@ -174,3 +176,41 @@ def test_queues_that_were_added_are_kept_over_a_lost_link(farm: "Farm", app: App
     queues: Value = app.control.inspect("a@here", timeout=10).active_queues()
 
     assert [one["name"] for one in queues] == ["foo", "bar"]
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+def test_a_worker_is_ready_only_while_it_takes_tasks(farm: "Farm", app: App, pool: str) -> None:
+    port = programs.free_port()
+    address = f"127.0.0.1:{port}"
+    worker = farm.worker("-n", "a@here", "-c", "1", "-P", pool, "--http-listen", address)
+    gate = farm.folder / "gate"
+
+    def ready() -> tuple[int, str]:
+        link = http.client.HTTPConnection(address, timeout=10)
+        link.request("GET", "/readyz")
+        answer = link.getresponse()
+        found = answer.status, answer.read().decode().strip()
+        link.close()
+        return found
+
+    held = app.send_task("proj.hold", ("x", str(gate)))
+    noted(farm, app, 1)
+    busy = ready()
+    app.control.cancel_consumer("celery", reply=True, timeout=10)
+    idle = ready()
+    app.control.add_consumer("celery", reply=True, timeout=10)
+    again = ready()
+    farm._processes[0].end()
+    worker.wait_for("Reconnecting")
+    lost = ready()
+    gate.touch()
+    second = farm.start("worker", "-A", "proj", "--http-listen", address)
+    code = second.popen_wait(20)
+    second.end()
+
+    assert busy == again == (200, "ok")
+    assert idle == (503, "the worker takes from no queue")
+    assert (lost[0], "no link to the broker" in lost[1]) == (503, True)
+    assert code == 1
+    assert any(f"Cannot serve probes on {address}" in line for line in second.lines)
+    assert held.id

@@ -133,6 +133,11 @@ def node_name(template: str) -> str:
     help="Tell those who listen what becomes of each task.",
 )
 @click.option(
+    "--http-listen",
+    metavar="HOST:PORT",
+    help="Where to serve /metrics, /livez and /readyz.  [default: the app's worker_http_listen]",
+)
+@click.option(
     "-I",
     "--include",
     metavar="MODULES",
@@ -167,6 +172,7 @@ def worker(
     autoscale: tuple[int, int] | None,
     max_tasks_per_child: int | None,
     max_memory_per_child: int | None,
+    http_listen: str | None,
     *,
     task_events: bool,
 ) -> None:
@@ -211,6 +217,7 @@ def worker(
             version=__version__,
             loglevel=loglevel,
             sends_task_events=task_events,
+            http_listen=http_listen,
         )
         code = launch.launch(config, project, server, ends, show=click.echo)
     except forkserver.Refusal as exc:

@@ -83,6 +83,10 @@ class Journal:
         self.totals: Counter[str] = Counter()
         """How many tasks of each name have ended here."""
         self.ended_count = 0
+        self.outcomes: Counter[int] = Counter()
+        """How many ended in each way."""
+        self.runtime_s = 0.0
+        """How long they took together."""
 
     # -- what the worker tells -----------------------------------------------------------------
 
@@ -148,6 +152,8 @@ class Journal:
         for one in finished:
             delivery = one.delivery
             self.totals[delivery.task] += 1
+            self.outcomes[one.outcome] += 1
+            self.runtime_s += one.runtime_s
             was_told = running.pop(delivery.id, None) is not None if running else False
             if tells:
                 self._tell_end(one, was_told=was_told)

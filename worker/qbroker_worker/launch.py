@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import random
+import socket
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,6 +80,9 @@ class Config:
     sends_task_events: bool = False
     """Tell those who listen what becomes of each task, whatever the app says. Default: False."""
 
+    http_listen: str | None = None
+    """Where to serve /metrics, /livez and /readyz; None: as the app says. Default: None."""
+
 
 def launch(
     config: Config, project: Project, server: ForkServer | None, ends: Ends, *, show: Show
@@ -90,6 +94,7 @@ def launch(
         host, port = parse_url(facts.broker)
     except ImproperlyConfigured as exc:
         raise Refusal(str(exc)) from exc
+    http_listen = _http_listen(config.http_listen or facts.conf.get("worker_http_listen"))
     show(
         banner.render(
             name=config.name,
@@ -134,11 +139,51 @@ def launch(
     scale = Autoscale(*config.autoscale) if config.autoscale else None
     return worker.run(
         lambda: _build(
-            pool, identity, f"{host}:{port}", rates, scale, manners, facts, journal, aide
+            pool,
+            identity,
+            f"{host}:{port}",
+            rates,
+            scale,
+            manners,
+            facts,
+            journal,
+            aide,
+            _beside(http_listen, journal),
         ),
         pool.serve,
         new_loop,
     )
+
+
+def _http_listen(listen: str | None) -> str | None:
+    """Where to serve pages. Raises Refusal when nobody can."""
+    if not listen:
+        return None
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal():
+        raise Refusal(
+            f"--http-listen is {listen!r}; it is to be HOST:PORT, such as 127.0.0.1:7460."
+        )
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        # Before anything is taken from the broker, rather than after.
+        socket.create_server((host, int(port)), family=family).close()
+    except (OSError, OverflowError) as exc:
+        raise Refusal(
+            f"Cannot serve probes on {listen}: {exc}. Choose another --http-listen."
+        ) from exc
+    return listen
+
+
+def _beside(listen: str | None, journal: Journal) -> worker.Beside:
+    """What serves the pages beside the worker."""
+    if listen is None:
+        return worker.alone
+    # Prometheus is slow to import, and most workers have no pages.
+    from qbroker_worker import probes  # noqa: PLC0415 - see above
+
+    return lambda joined: probes.serving(listen, joined, journal)
 
 
 def _pool(config: Config, project: Project, server: ForkServer | None) -> tuple[Pool, Facts]:
@@ -184,6 +229,7 @@ def _build(
     facts: Facts,
     journal: Journal,
     aide: Aide,
+    beside: worker.Beside,
 ) -> worker.Worker:
     session = Session(scale.slots_max if scale else pool.slots)
 
@@ -224,4 +270,5 @@ def _build(
         scale=scale,
         manners=manners,
         journal=journal,
+        beside=beside,
     )

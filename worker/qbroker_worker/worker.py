@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
 from types import FrameType
@@ -74,6 +75,15 @@ class Manners:
 _USUAL = Manners()
 
 
+Beside = Callable[["Worker"], AbstractAsyncContextManager[object]]
+"""What goes on beside the worker, from its start to its end."""
+
+
+def alone(_: "Worker") -> AbstractAsyncContextManager[object]:
+    """Nothing goes on beside it."""
+    return nullcontext()
+
+
 class Worker:
     """One worker, from registration to farewell. Everything here is on the event loop's thread."""
 
@@ -90,7 +100,9 @@ class Worker:
         manners: Manners = _USUAL,
         monotonic: Clock = clock.monotonic,
         journal: Journal | None = None,
+        beside: Beside = alone,
     ) -> None:
+        self._beside = beside
         self._rates = rates or Rates({})
         self._manners = manners
         self._is_restarting = False
@@ -116,8 +128,33 @@ class Worker:
         """Whether tasks were abandoned."""
         return self._phase is Phase.COLD
 
+    @property
+    def trouble(self) -> str:
+        """Why it takes no tasks, in a sentence; "" when it does."""
+        if self._failure:
+            return self._failure
+        if self._phase is not Phase.RUNNING:
+            return "the worker is shutting down"
+        if not self._is_linked:
+            return f"there is no link to the broker at {self._address}"
+        return "" if self._stream.queues else "the worker takes from no queue"
+
+    @property
+    def slots(self) -> int:
+        """How many tasks run at once at most."""
+        return self._pool.slots
+
+    @property
+    def held_count(self) -> int:
+        """How many tasks it has, those that run included."""
+        return self._session.held_count
+
     async def run(self) -> int:
         """Work until told to stop; the exit code."""
+        async with self._beside(self):
+            return await self._run()
+
+    async def _run(self) -> int:
         pool = self._pool
         # Nothing is started before the broker has said what is ours.
         pool.pause()
