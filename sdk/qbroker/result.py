@@ -146,6 +146,9 @@ class Backend(ABC):
     def forget_many(self, task_ids: Sequence[str]) -> None:
         """Drop what is kept of many."""
 
+    def ensure_chords_allowed(self) -> None:
+        """Raise where chords cannot be: nowhere, for the broker joins them, results or not."""
+
 
 class DisabledBackend(Backend):
     """Stands where no backend is configured."""

@@ -69,6 +69,33 @@ R = TypeVar("R")
 
 _CANVAS_OPTIONS = frozenset(["chain", "chord", "group_id", "group_index", "link", "link_error"])
 """Options of a call that make it more than one message, or say where among others it stands."""
+
+
+def _protocol_headers(name: str, task_id: str, options: Mapping[str, Value]) -> dict[str, Value]:
+    """What Celery's protocol 2 has as headers, for receivers of signals to read."""
+    stamped = options.get("stamped_headers")
+    return {
+        "lang": "py",
+        "task": name,
+        "id": task_id,
+        "shadow": options.get("shadow"),
+        "eta": options.get("eta"),
+        "expires": options.get("expires"),
+        "group": options.get("group_id"),
+        "group_index": options.get("group_index"),
+        "retries": options.get("retries", 0),
+        "timelimit": [options.get("time_limit"), options.get("soft_time_limit")],
+        "root_id": options.get("root_id") or task_id,
+        "parent_id": options.get("parent_id"),
+        "argsrepr": options.get("argsrepr"),
+        "kwargsrepr": options.get("kwargsrepr"),
+        "ignore_result": options.get("ignore_result"),
+        "replaced_task_nesting": options.get("replaced_task_nesting", 0),
+        "stamped_headers": stamped,
+        "stamps": {header: options[header] for header in stamped or () if header in options},
+    }
+
+
 _CONNECTION_SETTINGS = frozenset({"broker_url", "broker_connection_timeout", "result_backend"})
 
 
@@ -780,7 +807,7 @@ class App:
             or getattr(task_type, "queue", None)
             or self.conf.task_default_queue
         )
-        own = {"lang": "py", "task": name, "id": task_id}
+        own = _protocol_headers(name, task_id, options)
         headers = {**(options.get("headers") or {}), **own}
         told = {
             "exchange": "",
