@@ -8,7 +8,7 @@ when all have answered, and `timeout` is only the longest it may take. Replies h
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias, overload
 
 from qbroker import _state, envelope, serialization
 from qbroker.envelope import STAGES
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from qbroker.client import BroadcastReply, Client, RevokeReply
 
 __all__ = ["Control", "Gathered", "Inspect", "Revoked", "flatten_reply"]
+
+Replies: TypeAlias = list[dict[str, Value]] | None
+"""A dict for each worker that answered, with its name and its answer; None when none did."""
 
 TIMEOUT_S = 1.0
 """How long workers may take where nobody says."""
@@ -221,7 +224,7 @@ class Control:
         pattern: str | None = None,
         matcher: str | None = None,
         **extra_kwargs: Value,
-    ) -> list[dict[str, Value]] | None:
+    ) -> Replies:
         """Send a command to workers: all, those named, or those whose name fits the pattern ("glob" or "pcre").
 
         With `reply`, answers [{node name: answer}, …], or None when nobody answered; else None at once.
@@ -308,7 +311,7 @@ class Control:
         destination: str | Sequence[str] | None = None,
         timeout: float = TIMEOUT_S,
         **kwargs: Value,
-    ) -> list[dict[str, Value]] | None:
+    ) -> Replies:
         """[{node name: {"ok": "pong"}}, …]."""
         return self.broadcast("ping", None, destination, reply=True, timeout=timeout, **kwargs)
 
@@ -316,12 +319,12 @@ class Control:
 
     def _send(
         self, command: str, destination: Value, kwargs: Mapping[str, Value], **arguments: Value
-    ) -> list[dict[str, Value]] | None:
+    ) -> Replies:
         return self.broadcast(command, arguments, destination, **kwargs)
 
     def rate_limit(
         self, task_name: str, rate_limit: Value, destination: Value = None, **kwargs: Value
-    ) -> list[dict[str, Value]] | None:
+    ) -> Replies:
         """Change how often tasks of a name may start on each worker: 10, "100/m", or 0 for any."""
         return self._send(
             "rate_limit", destination, kwargs, task_name=task_name, rate_limit=rate_limit
@@ -334,7 +337,7 @@ class Control:
         hard: float | None = None,
         destination: Value = None,
         **kwargs: Value,
-    ) -> list[dict[str, Value]] | None:
+    ) -> Replies:
         """Change how long tasks of a name may run, in seconds."""
         return self._send(
             "time_limit", destination, kwargs, task_name=task_name, hard=hard, soft=soft
@@ -349,7 +352,7 @@ class Control:
         options: Mapping[str, Value] | None = None,
         destination: Value = None,
         **kwargs: Value,
-    ) -> list[dict[str, Value]] | None:
+    ) -> Replies:
         """Have workers take from another queue too."""
         return self._send(
             "add_consumer",
@@ -364,21 +367,15 @@ class Control:
             },
         )
 
-    def cancel_consumer(
-        self, queue: str, destination: Value = None, **kwargs: Value
-    ) -> list[dict[str, Value]] | None:
+    def cancel_consumer(self, queue: str, destination: Value = None, **kwargs: Value) -> Replies:
         """Have workers take from a queue no more."""
         return self._send("cancel_consumer", destination, kwargs, queue=queue)
 
-    def pool_grow(
-        self, n: int = 1, destination: Value = None, **kwargs: Value
-    ) -> list[dict[str, Value]] | None:
+    def pool_grow(self, n: int = 1, destination: Value = None, **kwargs: Value) -> Replies:
         """Have workers run `n` more tasks at once."""
         return self._send("pool_grow", destination, kwargs, n=n)
 
-    def pool_shrink(
-        self, n: int = 1, destination: Value = None, **kwargs: Value
-    ) -> list[dict[str, Value]] | None:
+    def pool_shrink(self, n: int = 1, destination: Value = None, **kwargs: Value) -> Replies:
         """Have workers run `n` fewer tasks at once."""
         return self._send("pool_shrink", destination, kwargs, n=n)
 
@@ -389,7 +386,7 @@ class Control:
         reloader: Value = None,
         destination: Value = None,
         **kwargs: Value,
-    ) -> list[dict[str, Value]] | None:
+    ) -> Replies:
         """Have workers replace the processes that run tasks."""
         return self._send(
             "pool_restart", destination, kwargs, modules=modules, reload=reload, reloader=reloader
@@ -401,49 +398,67 @@ class Control:
         min: int,  # noqa: A002 - Celery's name
         destination: Value = None,
         **kwargs: Value,
-    ) -> list[dict[str, Value]] | None:
+    ) -> Replies:
         """Change between how many tasks at once workers scale."""
         return self._send("autoscale", destination, kwargs, max=max, min=min)
 
-    def enable_events(
-        self, destination: Value = None, **kwargs: Value
-    ) -> list[dict[str, Value]] | None:
+    def enable_events(self, destination: Value = None, **kwargs: Value) -> Replies:
         """Have workers tell what becomes of each task."""
         return self._send("enable_events", destination, kwargs)
 
-    def disable_events(
-        self, destination: Value = None, **kwargs: Value
-    ) -> list[dict[str, Value]] | None:
+    def disable_events(self, destination: Value = None, **kwargs: Value) -> Replies:
         """Have them stop."""
         return self._send("disable_events", destination, kwargs)
 
-    def heartbeat(
-        self, destination: Value = None, **kwargs: Value
-    ) -> list[dict[str, Value]] | None:
+    def heartbeat(self, destination: Value = None, **kwargs: Value) -> Replies:
         """Have workers send a heartbeat now."""
         return self._send("heartbeat", destination, kwargs)
 
-    def shutdown(self, destination: Value = None, **kwargs: Value) -> list[dict[str, Value]] | None:
+    def shutdown(self, destination: Value = None, **kwargs: Value) -> Replies:
         """Have workers finish what runs, and end."""
         return self._send("shutdown", destination, kwargs)
 
     # -- tasks
 
+    @overload
     def revoke(
         self,
         task_id: str | Iterable[str],
         destination: Value = None,
         terminate: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
         signal: str = "SIGTERM",
+        *,
+        reply: Literal[True],
         **kwargs: Value,
-    ) -> Value:
+    ) -> Replies: ...
+    @overload
+    def revoke(
+        self,
+        task_id: str | Iterable[str],
+        destination: Value = None,
+        terminate: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+        signal: str = "SIGTERM",
+        *,
+        reply: bool = False,
+        **kwargs: Value,
+    ) -> Revoked: ...
+    def revoke(
+        self,
+        task_id: str | Iterable[str],
+        destination: Value = None,
+        terminate: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+        signal: str = "SIGTERM",
+        *,
+        reply: bool = False,
+        **kwargs: Value,
+    ) -> Revoked | Replies:
         """Have tasks not run: one id or many. With `terminate`, end those that run, by the signal.
 
         An id that is not known yet is remembered: what is published with it later is not run. Answers what became
         of them; with `reply=True` what Celery's workers would say. No worker is singled out: `destination` says only
         whose replies are wanted.
         """
-        if kwargs.get("reply"):
+        if reply:
             ids = [task_id] if isinstance(task_id, str) else list(task_id)
             arguments = {"task_id": ids, "terminate": terminate, "signal": signal}
             return self.broadcast("revoke", arguments, destination, **_replying(kwargs))
@@ -457,29 +472,77 @@ class Control:
             self._client().revoke(ids, terminate=terminate, signal=_name_of(signal or "SIGTERM"))
         )
 
+    @overload
     def terminate(
         self,
         task_id: str | Iterable[str],
         destination: Value = None,
         signal: str = "SIGTERM",
+        *,
+        reply: Literal[True],
         **kwargs: Value,
-    ) -> Value:
+    ) -> Replies: ...
+    @overload
+    def terminate(
+        self,
+        task_id: str | Iterable[str],
+        destination: Value = None,
+        signal: str = "SIGTERM",
+        *,
+        reply: bool = False,
+        **kwargs: Value,
+    ) -> Revoked: ...
+    def terminate(
+        self,
+        task_id: str | Iterable[str],
+        destination: Value = None,
+        signal: str = "SIGTERM",
+        *,
+        reply: bool = False,
+        **kwargs: Value,
+    ) -> Revoked | Replies:
         """Revoke tasks, and end those that run."""
-        return self.revoke(task_id, destination, True, signal, **kwargs)  # noqa: FBT003 - terminate
+        if reply:
+            return self.revoke(task_id, destination, True, signal, reply=True, **kwargs)  # noqa: FBT003 - terminate
+        return self.revoke(task_id, destination, True, signal)  # noqa: FBT003 - terminate
 
+    @overload
     def revoke_by_stamped_headers(
         self,
         headers: Mapping[str, Value] | Iterable[str],
         destination: Value = None,
         terminate: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
         signal: str = "SIGTERM",
+        *,
+        reply: Literal[True],
         **kwargs: Value,
-    ) -> Value:
+    ) -> Replies: ...
+    @overload
+    def revoke_by_stamped_headers(
+        self,
+        headers: Mapping[str, Value] | Iterable[str],
+        destination: Value = None,
+        terminate: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+        signal: str = "SIGTERM",
+        *,
+        reply: bool = False,
+        **kwargs: Value,
+    ) -> Revoked: ...
+    def revoke_by_stamped_headers(
+        self,
+        headers: Mapping[str, Value] | Iterable[str],
+        destination: Value = None,
+        terminate: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+        signal: str = "SIGTERM",
+        *,
+        reply: bool = False,
+        **kwargs: Value,
+    ) -> Revoked | Replies:
         """Revoke the tasks with any of these stamps or labels: {"customer": 42}, {"day": ["mo", "tu"]}, ["day=mo"].
 
         It reaches the tasks that are there now. What is published later with such a label is run.
         """
-        if kwargs.get("reply"):
+        if reply:
             arguments = {"headers": headers, "terminate": terminate, "signal": signal}
             return self.broadcast(
                 "revoke_by_stamped_headers", arguments, destination, **_replying(kwargs)
@@ -530,8 +593,8 @@ def _name_of(signal: Value) -> str:
 
 def _replying(kwargs: Mapping[str, Value]) -> dict[str, Value]:
     """What `broadcast` takes of the keywords of an order, some of which are ours alone."""
-    known = ("reply", "timeout", "limit", "callback", "pattern", "matcher")
-    return {name: kwargs[name] for name in known if name in kwargs}
+    known = ("timeout", "limit", "callback", "pattern", "matcher")
+    return {"reply": True} | {name: kwargs[name] for name in known if name in kwargs}
 
 
 def _revoked(reply: "RevokeReply") -> Revoked:
