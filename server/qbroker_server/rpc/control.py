@@ -12,13 +12,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from qbroker_proto.v1 import control_pb2, control_pb2_grpc
 from qbroker_server.broker import Broker
 from qbroker_server.core import held
 from qbroker_server.core.dispatch import Session
 from qbroker_server.core.errors import CoreError, Invalid
-from qbroker_server.rpc import status
+from qbroker_server.rpc import convert, status
 from qbroker_server.rpc.calls import Asked, Calls
 from qbroker_server.rpc.hub import Hub
 from qbroker_server.rpc.streams import Streams
@@ -185,6 +186,7 @@ class Control(control_pb2_grpc.ControlServicer):
         changed = asyncio.Event()
         changed.set()
         is_over = False
+        fault: CoreError | None = None
 
         def follow(_: object) -> None:
             changed.set()
@@ -195,9 +197,12 @@ class Control(control_pb2_grpc.ControlServicer):
             changed.set()
 
         async def hear() -> None:
+            nonlocal fault
             try:
                 async for request in request_iterator:
                     self._hub.publish(request.events)
+            except DecodeError as error:
+                fault = convert.unreadable(error)
             finally:
                 close("")
 
@@ -209,6 +214,8 @@ class Control(control_pb2_grpc.ControlServicer):
                     yield control_pb2.SendEventsReply(is_wanted=self._hub.is_wanted)
                     await changed.wait()
             hearing.cancel()
+        if fault is not None:
+            await context.abort(status.status_of(fault), str(fault))
 
 
 _OWN: dict[str, Answer] = {

@@ -294,6 +294,17 @@ async def test_a_client_that_is_done_telling_ends_its_stream() -> None:
         assert await telling.code() == grpc.StatusCode.OK
 
 
+async def test_bytes_that_are_no_events_are_refused_and_nobody_is_harmed() -> None:
+    async with serving() as served:
+        call = served.raw("/qbroker.v1.Control/SendEvents")
+        await call.read()
+
+        await call.write(b"\xff\xff")
+
+        assert await call.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert await served.is_alive()
+
+
 async def test_the_broker_tells_of_a_worker_that_vanished() -> None:
     async with serving(grace_ms=0) as served:
         (worker,) = await workers(served, "a")
