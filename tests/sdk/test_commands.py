@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -178,6 +179,26 @@ def test_purge_empties_the_apps_queue_or_those_that_are_named(project: str, real
     assert own == "Purged 2 messages from 1 known task queue.\n"
     assert none == "No messages purged from 2 queues.\n"
     assert spared == "Purged 1 message from 1 known task queue.\n"
+
+
+def test_events_are_lines_or_pictures(project: str, hire: Hire) -> None:
+    worker = hire("a@host", answers)
+    ended: list[Result] = []
+    listening = threading.Thread(
+        target=lambda: ended.append(by_app(project, "events", "--limit", "1"))
+    )
+    listening.start()
+    never = threading.Event()
+    while not worker.is_wanted:
+        assert not never.wait(0.01)
+    worker.tell("worker-heartbeat")
+    listening.join(10)
+
+    assert "a@host" in said(ended[0])
+    assert "worker heartbeat" in ended[0].output
+    none = by_app(project, "events", "-c", "nosuch:Camera")
+    assert none.exit_code == 2
+    assert "there is no camera" in none.output
 
 
 def test_report_tells_of_client_and_broker(project: str, real_broker: RealBroker) -> None:

@@ -22,6 +22,7 @@ from qbroker.cli.remote import AS_JSON, DESTINATION, TIMEOUT, chat
 from qbroker.cli.tables import counted, show
 from qbroker.cli.target import Missing, Target, answered
 from qbroker.control import TIMEOUT_S
+from qbroker.events.snapshot import evcam
 from qbroker.serialization import Value
 
 __all__ = ["call", "control", "events", "inspect", "list_", "purge", "report", "result", "status"]
@@ -69,7 +70,32 @@ def _for_apps(command: click.Command) -> click.Command:
 
 inspect = _for_apps(remote.inspect)
 control = _for_apps(remote.control)
-events = _for_apps(listening.events)
+_events = _for_apps(listening.events)
+
+
+def _shown(camera: str | None, freq: float, maxrate: str | None, **options: Value) -> None:
+    """Events as lines, or as a camera sees them."""
+    if camera is None:
+        cast("Callable[..., None]", _events.callback)(**options)
+        return
+    with _meant() as app:
+        evcam(camera, freq, maxrate, app=app)
+
+
+events = click.Command(
+    "events",
+    callback=_shown,
+    help=_events.help,
+    epilog="Example:  qbroker -A proj events --camera proj.cameras:Counts --freq 5",
+    params=[
+        *_events.params,
+        click.Option(["-c", "--camera"], metavar="MODULE:CLASS", help="Take pictures with this."),
+        click.Option(
+            ["-F", "--freq", "--frequency"], type=float, default=1.0, help="Seconds between them."
+        ),
+        click.Option(["-r", "--maxrate"], help="How many at most: 10/m."),
+    ],
+)
 
 
 @click.command(epilog="Example:  qbroker -A proj status")
