@@ -49,12 +49,18 @@ def show_workers(found: Sequence[Plain]) -> None:
                 w["leased_count"],
                 ", ".join(w["queues"]),
                 w["version"],
-                "up" if w["is_connected"] else "lost",
+                _link(w),
             )
             for w in found
         ],
         empty="No workers: start one with qbroker worker -A proj.",
     )
+
+
+def _link(worker: Plain) -> str:
+    if not worker["is_connected"]:
+        return "lost"
+    return "going" if worker["is_draining"] else "up"
 
 
 def _known(client: Client, name: str = "") -> list[Plain]:
@@ -88,7 +94,7 @@ def show_one(target: Target, name: str, timeout: float | None, *, as_json: bool)
         "has done": sum(stats["total"].values()),
         "memory": f"{stats['rusage']['maxrss'] / 1024:,.0f} MB at most",
         "version": known["version"],
-        "link": "up" if known["is_connected"] else "lost",
+        "link": _link(known),
     }
     show_facts(name, facts)
     rows = [(info["id"], info["name"], str(info["args"])) for info in active]
@@ -110,6 +116,8 @@ def check(target: Target, name: str, timeout: float | None) -> None:
         if not known["is_connected"]:
             raise click.ClickException(f"{name} has lost its link to the broker")
         _ask(client, "ping", name, timeout)
+        if known["is_draining"]:
+            raise click.ClickException(f"{name} is connected, but finishes what it has and goes")
         if not known["queues"] or not known["prefetch_count"]:
             raise click.ClickException(f"{name} is connected, but takes from no queue")
     click.echo(f"{name} takes from {', '.join(known['queues'])} and answers.")

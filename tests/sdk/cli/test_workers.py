@@ -1,6 +1,7 @@
 """`qctl worker`."""
 
 import json
+import threading
 
 import pytest
 
@@ -100,6 +101,20 @@ def test_stop_does_nothing_when_one_is_not_there(qctl: Shell, hire: Hire) -> Non
 
     assert ended.exit_code == 3
     assert worker.asked == []
+
+
+def test_a_worker_that_is_going_does_not_pass(qctl: Shell, hire: Hire) -> None:
+    worker = hire("a@host", answers, prefetch_count=1)
+    worker._say(seq=1, drain=True)
+    never = threading.Event()
+    while not qctl.json("worker", "ls")[0]["is_draining"]:
+        assert not never.wait(0.01)
+
+    ended = qctl("worker", "check", "a@host")
+
+    assert ended.exit_code == 1
+    assert "finishes what it has" in ended.output
+    assert "going" in qctl.said("worker", "ls")
 
 
 def test_a_worker_whose_link_broke_does_not_pass(qctl: Shell, hire: Hire) -> None:
