@@ -79,7 +79,7 @@ def test_two_workers_of_one_machine_are_asked_and_changed_by_their_names(
     assert [one["name"] for one in after[left]] == ["foo", "bar", "baz"]
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", "asyncio", "solo"])
 def test_a_busy_worker_answers_at_once(farm: "Farm", app: App, pool: str) -> None:
     slots = 1 if pool == "solo" else 2
     worker = farm.worker("-c", str(slots), "-P", pool, "-n", "busy@here", "-E")
