@@ -12,7 +12,7 @@ PROTOS := proto/qbroker_proto/v1/*.proto
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test fast cover bench lint format types imports proto proto-check check lock wheel clean
+.PHONY: help demo test fast cover bench lint format types imports proto proto-check settings check lock wheel clean
 
 help:         ## say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -66,6 +66,9 @@ proto-check: $(READY) ## fail if the generated code is not what would be generat
 	$(PROTOC) --python_out=$$out --pyi_out=$$out --grpc_python_out=$$out --mypy_grpc_out=$$out $(PROTOS) && \
 	diff -ru -x __pycache__ -x __init__.py -x '*.proto' $$out/qbroker_proto/v1 proto/qbroker_proto/v1 || \
 	{ echo "the generated code is not what the .proto files say: run make proto"; exit 1; }
+
+settings: $(READY) ## write the tables of docs/settings.md
+	$(BIN)/python -m tests.docs.settings_page
 
 check: lint types imports proto-check test ## everything a change must pass
 

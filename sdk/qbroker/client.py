@@ -34,15 +34,19 @@ from qbroker.exceptions import Conflict, NotFound, OperationalError, RequestRefu
 from qbroker.serialization import Value
 from qbroker.url import parse_url
 from qbroker_proto.v1.admin_pb2 import (
+    Binding,
     DeadReply,
     DeadRequest,
     DeclareQueueRequest,
+    DeclareReply,
+    Exchange,
     ExplainReply,
     ExplainRequest,
     ListQueuesReply,
     ListQueuesRequest,
     ListTasksReply,
     ListTasksRequest,
+    ListTopologyRequest,
     MoveQueueReply,
     MoveQueueRequest,
     PauseQueueRequest,
@@ -50,6 +54,9 @@ from qbroker_proto.v1.admin_pb2 import (
     PurgeQueueRequest,
     QueueInfo,
     QueueOptions,
+    RemoveBindingReply,
+    RemoveExchangeReply,
+    RemoveExchangeRequest,
     RemoveQueueReply,
     RemoveQueueRequest,
     RescheduleRequest,
@@ -60,6 +67,9 @@ from qbroker_proto.v1.admin_pb2 import (
     StatusReply,
     StatusRequest,
     TaskInfo,
+    TestRouteReply,
+    TestRouteRequest,
+    Topology,
 )
 from qbroker_proto.v1.control_pb2 import (
     BroadcastReply,
@@ -870,6 +880,69 @@ class Client:
     def remove_queue(self, queue: str) -> None:
         """Remove an empty queue."""
         self._ask("Admin/RemoveQueue", RemoveQueueRequest(queue=queue), RemoveQueueReply)
+
+    def declare_topology(self, topology: Topology) -> None:
+        """Have exchanges, queues and bindings, all of them or none."""
+        self._ask("Admin/DeclareTopology", topology, DeclareReply)
+
+    def declare_exchange(
+        self, name: str, kind: str, *, alternate: str = "", is_auto_delete: bool = False
+    ) -> None:
+        """Make an exchange. Conflict: it is there with other properties."""
+        made = Exchange(name=name, type=kind, alternate=alternate, is_auto_delete=is_auto_delete)
+        self.declare_topology(Topology(exchanges=[made]))
+
+    def add_binding(
+        self,
+        exchange: str,
+        destination: str,
+        routing_key: str = "",
+        arguments: str = "",
+        *,
+        is_to_exchange: bool = False,
+    ) -> None:
+        """Have an exchange pass messages on; `arguments` is a JSON object."""
+        made = Binding(
+            exchange=exchange,
+            destination=destination,
+            routing_key=routing_key,
+            arguments=arguments,
+            is_to_exchange=is_to_exchange,
+        )
+        self.declare_topology(Topology(bindings=[made]))
+
+    def list_topology(self) -> Topology:
+        """All exchanges and bindings."""
+        return self._ask("Admin/ListTopology", ListTopologyRequest(), Topology)
+
+    def remove_exchange(self, exchange: str) -> None:
+        """Remove an exchange, with the bindings from it and to it."""
+        request = RemoveExchangeRequest(exchange=exchange)
+        self._ask("Admin/RemoveExchange", request, RemoveExchangeReply)
+
+    def remove_binding(
+        self,
+        exchange: str,
+        destination: str,
+        routing_key: str = "",
+        arguments: str = "",
+        *,
+        is_to_exchange: bool = False,
+    ) -> None:
+        """Take a binding away. NotFound: there is none like it."""
+        gone = Binding(
+            exchange=exchange,
+            destination=destination,
+            routing_key=routing_key,
+            arguments=arguments,
+            is_to_exchange=is_to_exchange,
+        )
+        self._ask("Admin/RemoveBinding", gone, RemoveBindingReply)
+
+    def test_route(self, exchange: str, routing_key: str, headers: str = "") -> Sequence[str]:
+        """Which queues a message so sent would go to; `headers` is a JSON object."""
+        request = TestRouteRequest(exchange=exchange, routing_key=routing_key, headers=headers)
+        return self._ask("Admin/TestRoute", request, TestRouteReply).queues
 
     def list_tasks(
         self,

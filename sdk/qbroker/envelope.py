@@ -5,13 +5,16 @@ own (`root_id`, `correlation_id`) are left out, and so are representations nobod
 them makes them from the body.
 """
 
+import contextlib
 import datetime as dt
+import importlib
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qbroker import serialization, states
+from qbroker.compression import UNPACKED_BYTES_MAX, compress, decompress
 from qbroker.exceptions import (
     BackendStoreError,
     ChordError,
@@ -52,6 +55,8 @@ STAGES = ("unknown", "scheduled", "queued", "leased", "started", "done", "dead",
 """Where a task is, each at the place of its number in qbroker.v1.Stage."""
 
 
+PICKLE = serialization.find("pickle").content_type
+
 _EMBED_NONE: dict[str, Value] = {}
 
 
@@ -62,22 +67,59 @@ def encode_body(
     return serialization.json_encode((args, kwargs, embed))
 
 
+def write(
+    value: Value, serializer: str, compression: str | None = None, level: int | None = None
+) -> dict[str, Value]:
+    """The fields of a Message or a Result that say what its body is and how it is written.
+
+    What does not get smaller is not compressed.
+    """
+    content_type, encoding, body = serialization.encode(value, serializer)
+    fields = {"content_type": content_type, "content_encoding": encoding, "body": body}
+    if compression:
+        packed, method = compress(body, compression, level)
+        if len(packed) < len(body):
+            fields |= {"compression": method, "body": packed}
+    return fields
+
+
+def read(
+    carrier: Message | Result,
+    accepted: Collection[str],
+    bytes_max: int = UNPACKED_BYTES_MAX,
+) -> Value:
+    """The value that was written.
+
+    ContentDisallowed when `accepted` has not its content type, LimitExceeded when it unpacks to more than
+    `bytes_max`, DecodeError when it cannot be read.
+    """
+    body = carrier.body
+    # What is not accepted is not even unpacked.
+    if carrier.compression and carrier.content_type in accepted:
+        body = decompress(body, carrier.compression, bytes_max)
+    return serialization.decode(body, carrier.content_type, accepted)
+
+
 def decode_body(
-    message: Message, accepted: frozenset[str]
+    message: Message, accepted: Collection[str], bytes_max: int = UNPACKED_BYTES_MAX
 ) -> tuple[list[Value], dict[str, Value], dict[str, Value]]:
     """Args, kwargs and what is embedded."""
-    content = serialization.decode(message.body, message.content_type, accepted)
-    if type(content) is list and len(content) == 3:
+    content = read(message, accepted, bytes_max)
+    if isinstance(content, list | tuple) and len(content) == 3:
         args, kwargs, embed = content
-        if type(args) is list and type(kwargs) is dict and (embed is None or type(embed) is dict):
-            return args, kwargs, embed or {}
+        if (
+            isinstance(args, list | tuple)
+            and type(kwargs) is dict
+            and (embed is None or type(embed) is dict)
+        ):
+            return args if type(args) is list else list(args), kwargs, embed or {}
     raise InvalidTaskError(
         f"the body of message {message.id!r} is not [args, kwargs, embed] but "
         f"{type(content).__name__}"
     )
 
 
-def decode_call(raw: bytes, accepted: frozenset[str]) -> tuple[list[Value], dict[str, Value]]:
+def decode_call(raw: bytes, accepted: Collection[str]) -> tuple[list[Value], dict[str, Value]]:
     """Args and kwargs of a serialized message."""
     args, kwargs, _ = decode_body(Message.FromString(raw), accepted)
     return args, kwargs
@@ -117,16 +159,23 @@ def _writable(args: Sequence[Value]) -> list[Value]:
     return found
 
 
-def decode_exception(found: Value, traceback_text: str = "") -> BaseException:
+def decode_exception(
+    found: Value, traceback_text: str = "", *, may_import: bool = False
+) -> BaseException:
     """The exception that was encoded, as an instance of its own class where that is loaded.
 
-    A module is not imported because a result names it: that would run code of the writer's choice.
+    A module is not imported because a result names it: that would run code of the writer's choice. Who accepts
+    pickle trusts the writer with as much, and there it is (`may_import`).
     An exception whose class this process does not know is an instance of a stand-in with its name.
     """
     if not isinstance(found, dict) or not isinstance(found.get("exc_type"), str):
         exc: BaseException = SecurityError(f"a failure without a type was stored: {found!r}")
     else:
-        exc = _rebuild(found["exc_type"], found.get("exc_module"), found.get("exc_message", ()))
+        module_name = found.get("exc_module")
+        if may_import and isinstance(module_name, str):
+            with contextlib.suppress(ImportError, ValueError):
+                importlib.import_module(module_name)
+        exc = _rebuild(found["exc_type"], module_name, found.get("exc_message", ()))
     if traceback_text:
         exc.__cause__ = RemoteTraceback(traceback_text)
     return exc
@@ -190,7 +239,8 @@ def decode_result(
     is_final: bool,
     end_reason: int,
     detail: str,
-    accepted: frozenset[str],
+    accepted: Collection[str],
+    bytes_max: int = UNPACKED_BYTES_MAX,
 ) -> Stored:
     """What the broker told about a task, as a value."""
     # A stage of a newer broker's is none we know.
@@ -211,8 +261,8 @@ def decode_result(
     value: Value = None
     if kept.body:
         try:
-            value = serialization.decode(kept.body, kept.content_type, accepted)
-        except SerializationError as exc:
+            value = read(kept, accepted, bytes_max)
+        except (SerializationError, LimitExceeded) as exc:
             value = exc
     # A retry may have had no exception as its reason.
     is_without_reason = value is None and kept.state == states.RETRY
@@ -221,7 +271,7 @@ def decode_result(
         and not isinstance(value, BaseException)
         and not is_without_reason
     ):
-        value = decode_exception(value, kept.traceback)
+        value = decode_exception(value, kept.traceback, may_import=PICKLE in accepted)
     if end_reason == END_DEPENDENCY:
         return _of_dependency(state, where, value, detail, kept.traceback, is_final=is_final)
     return Stored(

@@ -5,7 +5,8 @@
     │   ├── TaskPredicate               raised by a task to say something about itself
     │   │   ├── Reject  Retry
     │   │   └── Ignore ── Replaced
-    │   ├── ImproperlyConfigured  SecurityError
+    │   ├── ImproperlyConfigured ── ConfigNotFound       (a ModuleNotFoundError too)
+    │   ├── SecurityError
     │   └── TaskError
     │       ├── NotRegistered  AlreadyRegistered  QueueNotFound      (KeyErrors but the second)
     │       ├── TimeoutError  TaskRevokedError  InvalidTaskError
@@ -13,7 +14,7 @@
     ├── KombuError                      the message, or its way to the broker, is at fault
     │   ├── OperationalError
     │   │   ├── MessageRefused          the broker answered, and said no
-    │   │   │   └── DuplicateTaskError
+    │   │   │   └── DuplicateTaskError  UnroutableError
     │   │   └── RequestRefused          the same, to a question or an order
     │   │       └── NotFound  Conflict
     │   ├── LimitExceeded
@@ -38,6 +39,7 @@ __all__ = [
     "CeleryError",
     "CeleryWarning",
     "ChordError",
+    "ConfigNotFound",
     "Conflict",
     "ContentDisallowed",
     "DecodeError",
@@ -74,6 +76,7 @@ __all__ = [
     "Terminated",
     "TimeLimitExceeded",
     "TimeoutError",
+    "UnroutableError",
     "WorkerLostError",
     "WorkerShutdown",
     "WorkerTerminate",
@@ -148,6 +151,10 @@ class Replaced(Ignore):
 
 class ImproperlyConfigured(CeleryError):
     """The configuration contradicts itself or names what does not exist."""
+
+
+class ConfigNotFound(ImproperlyConfigured, ModuleNotFoundError):
+    """The module of the configuration, or what is named in it, is not there."""
 
 
 class SecurityError(CeleryError):
@@ -242,6 +249,10 @@ class DuplicateTaskError(MessageRefused):
         super().__init__(task_id, reason)
         self.holder = holder
         self.args = (task_id, reason, holder)
+
+
+class UnroutableError(MessageRefused):
+    """No queue is bound to the exchange so that it would get the message."""
 
 
 class RequestRefused(OperationalError):

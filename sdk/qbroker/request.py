@@ -190,12 +190,12 @@ class Context:
 
     @property
     def delivery_info(self) -> dict[str, Value]:
-        """How the message came: its queue as `routing_key`, its priority, whether it came again."""
+        """How the message came: its exchange, its key or its queue as `routing_key`, its priority, whether it came again."""
         if "_delivery_info" not in self.__dict__:
             message = self.message
             self._delivery_info = {
-                "exchange": "",
-                "routing_key": message.queue if message else None,
+                "exchange": message.exchange if message else "",
+                "routing_key": (message.routing_key or message.queue) if message else None,
                 "priority": message.priority if message else None,
                 "redelivered": self._redelivered,
                 "is_eager": self.is_eager,

@@ -146,7 +146,7 @@ class Backend(ABC):
     def forget_many(self, task_ids: Sequence[str]) -> None:
         """Drop what is kept of many."""
 
-    def ensure_chords_allowed(self) -> None:
+    def ensure_chords_allowed(self) -> None:  # noqa: B027 - nothing stands against them
         """Raise where chords cannot be: nowhere, for the broker joins them, results or not."""
 
 
@@ -236,17 +236,19 @@ class BrokerBackend(Backend):
     def __init__(
         self,
         client: "Callable[[], Client]",
-        accepted: Callable[[], frozenset[str]],
+        reading: Callable[[], tuple[frozenset[str], int]],
         monotonic: Callable[[], float] = clock.monotonic,
     ) -> None:
         self._client = client
-        self._accepted = accepted
+        # What may be read: which content types, and how many bytes once unpacked.
+        self._reading = reading
         self._monotonic = monotonic
         self._teller = _Teller()
 
     def _stored(self, answer: "TaskState | OperationalError") -> Stored:
         if isinstance(answer, OperationalError):
             raise answer
+        accepted, bytes_max = self._reading()
         return envelope.decode_result(
             answer.state,
             answer.result,
@@ -254,7 +256,8 @@ class BrokerBackend(Backend):
             is_final=answer.is_final,
             end_reason=answer.end_reason,
             detail=answer.detail,
-            accepted=self._accepted(),
+            accepted=accepted,
+            bytes_max=bytes_max,
         )
 
     def read(self, task_id: str) -> Stored:

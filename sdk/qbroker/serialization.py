@@ -2,16 +2,20 @@
 
 A serializer has a name for people (`json`) and a content type for the wire (`application/json`).
 JSON carries what Python's does, and, as `{"__type__": …, "__value__": …}`, what kombu's does:
-datetime, date, time, Decimal, UUID, bytes. So messages of both are alike. An object with a `__json__`
-method is written as what that returns; a dataclass of the user's own joins by `register_type`.
+datetime, date, time, Decimal, UUID, bytes. So messages of both are alike; timedelta is ours. An object with a
+`__json__` method is written as what that returns, a dataclass as its fields and a pydantic model as what it dumps:
+both are read back as dicts. A type that is to come back as itself joins by `register_type`.
+
+msgpack and yaml carry the same types. pickle carries nearly everything, and reading it runs what its writer
+chose; so nobody reads any of the three before `accept_content` names it.
 """
 
 import base64
 import datetime as dt
 import json
 import uuid
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, fields, is_dataclass
 from decimal import Decimal
 from typing import Any, TypeAlias, TypeVar
 
@@ -45,15 +49,30 @@ _by_content_type: dict[str, Serializer] = {}
 
 def register(
     name: str,
-    encode: Callable[[Value], bytes],
-    decode: Callable[[bytes], Value],
+    encoder: Callable[[Value], bytes | str],
+    decoder: Callable[[bytes], Value],
     content_type: str,
     content_encoding: str = "utf-8",
 ) -> None:
-    """Add a serializer, or put another in its place."""
-    serializer = Serializer(name, content_type, content_encoding, encode, decode)
-    _by_name[name] = serializer
-    _by_content_type[content_type] = serializer
+    """Add a serializer, or put another in its place, as kombu's `serialization.register` does."""
+
+    def encode(value: Value) -> bytes:
+        written = encoder(value)
+        return written.encode() if isinstance(written, str) else written
+
+    _add(Serializer(name, content_type, content_encoding, encode, decoder))
+
+
+def _add(serializer: Serializer) -> None:
+    _by_name[serializer.name] = serializer
+    _by_content_type[serializer.content_type] = serializer
+
+
+def unregister(name: str) -> None:
+    """Take a serializer away."""
+    serializer = find(name)
+    _by_name.pop(serializer.name, None)
+    _by_content_type.pop(serializer.content_type, None)
 
 
 def find(name_or_content_type: str) -> Serializer:
@@ -68,11 +87,26 @@ def find(name_or_content_type: str) -> Serializer:
 
 
 def content_types(accept: Iterable[str]) -> frozenset[str]:
-    """What `accept_content` allows, as content types."""
-    return frozenset(find(name).content_type for name in accept)
+    """What `accept_content` allows, as content types; a type that no serializer has is taken as it stands."""
+    return frozenset(name if "/" in name else find(name).content_type for name in accept)
 
 
-def decode(body: bytes, content_type: str, accepted: frozenset[str]) -> Value:
+def encode(value: Value, name: str) -> tuple[str, str, bytes]:
+    """The value as bytes, with their content type and encoding; EncodeError when it cannot be written."""
+    serializer = find(name)
+    try:
+        return serializer.content_type, serializer.content_encoding, serializer.encode(value)
+    except EncodeError:
+        raise
+    except ModuleNotFoundError as exc:
+        raise SerializerNotInstalled(
+            f"the serializer {name!r} needs a package that is not installed: {exc.name}"
+        ) from exc
+    except Exception as exc:
+        raise EncodeError(exc) from exc
+
+
+def decode(body: bytes, content_type: str, accepted: Collection[str]) -> Value:
     """The value in `body`, if its content type is among those accepted."""
     if content_type not in accepted:
         raise ContentDisallowed(
@@ -83,8 +117,37 @@ def decode(body: bytes, content_type: str, accepted: frozenset[str]) -> Value:
         return find(content_type).decode(body)
     except SerializerNotInstalled:
         raise
+    except ModuleNotFoundError as exc:
+        raise DecodeError(
+            f"{len(body)} bytes of {content_type!r} need a package that is not installed: {exc.name}"
+        ) from exc
     except Exception as exc:
         raise DecodeError(f"{len(body)} bytes of {content_type!r} are malformed: {exc}") from exc
+
+
+def dumps(data: Value, serializer: str = "json") -> tuple[str, str, bytes]:
+    """Content type, encoding and bytes of a value: kombu's `dumps`."""
+    return encode(data, serializer)
+
+
+def loads(
+    data: bytes,
+    content_type: str,
+    content_encoding: str = "utf-8",
+    accept: Collection[str] | None = None,
+    force: bool = False,  # noqa: FBT001, FBT002 - kombu's signature
+) -> Value:
+    """The value in bytes of that content type: kombu's `loads`.
+
+    Without `accept`, JSON and raw bytes are read, and others with `force` only.
+    """
+    if force:
+        accepted: Collection[str] = (content_type,)
+    elif accept is None:
+        accepted = (JSON, RAW)
+    else:
+        accepted = content_types(accept)
+    return decode(data, content_type, accepted)
 
 
 # -- JSON ----------------------------------------------------------------------------------------
@@ -119,6 +182,12 @@ def _json_default(value: Value) -> Value:
         if isinstance(value, type_):
             written = encode_type(value)
             return written if marker is None else {"__type__": marker, "__value__": written}
+    if not isinstance(value, type):
+        dump = getattr(value, "model_dump", None)
+        if dump is not None:
+            return dump(mode="json")
+        if is_dataclass(value):
+            return {field.name: getattr(value, field.name) for field in fields(value)}
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
@@ -169,7 +238,10 @@ def json_decode(body: bytes) -> Value:
     return (_typed_decoder if b"__type__" in body else _plain_decoder).decode(body.decode())
 
 
-register("json", json_encode, json_decode, "application/json")
+JSON = "application/json"
+RAW = "application/data"
+
+_add(Serializer("json", JSON, "utf-8", json_encode, json_decode))
 
 # Before date, because a datetime is a date.
 register_type(dt.datetime, "datetime", dt.datetime.isoformat, dt.datetime.fromisoformat)
@@ -184,3 +256,85 @@ register_type(Decimal, "decimal", str, Decimal)
 register_type(uuid.UUID, "uuid", lambda value: {"hex": value.hex}, lambda found: uuid.UUID(**found))
 _type_decoders["bytes"] = str.encode
 _type_decoders["base64"] = base64.b64decode
+register_type(
+    dt.timedelta,
+    "timedelta",
+    lambda value: [value.days, value.seconds, value.microseconds],
+    lambda found: dt.timedelta(*found),
+)
+
+# -- the others ----------------------------------------------------------------------------------
+
+# Their modules are imported when they are first needed; JSON is all that most programs speak.
+
+
+def _pickle_encode(value: Value) -> bytes:
+    import pickle  # noqa: PLC0415 - see above
+
+    return pickle.dumps(value)
+
+
+def _pickle_decode(body: bytes) -> Value:
+    import pickle  # noqa: PLC0415 - see above
+
+    return pickle.loads(body)  # noqa: S301 - only where the reader's accept_content names pickle
+
+
+def _msgpack_encode(value: Value) -> bytes:
+    import msgpack  # noqa: PLC0415 - see above
+
+    written: bytes = msgpack.packb(value, default=_json_default, use_bin_type=True)
+    return written
+
+
+def _msgpack_decode(body: bytes) -> Value:
+    import msgpack  # noqa: PLC0415 - see above
+
+    return msgpack.unpackb(body, object_hook=_object_hook, raw=False, strict_map_key=False)
+
+
+def _yaml_encode(value: Value) -> bytes:
+    import yaml  # noqa: PLC0415 - see above
+
+    class Dumper(yaml.SafeDumper):
+        """Writes what JSON would write with a mark in the same way."""
+
+        def ignore_aliases(self, data: Value) -> bool:
+            return True
+
+    def represent(dumper: yaml.SafeDumper, data: Value) -> yaml.Node:
+        return dumper.represent_data(_json_default(data))
+
+    Dumper.add_multi_representer(object, represent)
+    written: bytes = yaml.dump(value, Dumper=Dumper, encoding="utf-8", allow_unicode=True)
+    return written
+
+
+def _yaml_decode(body: bytes) -> Value:
+    import yaml  # noqa: PLC0415 - see above
+
+    class Loader(yaml.SafeLoader):
+        """Reads the marked types too."""
+
+    def construct(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Value:
+        found: dict[Value, Value] = loader.construct_mapping(node, deep=True)
+        return _object_hook(found)
+
+    Loader.add_constructor("tag:yaml.org,2002:map", construct)
+    return yaml.load(body, Loader=Loader)  # noqa: S506 - it is a SafeLoader
+
+
+def _raw_encode(value: Value) -> bytes:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, str):
+        return value.encode()
+    raise EncodeError(f"'raw' writes bytes and text as they are, not {type(value).__name__}")
+
+
+_add(
+    Serializer("pickle", "application/x-python-serialize", "binary", _pickle_encode, _pickle_decode)
+)
+_add(Serializer("msgpack", "application/x-msgpack", "binary", _msgpack_encode, _msgpack_decode))
+_add(Serializer("yaml", "application/x-yaml", "utf-8", _yaml_encode, _yaml_decode))
+_add(Serializer("raw", RAW, "binary", _raw_encode, bytes))

@@ -14,13 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from qbroker_server.core import joins, lease, limits, queue, workflows
+from qbroker_server.core import joins, lease, limits, queue, routing, workflows
 from qbroker_server.core.command import Command
 from qbroker_server.core.dispatch import Delivery, Dispatcher
 from qbroker_server.core.effects import Cancel, Effects, Policy
 from qbroker_server.core.errors import CoreError, StoreLost
 from qbroker_server.core.ports import Engine, ReadTxn, WriteTxn
 from qbroker_server.core.records import Record
+from qbroker_server.core.routes import Table
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class Broker:
         self.engine = engine
         self.policy = policy
         self.dispatcher = Dispatcher()
+        self.routes = Table()
         self.listeners: list[Listener] = []
         self._clock = clock
         self._inbox: deque[tuple[Command[Any], Reply]] = deque()
@@ -169,7 +171,7 @@ class Broker:
         now_ms = self._clock.now_ms()
         answers: list[tuple[Reply, object]] = []
         txn = self.engine.begin(bytes_max=bytes_max)
-        effects = Effects(self.policy, self.engine.room_bytes, self._is_consumed)
+        effects = Effects(self.policy, self.engine.room_bytes, self._is_consumed, self.routes)
         has_more = False
         try:
             for command, reply in batch:
@@ -191,12 +193,18 @@ class Broker:
                 joins.of(effects).flush(txn)
             if effects.workflows:
                 workflows.flush(txn, effects)
+            if effects.removed_queues:
+                routing.unbind_queues(txn, effects.removed_queues, effects)
             effects.flush(txn)
         except BaseException:
             txn.abort()
+            # It may know of what was not stored.
+            self.routes.forget()
             raise
         for sentence in effects.damaged:
             logger.error("Put aside: %s", sentence)
+        while self.routes.damaged:
+            logger.error("Left out: %s", self.routes.damaged.pop())
         has_more = has_more or self.dispatcher.is_cut_short
         times = [ms for ms in (effects.next_ms, self.dispatcher.wake_ms) if ms is not None]
         return Step(

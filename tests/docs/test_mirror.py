@@ -21,7 +21,6 @@ ELSEWHERE: dict[str, str] = {
     "sdk/qbroker/_state.py": "Which apps there are shows in the apps: tests/sdk/test_app.py",
     "sdk/qbroker/_version.py": "One constant, shown by the command: tests/sdk/cli/test_main.py",
     "sdk/qbroker/app/base.py": "It is the App: tests/sdk/test_app.py",
-    "sdk/qbroker/app/config.py": "It is app.conf: tests/sdk/test_app.py",
     "sdk/qbroker/app/defaults.py": "A table, held against its page: tests/docs/test_settings.py",
     "sdk/qbroker/app/pipeline.py": "It is app.pipeline(): tests/sdk/test_app.py",
     "sdk/qbroker/app/sending.py": "Every call goes through it: tests/sdk/test_app.py",

@@ -5,9 +5,10 @@ import math
 
 import pytest
 
-from qbroker import App, clock
+from qbroker import App, clock, envelope
 from qbroker.app.sending import prepare
 from qbroker.app.trace import build_runner
+from qbroker.exceptions import ImproperlyConfigured, SerializerNotInstalled
 from qbroker.serialization import Value
 from qbroker_proto.v1.message_pb2 import ACK_POLICY_LATE, Message
 from tests.sdk.conftest import MakeApp
@@ -195,3 +196,50 @@ def test_what_a_call_says_otherwise_must_be_meant(
 ) -> None:
     with pytest.raises(error, match=text):
         message(app, **options)
+
+
+def test_the_calls_serializer_wins_over_the_tasks_and_that_over_the_settings(
+    make_app: MakeApp,
+) -> None:
+    app = make_app(task_serializer="yaml", task_compression="gzip")
+    app.task(name="plain")(lambda *_: None)
+    app.task(name="own", serializer="msgpack", compression="zstd")(lambda *_: None)
+
+    def how(name: str, **options: Value) -> tuple[str, str]:
+        call = prepare(app.conf, name, ("x" * 500,), {}, task_type=app.tasks.get(name), **options)
+        sent = Message.FromString(call.message)
+        return sent.content_type, sent.compression
+
+    assert how("plain") == how("unknown") == ("application/x-yaml", "application/x-gzip")
+    assert how("own") == ("application/x-msgpack", "application/zstd")
+    assert how("own", serializer="json", compression="bzip2") == (
+        "application/json",
+        "application/x-bz2",
+    )
+
+
+def test_a_retry_keeps_the_serializer_and_the_compression(make_app: MakeApp) -> None:
+    app = make_app(task_serializer="pickle", task_compression="zstd", accept_content=["pickle"])
+
+    @app.task(name="again", bind=True)
+    def again(self: Value, text: str) -> None:
+        raise self.retry(args=[text + "y"], countdown=1)
+
+    call = prepare(app.conf, "again", ("x" * 500,), {}, task_type=app.tasks["again"])
+    ran = build_runner(app, hostname="here")(call.message, 1, False)
+
+    sent = Message.FromString(ran.message)
+    assert (sent.content_type, sent.compression) == (
+        "application/x-python-serialize",
+        "application/zstd",
+    )
+    assert envelope.decode_body(sent, app.accepted_content)[0] == ["x" * 500 + "y"]
+
+
+def test_an_unknown_serializer_or_compression_is_refused_before_anything_is_sent(
+    app: App,
+) -> None:
+    with pytest.raises(SerializerNotInstalled, match="'morse'"):
+        message(app, serializer="morse")
+    with pytest.raises(ImproperlyConfigured, match="'fold'"):
+        message(app, compression="fold")

@@ -2,8 +2,10 @@
 
 import datetime as dt
 import uuid
+from dataclasses import dataclass
 from decimal import Decimal
 
+import pydantic
 import pytest
 from hypothesis import given, strategies as st
 
@@ -90,3 +92,113 @@ def test_an_object_may_say_how_it_is_written() -> None:
 def test_an_unknown_serializer_is_named() -> None:
     with pytest.raises(SerializerNotInstalled, match="'morse'"):
         serialization.find("morse")
+
+
+@given(st.timedeltas())
+def test_a_timedelta_is_read_back_alike(value: dt.timedelta) -> None:
+    assert json_decode(json_encode(value)) == value
+
+
+def test_dataclasses_and_models_are_written_as_dicts() -> None:
+    @dataclass
+    class Point:
+        x: int
+        when: dt.date
+
+    class Model(pydantic.BaseModel):
+        name: str
+        points: list[int]
+
+    written = json_encode([Point(1, dt.date(2026, 1, 2)), Model(name="n", points=[1])])
+
+    assert json_decode(written) == [
+        {"x": 1, "when": dt.date(2026, 1, 2)},
+        {"name": "n", "points": [1]},
+    ]
+
+
+def test_a_type_of_ones_own_comes_back_as_itself() -> None:
+    class Money:
+        def __init__(self, cents: int) -> None:
+            self.cents = cents
+
+    serialization.register_type(Money, "money", lambda money: money.cents, Money)
+
+    (found,) = json_decode(json_encode([Money(5)]))
+
+    assert isinstance(found, Money)
+    assert found.cents == 5
+
+
+@pytest.mark.parametrize("name", ["pickle", "msgpack", "yaml"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        [[1, -2.5, "ünï", None, True], {"a": {"b": []}}, {}],
+        [b"\xff", b"text"],
+        [dt.datetime(2026, 1, 2, 3, tzinfo=dt.UTC), dt.date(2026, 1, 2), dt.timedelta(1)],
+        [Decimal("1.10"), uuid.UUID(int=1), dt.time(3, 4)],
+    ],
+    ids=["plain", "bytes", "times", "numbers"],
+)
+def test_other_serializers_carry_the_same_values(name: str, value: Value) -> None:
+    content_type, _, body = serialization.encode(value, name)
+
+    assert serialization.decode(body, content_type, {content_type}) == value
+
+
+def test_raw_is_bytes_as_they_are() -> None:
+    assert serialization.dumps(b"\x00\xff", "raw") == ("application/data", "binary", b"\x00\xff")
+    assert serialization.loads(b"\x00\xff", "application/data", "binary") == b"\x00\xff"
+    with pytest.raises(EncodeError, match="'raw' writes bytes and text as they are, not list"):
+        serialization.encode([], "raw")
+
+
+@pytest.mark.parametrize("name", ["pickle", "msgpack", "yaml", "json"])
+def test_what_cannot_be_written_is_an_encode_error_and_what_is_malformed_a_decode_error(
+    name: str,
+) -> None:
+    content_type = serialization.find(name).content_type
+
+    with pytest.raises(EncodeError):
+        serialization.encode([lambda: None], name)
+    with pytest.raises(DecodeError, match="malformed"):
+        serialization.decode(b"\xc1{[", content_type, {content_type})
+
+
+def test_yaml_makes_no_objects() -> None:
+    with pytest.raises(DecodeError):
+        serialization.decode(
+            b"!!python/object/apply:os.getpid []", "application/x-yaml", {"application/x-yaml"}
+        )
+
+
+def test_json_that_is_too_deep_is_malformed_and_nothing_worse() -> None:
+    for depth in (100, 100_000):
+        body = b"[" * depth + b"]" * depth
+        if depth == 100:
+            assert serialization.decode(body, "application/json", JSON)
+        else:
+            with pytest.raises(DecodeError, match="malformed"):
+                serialization.decode(body, "application/json", JSON)
+
+
+def test_kombus_register_takes_functions_of_text_and_unregister_takes_them_away() -> None:
+    serialization.register("shout", lambda value: value.upper(), bytes.decode, "x/shout", "utf-8")
+
+    assert serialization.dumps("hey", "shout") == ("x/shout", "utf-8", b"HEY")
+    assert serialization.loads(b"HEY", "x/shout", accept=["shout"]) == "HEY"
+    with pytest.raises(ContentDisallowed):
+        serialization.loads(b"HEY", "x/shout")
+    assert serialization.loads(b"HEY", "x/shout", force=True) == "HEY"
+    serialization.unregister("shout")
+    with pytest.raises(SerializerNotInstalled):
+        serialization.find("shout")
+
+
+def test_accepted_content_is_named_by_serializer_or_by_content_type() -> None:
+    assert serialization.content_types(["json", "application/x-yaml", "x/mine"]) == {
+        "application/json",
+        "application/x-yaml",
+        "x/mine",
+    }

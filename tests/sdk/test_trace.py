@@ -9,8 +9,15 @@ import pytest
 from qbroker import App, Task, envelope, signals
 from qbroker.app.sending import prepare
 from qbroker.app.trace import Ran, Runner, build_runner, log_line
-from qbroker.exceptions import Ignore, Reject, TaskRevokedError, TimeLimitExceeded
-from qbroker.serialization import Value
+from qbroker.exceptions import (
+    Ignore,
+    ImproperlyConfigured,
+    Reject,
+    SerializerNotInstalled,
+    TaskRevokedError,
+    TimeLimitExceeded,
+)
+from qbroker.serialization import Value, find as find_serializer
 from qbroker_proto.v1.message_pb2 import Message, Result
 from tests.sdk.conftest import MakeApp
 
@@ -94,9 +101,7 @@ def test_ignore_and_reject_say_what_becomes_of_the_message(app: App) -> None:
     ("message", "exc_type"),
     [
         (Message(id="i", task="nothing", content_type="application/json", body=b"[[],{},{}]"), "NotRegistered"),
-        (Message(id="i", task="add", content_type="application/pickle", body=b""), "ContentDisallowed"),
         (Message(id="i", task="add", content_type="application/json", body=b"{}"), "InvalidTaskError"),
-        (Message(id="i", task="add", content_type="application/json", body=b"{"), "DecodeError"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_run_fails_with_the_reason(
@@ -108,6 +113,62 @@ def test_what_cannot_be_run_fails_with_the_reason(
 
     assert ran.outcome == envelope.OUTCOME_FAILURE
     assert json.loads(Result.FromString(ran.result).body)["exc_type"] == exc_type
+
+
+@pytest.mark.parametrize(
+    ("message", "exc_type"),
+    [
+        (Message(id="i", task="add", content_type="application/x-python-serialize", body=b"cos\nsystem\n."), "ContentDisallowed"),
+        (Message(id="i", task="add", content_type="application/json", body=b"{"), "DecodeError"),
+        (Message(id="i", task="add", content_type="application/json", compression="application/zstd", body=b"x"), "DecodeError"),
+        (Message(id="i", task="add", **envelope.write(["x" * 1_000_000], "json", "zstd")), "LimitExceeded"),
+    ],
+    ids=["pickle", "malformed", "no zstd", "a bomb"],
+)  # fmt: skip
+def test_what_may_not_or_cannot_be_read_is_rejected_so_that_it_is_kept(
+    app: App, message: Message, exc_type: str
+) -> None:
+    app.conf.unpacked_bytes_max = 100_000
+    calls: list[int] = []
+    app.task(name="add")(lambda *_: calls.append(1))
+
+    ran = runner(app)(message.SerializeToString(), 1, False)
+
+    assert (ran.outcome, ran.requeue, calls) == (envelope.OUTCOME_REJECTED, False, [])
+    result = Result.FromString(ran.result)
+    assert (result.state, json.loads(result.body)["exc_type"]) == ("FAILURE", exc_type)
+    assert ran.detail.startswith(exc_type)
+
+
+@pytest.mark.parametrize("serializer", ["json", "pickle", "msgpack", "yaml"])
+def test_results_are_written_as_the_settings_say_and_failures_as_data(
+    app: App, serializer: str
+) -> None:
+    app.conf.update(
+        result_serializer=serializer, result_compression="zstd", accept_content=["json", serializer]
+    )
+    app.task(name="long")(lambda: ["x"] * 1_000)
+    app.task(name="bad")(lambda: 1 / 0)
+
+    result = Result.FromString(run(app, "long").result)
+    failure = Result.FromString(run(app, "bad").result)
+
+    assert result.content_type == find_serializer(serializer).content_type
+    assert result.compression == "application/zstd"
+    assert envelope.read(result, {result.content_type}) == ["x"] * 1_000
+    assert (failure.content_type, failure.compression) == ("application/json", "")
+    assert json.loads(failure.body)["exc_type"] == "ZeroDivisionError"
+
+
+def test_a_result_serializer_or_compression_nobody_knows_is_refused_before_any_task_runs(
+    app: App,
+) -> None:
+    app.conf.result_serializer = "morse"
+    with pytest.raises(SerializerNotInstalled, match="'morse'"):
+        runner(app)
+    app.conf.update(result_serializer="json", result_compression="fold")
+    with pytest.raises(ImproperlyConfigured, match="'fold'"):
+        runner(app)
 
 
 def test_a_result_that_cannot_be_written_fails_the_task(app: App) -> None:

@@ -5,7 +5,6 @@ taken in an order that chance decides. Tasks are run by the SDK's own runner, as
 """
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from qbroker import envelope
@@ -95,13 +94,12 @@ class Interpreter:
         else:
             self._ready.append(message)
 
-    def run(self, each: Callable[[], None] = lambda: None) -> None:
+    def run(self) -> None:
         """Run everything, one at a time, in any order."""
         while self._ready:
             message = self._ready.pop(self._chance.randrange(len(self._ready)))
             self.ran.append(message.id)
             self._settle(message, self._run(message.SerializeToString(), 1, redelivered=False))
-            each()
         assert not self._waiting, f"stuck: {list(self._waiting)}"
 
     def _settle(self, message: Message, ran: Ran) -> None:
@@ -112,6 +110,14 @@ class Interpreter:
             assert heir.id == message.id
             assert (heir.join_id, heir.join_index) == (message.join_id, message.join_index)
             self._admit(heir)
+            return
+        if ran.outcome == envelope.OUTCOME_RETRY:
+            again = Message.FromString(ran.message)
+            assert again.id == message.id
+            assert not again.inputs, "the broker adds them"
+            if again.takes_input:
+                again.inputs.extend(message.inputs)
+            self._ready.append(again)
             return
         for raw in ran.follow_ups:
             self.publish(raw)
@@ -131,7 +137,7 @@ class Interpreter:
         self.ends[message.id] = end
         if end.state == "SUCCESS":
             if message.join_id:
-                self._fill(Message.FromString(message.SerializeToString()), end)
+                self._value(message.join_id, message.join_index, Input(result=end.result))
             return
         if is_own:
             for raw in message.errbacks:
@@ -150,10 +156,7 @@ class Interpreter:
                 )
                 self.publish(errback.SerializeToString())
         if message.join_id:
-            self._fail(self._joins[message.join_id], message.id, end, message.join_id)
-
-    def _fill(self, message: Message, end: End) -> None:
-        self._value(message.join_id, message.join_index, Input(result=end.result))
+            self._fail(self._joins[message.join_id], message.id, end)
 
     def _value(self, join_id: str, index: int, value: Input) -> None:
         joining = self._joins[join_id]
@@ -174,7 +177,7 @@ class Interpreter:
             whole = Input(is_list=True, items=values) if join.is_list else values[0]
             self._value(join.join_id, join.join_index, whole)
 
-    def _fail(self, joining: _Joining, member_id: str, end: End, cause_id: str) -> None:
+    def _fail(self, joining: _Joining, member_id: str, end: End) -> None:
         if joining.is_over:
             return
         joining.is_over = joining.failed = True
@@ -187,4 +190,4 @@ class Interpreter:
                 message, End("FAILURE", end.result, _DEPENDENCY, detail, end.line), is_own=is_own
             )
         if join.join_id:
-            self._fail(self._joins[join.join_id], member_id, end, cause_id)
+            self._fail(self._joins[join.join_id], member_id, end)

@@ -82,6 +82,7 @@ class Worker:
         tasks: Iterable[str] = (TASK,),
         prefetch_count: int = 10,
         held: Iterable[worker_pb2.Lease] = (),
+        topology: admin_pb2.Topology | None = None,
     ) -> worker_pb2.WorkReply:
         """Register and hear the answer."""
         await self.say(
@@ -92,6 +93,7 @@ class Worker:
                 tasks=tasks,
                 prefetch_count=prefetch_count,
                 held=held,
+                topology=topology,
             )
         )
         reply = await self.hear()

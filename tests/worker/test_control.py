@@ -33,6 +33,10 @@ FACTS = Facts(
     pool="threads",
     soft_shutdown_s=0.0,
     is_soft_when_idle=False,
+    queues=("celery",),
+    aliases={"news": "bcast.a@host"},
+    topologies={},
+    is_direct=False,
     rates={},
     attributes={"proj.add": {"rate_limit": "10/s", "max_retries": "3"}},
     conf={"task_acks_late": True, "timezone": None},
@@ -246,12 +250,16 @@ async def test_queues_are_added_and_taken_away(panel: Panel) -> None:
         panel("add_consumer", "mail"),
         panel("add_consumer", queue="mail", exchange=None, exchange_type="direct"),
         panel("cancel_consumer", "celery"),
+        panel("add_consumer", "news"),
+        panel("cancel_consumer", "news"),
     ]
 
     assert answers == [
         {"ok": "add consumer mail"},
         {"ok": "already consuming from 'mail'"},
         {"ok": "no longer consuming from celery"},
+        {"ok": "add consumer bcast.a@host"},
+        {"ok": "no longer consuming from bcast.a@host"},
     ]
     assert panel.link.queues == ("mail",)
 

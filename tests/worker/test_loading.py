@@ -6,8 +6,10 @@ import logging
 import pytest
 
 from qbroker import App
+from qbroker.messaging import Broadcast, Exchange, Queue
+from qbroker_proto.v1.admin_pb2 import Topology
 from qbroker_proto.v1.message_pb2 import Message
-from qbroker_worker.loading import Facts, Project, build_runs
+from qbroker_worker.loading import Facts, Project, _facts_of, build_runs
 from qbroker_worker.pools.forkserver import Refusal
 from qbroker_worker.values import FAILURE, SUCCESS
 
@@ -21,6 +23,10 @@ FACTS = Facts(
     pool="prefork",
     soft_shutdown_s=0.0,
     is_soft_when_idle=False,
+    queues=("celery",),
+    aliases={},
+    topologies={},
+    is_direct=False,
     rates={"proj.add": 2.0},
 )
 
@@ -78,3 +84,33 @@ def test_a_run_tells_how_it_went_in_celerys_words(caplog: pytest.LogCaptureFixtu
     assert bad.level == logging.ERROR
     assert "Task proj.add[id] raised unexpected: TypeError(" in bad.line
     assert "Traceback" in bad.line
+
+
+def test_a_worker_takes_from_the_apps_queues_and_says_what_they_need() -> None:
+    app = App(
+        "proj",
+        set_as_current=False,
+        worker_direct=True,
+        task_queues=[
+            Queue("celery"),
+            Queue("images", Exchange("media", type="topic"), "image.#"),
+            Broadcast("news", queue="own-news"),
+        ],
+    )
+
+    facts = Facts.decode(_facts_of(app).encode())
+
+    assert facts.queues_of("celery@here", ()) == (
+        "celery",
+        "images",
+        "own-news",
+        "celery@here.dq2",
+    )
+    chosen = facts.queues_of("w", ("news", "plain"))
+    assert chosen == ("own-news", "plain", "w.dq2")
+    topology = Topology.FromString(facts.topology_of(chosen))
+    assert [(one.name, one.type) for one in topology.exchanges] == [("news", "fanout")]
+    assert [(one.name, one.is_auto_delete) for one in topology.queues] == [("own-news", True)]
+    assert [(one.exchange, one.destination) for one in topology.bindings] == [("news", "own-news")]
+    both = Topology.FromString(facts.topology_of(facts.queues))
+    assert [one.name for one in both.exchanges] == ["celery", "media", "news"]

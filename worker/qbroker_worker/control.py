@@ -344,6 +344,7 @@ def _objgraph(
 @_command
 def _add_consumer(state: State, queue: str, **_: Value) -> Value:
     queues = state.link.queues
+    queue = state.facts.aliases.get(queue, queue)
     if queue in queues:
         return ok(f"already consuming from {queue!r}")
     state.link.take_from((*queues, queue))
@@ -353,6 +354,7 @@ def _add_consumer(state: State, queue: str, **_: Value) -> Value:
 
 @_command
 def _cancel_consumer(state: State, queue: str, **_: Value) -> Value:
+    queue = state.facts.aliases.get(queue, queue)
     state.link.take_from(tuple(name for name in state.link.queues if name != queue))
     logger.info("Canceled queue %s", queue)
     return ok(f"no longer consuming from {queue}")

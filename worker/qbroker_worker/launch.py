@@ -89,7 +89,7 @@ def launch(
 ) -> int:
     """Run a worker until it is told to stop; the exit code. Raises Refusal when it cannot begin."""
     pool, facts = _pool(config, project, server)
-    queues = config.queues or (facts.queue,)
+    queues = facts.queues_of(config.name, config.queues)
     try:
         host, port = parse_url(facts.broker)
     except ImproperlyConfigured as exc:
@@ -118,6 +118,7 @@ def launch(
         pid=os.getpid(),
         pool=pool.name,
         concurrency=pool.slots,
+        topology=facts.topology_of(queues),
     )
     sends = facts.send_task_events or config.sends_task_events
     journal = Journal(

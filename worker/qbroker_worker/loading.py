@@ -5,9 +5,11 @@ import logging
 import multiprocessing
 import re
 import traceback
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
 from qbroker.app import App, trace
+from qbroker.app.amqp import topology_of
 from qbroker.app.loading import LoadError, find_app
 from qbroker.app.log import setup_logging
 from qbroker.envelope import OUTCOME_RETRY, OUTCOME_SUCCESS
@@ -90,6 +92,14 @@ class Facts:
     pool: str
     soft_shutdown_s: float
     is_soft_when_idle: bool
+    queues: tuple[str, ...]
+    """Those it takes from, where nothing else is asked for."""
+    aliases: dict[str, str]
+    """Queues that users name otherwise, as a Broadcast by its exchange."""
+    topologies: dict[str, str]
+    """What the broker must have for a queue, in hexadecimal: a serialized `Topology`."""
+    is_direct: bool
+    """It takes from a queue of its own name too."""
     rates: dict[str, float]
     """How many times a second the worker may start a task, of those that have a `rate_limit`."""
     send_task_events: bool = False
@@ -116,9 +126,22 @@ class Facts:
         lists = {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
         return cls(**found | lists)
 
+    def queues_of(self, worker: str, wanted: Sequence[str]) -> tuple[str, ...]:
+        """The queues that a worker of that name takes from: those wanted, or else the app's."""
+        names = [self.aliases.get(name, name) for name in wanted] or [*self.queues]
+        if self.is_direct:
+            names.append(f"{worker}.dq2")
+        return tuple(names)
+
+    def topology_of(self, queues: Iterable[str]) -> bytes:
+        """What the broker must have for these queues: a serialized `Topology`."""
+        # Protobuf messages in a row are one, with all that is repeated in them.
+        return b"".join(bytes.fromhex(self.topologies.get(name, "")) for name in queues)
+
 
 def _facts_of(app: App) -> Facts:
     conf = app.conf
+    queues = app.amqp.queues
     return Facts(
         app=app.main or "",
         tasks=tuple(sorted(app.tasks)),
@@ -136,6 +159,13 @@ def _facts_of(app: App) -> Facts:
         commands=tuple(Panel.data),
         soft_shutdown_s=conf.worker_soft_shutdown_timeout,
         is_soft_when_idle=conf.worker_enable_soft_shutdown_on_idle,
+        queues=tuple(queues.consume_from),
+        aliases=dict(queues.aliases),
+        topologies={
+            name: topology_of([queues[name]], for_worker=True).SerializeToString().hex()
+            for name in queues.declared
+        },
+        is_direct=bool(conf.worker_direct),
         rates={} if conf.worker_disable_rate_limits else _rates_of(app),
     )
 

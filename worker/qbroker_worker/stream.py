@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import grpc
 
+from qbroker_proto.v1.admin_pb2 import Topology
 from qbroker_proto.v1.control_pb2 import Consume, ControlReply, Event as WireEvent
 from qbroker_proto.v1.message_pb2 import ACK_POLICY_LATE, Message
 from qbroker_proto.v1.worker_pb2 import (
@@ -78,6 +79,8 @@ class Identity:
     pid: int
     pool: str
     concurrency: int
+    topology: bytes = b""
+    """What its queues need at the broker: a serialized `Topology`."""
 
 
 class Stream:
@@ -264,6 +267,7 @@ def _hello(hello: Hello, who: Identity) -> WorkRequest:
             pool=who.pool,
             concurrency=who.concurrency,
             held=[WireLease(id=id_, attempt=attempt) for id_, attempt in hello.held],
+            topology=Topology.FromString(who.topology) if who.topology else None,
         )
     )
 

@@ -372,3 +372,87 @@ class DeadReply(_message.Message):
     COUNT_FIELD_NUMBER: _ClassVar[int]
     count: int
     def __init__(self, count: _Optional[int] = ...) -> None: ...
+
+class Exchange(_message.Message):
+    __slots__ = ("name", "type", "is_auto_delete", "alternate")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    IS_AUTO_DELETE_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    type: str
+    is_auto_delete: bool
+    alternate: str
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., is_auto_delete: _Optional[bool] = ..., alternate: _Optional[str] = ...) -> None: ...
+
+class Binding(_message.Message):
+    __slots__ = ("exchange", "destination", "routing_key", "is_to_exchange", "arguments")
+    EXCHANGE_FIELD_NUMBER: _ClassVar[int]
+    DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    ROUTING_KEY_FIELD_NUMBER: _ClassVar[int]
+    IS_TO_EXCHANGE_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
+    exchange: str
+    destination: str
+    routing_key: str
+    is_to_exchange: bool
+    arguments: str
+    def __init__(self, exchange: _Optional[str] = ..., destination: _Optional[str] = ..., routing_key: _Optional[str] = ..., is_to_exchange: _Optional[bool] = ..., arguments: _Optional[str] = ...) -> None: ...
+
+class QueueDeclaration(_message.Message):
+    __slots__ = ("name", "options", "is_auto_delete")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    IS_AUTO_DELETE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    options: QueueOptions
+    is_auto_delete: bool
+    def __init__(self, name: _Optional[str] = ..., options: _Optional[_Union[QueueOptions, _Mapping]] = ..., is_auto_delete: _Optional[bool] = ...) -> None: ...
+
+class Topology(_message.Message):
+    __slots__ = ("exchanges", "queues", "bindings")
+    EXCHANGES_FIELD_NUMBER: _ClassVar[int]
+    QUEUES_FIELD_NUMBER: _ClassVar[int]
+    BINDINGS_FIELD_NUMBER: _ClassVar[int]
+    exchanges: _containers.RepeatedCompositeFieldContainer[Exchange]
+    queues: _containers.RepeatedCompositeFieldContainer[QueueDeclaration]
+    bindings: _containers.RepeatedCompositeFieldContainer[Binding]
+    def __init__(self, exchanges: _Optional[_Iterable[_Union[Exchange, _Mapping]]] = ..., queues: _Optional[_Iterable[_Union[QueueDeclaration, _Mapping]]] = ..., bindings: _Optional[_Iterable[_Union[Binding, _Mapping]]] = ...) -> None: ...
+
+class DeclareReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListTopologyRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RemoveExchangeRequest(_message.Message):
+    __slots__ = ("exchange",)
+    EXCHANGE_FIELD_NUMBER: _ClassVar[int]
+    exchange: str
+    def __init__(self, exchange: _Optional[str] = ...) -> None: ...
+
+class RemoveExchangeReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RemoveBindingReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class TestRouteRequest(_message.Message):
+    __slots__ = ("exchange", "routing_key", "headers")
+    EXCHANGE_FIELD_NUMBER: _ClassVar[int]
+    ROUTING_KEY_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    exchange: str
+    routing_key: str
+    headers: str
+    def __init__(self, exchange: _Optional[str] = ..., routing_key: _Optional[str] = ..., headers: _Optional[str] = ...) -> None: ...
+
+class TestRouteReply(_message.Message):
+    __slots__ = ("queues",)
+    QUEUES_FIELD_NUMBER: _ClassVar[int]
+    queues: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, queues: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -75,6 +75,31 @@ class AdminStub:
                 request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.RemoveQueueRequest.SerializeToString,
                 response_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.RemoveQueueReply.FromString,
                 _registered_method=True)
+        self.DeclareTopology = channel.unary_unary(
+                '/qbroker.v1.Admin/DeclareTopology',
+                request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.Topology.SerializeToString,
+                response_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.DeclareReply.FromString,
+                _registered_method=True)
+        self.ListTopology = channel.unary_unary(
+                '/qbroker.v1.Admin/ListTopology',
+                request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.ListTopologyRequest.SerializeToString,
+                response_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.Topology.FromString,
+                _registered_method=True)
+        self.RemoveExchange = channel.unary_unary(
+                '/qbroker.v1.Admin/RemoveExchange',
+                request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.RemoveExchangeRequest.SerializeToString,
+                response_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.RemoveExchangeReply.FromString,
+                _registered_method=True)
+        self.RemoveBinding = channel.unary_unary(
+                '/qbroker.v1.Admin/RemoveBinding',
+                request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.Binding.SerializeToString,
+                response_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.RemoveBindingReply.FromString,
+                _registered_method=True)
+        self.TestRoute = channel.unary_unary(
+                '/qbroker.v1.Admin/TestRoute',
+                request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.TestRouteRequest.SerializeToString,
+                response_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.TestRouteReply.FromString,
+                _registered_method=True)
         self.ListTasks = channel.unary_unary(
                 '/qbroker.v1.Admin/ListTasks',
                 request_serializer=qbroker__proto_dot_v1_dot_admin__pb2.ListTasksRequest.SerializeToString,
@@ -169,6 +194,40 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeclareTopology(self, request, context):
+        """Have exchanges, queues and bindings: all of them or none. What is there with other properties is refused.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTopology(self, request, context):
+        """All exchanges and bindings.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveExchange(self, request, context):
+        """Remove an exchange with the bindings from it and to it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveBinding(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TestRoute(self, request, context):
+        """Which queues a message would go to.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListTasks(self, request, context):
         """Tasks by what they are, a page at a time. A page may hold fewer than asked for, even none, and
         still name the next: looking is bounded in time.
@@ -257,6 +316,31 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.RemoveQueue,
                     request_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.RemoveQueueRequest.FromString,
                     response_serializer=qbroker__proto_dot_v1_dot_admin__pb2.RemoveQueueReply.SerializeToString,
+            ),
+            'DeclareTopology': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeclareTopology,
+                    request_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.Topology.FromString,
+                    response_serializer=qbroker__proto_dot_v1_dot_admin__pb2.DeclareReply.SerializeToString,
+            ),
+            'ListTopology': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTopology,
+                    request_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.ListTopologyRequest.FromString,
+                    response_serializer=qbroker__proto_dot_v1_dot_admin__pb2.Topology.SerializeToString,
+            ),
+            'RemoveExchange': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveExchange,
+                    request_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.RemoveExchangeRequest.FromString,
+                    response_serializer=qbroker__proto_dot_v1_dot_admin__pb2.RemoveExchangeReply.SerializeToString,
+            ),
+            'RemoveBinding': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveBinding,
+                    request_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.Binding.FromString,
+                    response_serializer=qbroker__proto_dot_v1_dot_admin__pb2.RemoveBindingReply.SerializeToString,
+            ),
+            'TestRoute': grpc.unary_unary_rpc_method_handler(
+                    servicer.TestRoute,
+                    request_deserializer=qbroker__proto_dot_v1_dot_admin__pb2.TestRouteRequest.FromString,
+                    response_serializer=qbroker__proto_dot_v1_dot_admin__pb2.TestRouteReply.SerializeToString,
             ),
             'ListTasks': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTasks,
@@ -511,6 +595,141 @@ class Admin:
             '/qbroker.v1.Admin/RemoveQueue',
             qbroker__proto_dot_v1_dot_admin__pb2.RemoveQueueRequest.SerializeToString,
             qbroker__proto_dot_v1_dot_admin__pb2.RemoveQueueReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeclareTopology(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qbroker.v1.Admin/DeclareTopology',
+            qbroker__proto_dot_v1_dot_admin__pb2.Topology.SerializeToString,
+            qbroker__proto_dot_v1_dot_admin__pb2.DeclareReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTopology(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qbroker.v1.Admin/ListTopology',
+            qbroker__proto_dot_v1_dot_admin__pb2.ListTopologyRequest.SerializeToString,
+            qbroker__proto_dot_v1_dot_admin__pb2.Topology.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveExchange(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qbroker.v1.Admin/RemoveExchange',
+            qbroker__proto_dot_v1_dot_admin__pb2.RemoveExchangeRequest.SerializeToString,
+            qbroker__proto_dot_v1_dot_admin__pb2.RemoveExchangeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveBinding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qbroker.v1.Admin/RemoveBinding',
+            qbroker__proto_dot_v1_dot_admin__pb2.Binding.SerializeToString,
+            qbroker__proto_dot_v1_dot_admin__pb2.RemoveBindingReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TestRoute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qbroker.v1.Admin/TestRoute',
+            qbroker__proto_dot_v1_dot_admin__pb2.TestRouteRequest.SerializeToString,
+            qbroker__proto_dot_v1_dot_admin__pb2.TestRouteReply.FromString,
             options,
             channel_credentials,
             insecure,

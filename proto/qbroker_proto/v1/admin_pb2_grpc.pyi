@@ -46,6 +46,15 @@ class AdminStub:
     """Put the waiting messages of a queue into another."""
     RemoveQueue: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveQueueRequest, _admin_pb2.RemoveQueueReply]
     """Remove an empty queue."""
+    DeclareTopology: _grpc.UnaryUnaryMultiCallable[_admin_pb2.Topology, _admin_pb2.DeclareReply]
+    """Have exchanges, queues and bindings: all of them or none. What is there with other properties is refused."""
+    ListTopology: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListTopologyRequest, _admin_pb2.Topology]
+    """All exchanges and bindings."""
+    RemoveExchange: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveExchangeRequest, _admin_pb2.RemoveExchangeReply]
+    """Remove an exchange with the bindings from it and to it."""
+    RemoveBinding: _grpc.UnaryUnaryMultiCallable[_admin_pb2.Binding, _admin_pb2.RemoveBindingReply]
+    TestRoute: _grpc.UnaryUnaryMultiCallable[_admin_pb2.TestRouteRequest, _admin_pb2.TestRouteReply]
+    """Which queues a message would go to."""
     ListTasks: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListTasksRequest, _admin_pb2.ListTasksReply]
     """Tasks by what they are, a page at a time. A page may hold fewer than asked for, even none, and
     still name the next: looking is bounded in time.
@@ -77,6 +86,15 @@ class AdminAsyncStub(AdminStub):
     """Put the waiting messages of a queue into another."""
     RemoveQueue: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveQueueRequest, _admin_pb2.RemoveQueueReply]  # type: ignore[assignment]
     """Remove an empty queue."""
+    DeclareTopology: _aio.UnaryUnaryMultiCallable[_admin_pb2.Topology, _admin_pb2.DeclareReply]  # type: ignore[assignment]
+    """Have exchanges, queues and bindings: all of them or none. What is there with other properties is refused."""
+    ListTopology: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListTopologyRequest, _admin_pb2.Topology]  # type: ignore[assignment]
+    """All exchanges and bindings."""
+    RemoveExchange: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveExchangeRequest, _admin_pb2.RemoveExchangeReply]  # type: ignore[assignment]
+    """Remove an exchange with the bindings from it and to it."""
+    RemoveBinding: _aio.UnaryUnaryMultiCallable[_admin_pb2.Binding, _admin_pb2.RemoveBindingReply]  # type: ignore[assignment]
+    TestRoute: _aio.UnaryUnaryMultiCallable[_admin_pb2.TestRouteRequest, _admin_pb2.TestRouteReply]  # type: ignore[assignment]
+    """Which queues a message would go to."""
     ListTasks: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListTasksRequest, _admin_pb2.ListTasksReply]  # type: ignore[assignment]
     """Tasks by what they are, a page at a time. A page may hold fewer than asked for, even none, and
     still name the next: looking is bounded in time.
@@ -153,6 +171,45 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.RemoveQueueReply, _abc.Awaitable[_admin_pb2.RemoveQueueReply]]:
         """Remove an empty queue."""
+
+    @_abc_1.abstractmethod
+    def DeclareTopology(
+        self,
+        request: _admin_pb2.Topology,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.DeclareReply, _abc.Awaitable[_admin_pb2.DeclareReply]]:
+        """Have exchanges, queues and bindings: all of them or none. What is there with other properties is refused."""
+
+    @_abc_1.abstractmethod
+    def ListTopology(
+        self,
+        request: _admin_pb2.ListTopologyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.Topology, _abc.Awaitable[_admin_pb2.Topology]]:
+        """All exchanges and bindings."""
+
+    @_abc_1.abstractmethod
+    def RemoveExchange(
+        self,
+        request: _admin_pb2.RemoveExchangeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RemoveExchangeReply, _abc.Awaitable[_admin_pb2.RemoveExchangeReply]]:
+        """Remove an exchange with the bindings from it and to it."""
+
+    @_abc_1.abstractmethod
+    def RemoveBinding(
+        self,
+        request: _admin_pb2.Binding,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.RemoveBindingReply, _abc.Awaitable[_admin_pb2.RemoveBindingReply]]: ...
+
+    @_abc_1.abstractmethod
+    def TestRoute(
+        self,
+        request: _admin_pb2.TestRouteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.TestRouteReply, _abc.Awaitable[_admin_pb2.TestRouteReply]]:
+        """Which queues a message would go to."""
 
     @_abc_1.abstractmethod
     def ListTasks(

@@ -1,4 +1,5 @@
 from qbroker_proto.v1 import control_pb2 as _control_pb2
+from qbroker_proto.v1 import admin_pb2 as _admin_pb2
 from qbroker_proto.v1 import message_pb2 as _message_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -67,7 +68,7 @@ class Unwanted(_message.Message):
     def __init__(self, tasks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Register(_message.Message):
-    __slots__ = ("session_id", "name", "queues", "tasks", "prefetch_count", "version", "hostname", "pid", "pool", "concurrency", "held")
+    __slots__ = ("session_id", "name", "queues", "tasks", "prefetch_count", "version", "hostname", "pid", "pool", "concurrency", "held", "topology")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     QUEUES_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +80,7 @@ class Register(_message.Message):
     POOL_FIELD_NUMBER: _ClassVar[int]
     CONCURRENCY_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
+    TOPOLOGY_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     name: str
     queues: _containers.RepeatedScalarFieldContainer[str]
@@ -90,7 +92,8 @@ class Register(_message.Message):
     pool: str
     concurrency: int
     held: _containers.RepeatedCompositeFieldContainer[Lease]
-    def __init__(self, session_id: _Optional[str] = ..., name: _Optional[str] = ..., queues: _Optional[_Iterable[str]] = ..., tasks: _Optional[_Iterable[str]] = ..., prefetch_count: _Optional[int] = ..., version: _Optional[str] = ..., hostname: _Optional[str] = ..., pid: _Optional[int] = ..., pool: _Optional[str] = ..., concurrency: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Lease, _Mapping]]] = ...) -> None: ...
+    topology: _admin_pb2.Topology
+    def __init__(self, session_id: _Optional[str] = ..., name: _Optional[str] = ..., queues: _Optional[_Iterable[str]] = ..., tasks: _Optional[_Iterable[str]] = ..., prefetch_count: _Optional[int] = ..., version: _Optional[str] = ..., hostname: _Optional[str] = ..., pid: _Optional[int] = ..., pool: _Optional[str] = ..., concurrency: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Lease, _Mapping]]] = ..., topology: _Optional[_Union[_admin_pb2.Topology, _Mapping]] = ...) -> None: ...
 
 class Lease(_message.Message):
     __slots__ = ("id", "attempt")

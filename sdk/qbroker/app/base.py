@@ -24,6 +24,8 @@ from typing import (
 
 from qbroker import _state, envelope, serialization, signals, states
 from qbroker._version import __version__
+from qbroker.app import annotations, sources
+from qbroker.app.amqp import AMQP, SETTINGS as ROUTING_SETTINGS
 from qbroker.app.builtins import add_tasks
 from qbroker.app.composing import WORKFLOW, Composer, Outgoing
 from qbroker.app.config import Settings
@@ -73,7 +75,7 @@ _CANVAS_OPTIONS = frozenset(["chain", "chord", "group_id", "group_index", "link"
 
 def _protocol_headers(name: str, task_id: str, options: Mapping[str, Value]) -> dict[str, Value]:
     """What Celery's protocol 2 has as headers, for receivers of signals to read."""
-    stamped = options.get("stamped_headers")
+    stamped = as_list(options.get("stamped_headers"))
     return {
         "lang": "py",
         "task": name,
@@ -91,8 +93,8 @@ def _protocol_headers(name: str, task_id: str, options: Mapping[str, Value]) -> 
         "kwargsrepr": options.get("kwargsrepr"),
         "ignore_result": options.get("ignore_result"),
         "replaced_task_nesting": options.get("replaced_task_nesting", 0),
-        "stamped_headers": stamped,
-        "stamps": {header: options[header] for header in stamped or () if header in options},
+        "stamped_headers": stamped or None,
+        "stamps": {stamp: options.get(stamp) for stamp in stamped},
     }
 
 
@@ -136,7 +138,7 @@ class App:
     argument, the configuration, the environment's QBROKER_URL or CELERY_BROKER_URL, the default.
     """
 
-    task_cls: type[BaseTask[..., Value]] = BaseTask
+    task_cls: type[BaseTask[..., Value]] | str = BaseTask
 
     def __init__(
         self,
@@ -148,7 +150,7 @@ class App:
         set_as_current: bool = True,
         changes: Mapping[str, Value] | None = None,
         config_source: Value = None,
-        task_cls: type[BaseTask[..., Value]] | None = None,
+        task_cls: type[BaseTask[..., Value]] | str | None = None,
         tasks: Mapping[str, BaseTask[..., Value]] | None = None,
         autofinalize: bool = True,
         namespace: str | None = None,
@@ -170,22 +172,31 @@ class App:
         self._backend: Backend | None = None
         self._clients: dict[str, Client] = {}
         self._accepted: frozenset[str] | None = None
+        self._accepted_results: frozenset[str] | None = None
+        self._annotations: tuple[Value, ...] | None = None
         self._config_source: tuple[Value, str | None, bool] | None = None
-        self._conf = Settings(on_change=self._on_setting)
+        self._later_defaults: list[Callable[[], Mapping[str, Value]]] = []
+        self.configured = False
+        self.on_configure = signals.Signal("app.on_configure")
+        self.on_after_configure = signals.Signal("app.on_after_configure")
+        self.on_after_finalize = signals.Signal("app.on_after_finalize")
+        self.on_after_fork = signals.Signal("app.on_after_fork")
+        self.amqp = AMQP(lambda: self.conf, lambda: self.tasks)
+        self.conf = Settings(
+            on_change=self._on_setting, load=self._load_config, place=self.amqp.place
+        )
         self._composer = Composer(self)
-        env_url = os.environ.get("QBROKER_URL") or os.environ.get("CELERY_BROKER_URL")  # noqa: TID251 - the SDK's edge: the one place where it reads the environment
+        env_url = os.environ.get("QBROKER_URL") or os.environ.get("CELERY_BROKER_URL")  # noqa: TID251 - the SDK's edge: where it reads the environment
         if env_url:
-            self._conf.broker_url = env_url
+            self.conf.add_defaults({"broker_url": env_url})
+        self._own_settings: dict[str, Value] = {**(changes or {}), **settings}
+        self.conf.update(self._own_settings)
+        given = {"broker_url": broker, "result_backend": backend, "include": include}
+        own = {name: value for name, value in given.items() if value is not None}
+        self._own_settings |= own
+        self.conf.set_apart(own)
         if config_source is not None:
             self.config_from_object(config_source, namespace=namespace)
-        self._own_settings: dict[str, Value] = {**(changes or {}), **settings}
-        if broker is not None:
-            self._own_settings["broker_url"] = broker
-        if backend is not None:
-            self._own_settings["result_backend"] = backend
-        if include is not None:
-            self._own_settings["include"] = include
-        self._conf.update(self._own_settings)
         if set_as_current:
             self.set_current()
         _state.register_app(self)
@@ -228,52 +239,86 @@ class App:
 
     # -- settings
 
-    @property
-    def conf(self) -> Settings:
-        """The settings, as attributes and as items."""
-        if self._config_source is not None:
-            self._load_config()
-        return self._conf
-
     def config_from_object(
         self,
         obj: Value,
         silent: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
         force: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
         namespace: str | None = None,
-    ) -> None:
-        """Take settings from a mapping, an object's attributes, or a module's by name.
+    ) -> Settings | bool | None:
+        """Take settings from a mapping, an object's attributes, or a module or what is in it, by name.
 
-        A module is imported when a setting is first needed, or at once with `force`. With `silent` one that is
-        missing is no error. What the constructor was given wins.
+        It is imported when a setting is first needed, or at once with `force`, which answers the settings. With
+        `silent` one that is missing is no error, and False is answered. What the constructor was given wins, and so
+        does what was set before the settings are needed.
         """
-        self._config_source = (obj, namespace or self.namespace, silent)
-        if force:
-            self._load_config()
+        self.namespace = namespace or self.namespace
+        self._config_source = (obj, self.namespace, silent)
+        if self.configured:
+            self._reload_config()
+        elif force:
+            found = self._read_source()
+            if found is None:
+                self._config_source = None
+                return False
+            self.conf.finalize()
+            return self.conf
+        return None
+
+    def config_from_envvar(
+        self,
+        variable_name: str,
+        silent: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+        force: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+    ) -> Settings | bool | None:
+        """Do the same with the object that a variable of the environment names."""
+        name = os.environ.get(variable_name)  # noqa: TID251 - the SDK's edge: it was asked to read this one
+        if not name:
+            if silent:
+                return False
+            raise ImproperlyConfigured(
+                f"the environment variable {variable_name!r} is not set; it is to name the module of the settings, "
+                "as in 'proj.celeryconfig'"
+            )
+        return self.config_from_object(name, silent=silent, force=force)
+
+    def config_from_cmdline(self, argv: Iterable[str], namespace: str = "celery") -> None:
+        """Take settings from arguments: `task.always_eager=1`, `.concurrency=2`, `x=(int)3`."""
+        self.conf.update(dict(sources.parse_argument(text, namespace) for text in argv))
+
+    def add_defaults(self, fun: Value) -> None:
+        """Give settings other defaults: a mapping, or a function that makes one when it is needed."""
+        make = fun if callable(fun) else lambda: fun
+        if self.configured:
+            self.conf.add_defaults(make())
+        else:
+            self._later_defaults.append(make)
 
     def _load_config(self) -> None:
         with self._lock:
-            source, self._config_source = self._config_source, None
-            if source is None:
+            if self.configured:
                 return
-            obj, namespace, silent = source
-            if isinstance(obj, str):
-                module, colon, attribute = obj.partition(":")
-                try:
-                    obj = importlib.import_module(module)
-                except ModuleNotFoundError as exc:
-                    if silent and exc.name == module:
-                        return
-                    raise ImproperlyConfigured(
-                        f"the configuration {obj!r} cannot be imported: {exc}"
-                    ) from exc
-                if colon:
-                    obj = getattr(obj, attribute)
-            found = (
-                obj if isinstance(obj, Mapping) else {name: getattr(obj, name) for name in dir(obj)}
-            )
-            self._conf.load(found, namespace)
-            self._conf.update(self._own_settings)
+            self.on_configure.send(self)
+            found = self._read_source()
+            for make in self._later_defaults:
+                self.conf.add_defaults(make())
+            namespace = self._config_source[1] if self._config_source is not None else None
+            self.conf.configure(found, namespace)
+            self.configured = True
+        self.on_after_configure.send(self, source=self.conf)
+
+    def _reload_config(self) -> None:
+        with self._lock:
+            found = self._read_source()
+            if found is not None:
+                self.conf.configure(found, self.namespace)
+                self.conf.update(self._own_settings)
+
+    def _read_source(self) -> Mapping[str, Value] | None:
+        if self._config_source is None:
+            return None
+        obj, _, silent = self._config_source
+        return sources.read(obj, silent=silent)
 
     def _on_setting(self, name: str) -> None:
         if name in _CONNECTION_SETTINGS:
@@ -283,8 +328,12 @@ class App:
                 self._backend = None
             for client in clients:
                 client.close()
-        elif name == "accept_content":
-            self._accepted = None
+        elif name in ("accept_content", "result_accept_content"):
+            self._accepted = self._accepted_results = None
+        elif name == "task_annotations":
+            self._annotations = None
+        elif name in ROUTING_SETTINGS:
+            self.amqp.forget()
 
     @property
     def accepted_content(self) -> frozenset[str]:
@@ -295,13 +344,43 @@ class App:
         return accepted
 
     @property
+    def accepted_results(self) -> frozenset[str]:
+        """Content types of results that may be decoded."""
+        accepted = self._accepted_results
+        if accepted is None:
+            chosen = self.conf.result_accept_content
+            own = self.accepted_content if chosen is None else serialization.content_types(chosen)
+            accepted = self._accepted_results = own | {serialization.JSON}
+        return accepted
+
+    @property
     def timezone(self) -> dt.tzinfo:
         """The zone of times without one."""
         return zone_of(self.conf)
 
+    def uses_utc_timezone(self) -> bool:
+        """Whether that is UTC."""
+        return self.timezone == dt.UTC
+
     def now(self) -> dt.datetime:
         """The current time, in the app's zone."""
         return dt.datetime.now(self.timezone)
+
+    def select_queues(self, queues: Iterable[str] | str | None = None) -> None:
+        """Have workers of this app take from these of its queues only."""
+        self.amqp.queues.select(queues)
+
+    def either(self, default_key: str, *defaults: Value) -> Value:
+        """The first of `defaults` that is not None, else the setting."""
+        found = next((value for value in defaults if value is not None), None)
+        return self.conf.get(default_key) if found is None else found
+
+    @property
+    def annotations(self) -> tuple[Value, ...]:
+        """What `task_annotations` says, as objects with `annotate` and `annotate_any`."""
+        if self._annotations is None:
+            self._annotations = annotations.prepare(self.conf.task_annotations)
+        return self._annotations
 
     # -- tasks
 
@@ -312,8 +391,9 @@ class App:
             self.finalize(auto=True)
         return self._tasks
 
-    def finalize(self, *, auto: bool = False) -> None:
+    def finalize(self, auto: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's signature
         """Make all tasks that were declared, shared ones included."""
+        self.conf.finalize()
         with self._lock:
             if self.finalized:
                 return
@@ -328,15 +408,15 @@ class App:
             for task in self._tasks.values():
                 if not task.__bound__:
                     task.bind(self)
+        self.on_after_finalize.send(self)
 
     @property
     def Task(self) -> type[BaseTask[..., Value]]:  # noqa: N802 - Celery's name
         """The base class of this app's tasks: `class Debug(app.Task)`."""
         with self._lock:
             if self._task_class is None:
-                self._task_class = type(
-                    "Task", (self.task_cls,), {"_app": self, "__module__": __name__}
-                )
+                base = sources.symbol(self.task_cls)
+                self._task_class = type("Task", (base,), {"_app": self, "__module__": __name__})
             return self._task_class
 
     def gen_task_name(self, name: str, module: str) -> str:
@@ -391,9 +471,16 @@ class App:
         name: str | None = None,
         base: type[BaseTask[..., Value]] | None = None,
         bind: bool = False,
+        pydantic: bool = False,
+        pydantic_strict: bool = False,
+        pydantic_context: Mapping[str, Value] | None = None,
+        pydantic_dump_kwargs: Mapping[str, Value] | None = None,
         **options: Value,
     ) -> BaseTask[..., Value]:
-        """The task of a function: made now, or the one that has its name."""
+        """The task of a function: made now, or the one that has its name.
+
+        With `pydantic` its arguments become the models they are annotated with (qbroker.app.models).
+        """
         if not self.finalized and not self.autofinalize:
             raise RuntimeError("Contract breach: app not finalized")
         name = name or self.gen_task_name(fun.__name__, fun.__module__)
@@ -411,11 +498,23 @@ class App:
                     )
                 return known
             header = header_of(fun)
+            body = fun
+            if pydantic:
+                from qbroker.app.models import validating  # noqa: PLC0415 - few apps have such tasks
+
+                body = validating(
+                    fun,
+                    app=self,
+                    name=name,
+                    strict=pydantic_strict,
+                    context=pydantic_context,
+                    dump_kwargs=pydantic_dump_kwargs,
+                )
             attributes = {
                 "_app": self,
                 "name": name,
                 "typing": self.strict_typing,
-                "run": fun if bind else staticmethod(fun),
+                "run": body if bind else staticmethod(body),
                 "__header__": header if bind else staticmethod(header),
                 "__wrapped__": staticmethod(fun),
                 "__doc__": fun.__doc__,
@@ -461,9 +560,36 @@ class App:
         made.bind(self)
         return made
 
+    def autodiscover_tasks(
+        self,
+        packages: Iterable[str] | Callable[[], Iterable[str]] | None = None,
+        related_name: str | None = "tasks",
+        force: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+    ) -> None:
+        """Import the module `related_name` of each package, when a worker imports its modules, or now with `force`.
+
+        A package that is not there is an error; one without such a module is passed over.
+        """
+        if force:
+            self._discover(packages, related_name)
+        else:
+            signals.import_modules.connect(
+                lambda **_: self._discover(packages, related_name), sender=self, weak=False
+            )
+
+    def _discover(
+        self,
+        packages: Iterable[str] | Callable[[], Iterable[str]] | None,
+        related_name: str | None,
+    ) -> None:
+        for package in (packages() if callable(packages) else packages) or ():
+            sources.import_related(package, related_name)
+
     def import_modules(self) -> None:
         """Import what `imports` and `include` name; their tasks are then known."""
-        signals.import_modules.send(self)
+        for _, answer in signals.import_modules.send(self):
+            if isinstance(answer, Exception):
+                raise answer
         for module in dict.fromkeys((*self.conf.imports, *self.conf.include)):
             importlib.import_module(module)
 
@@ -504,9 +630,12 @@ class App:
         if not isinstance(url, str):
             raise ImproperlyConfigured(f"the setting result_backend is to be a URL, not {url!r}")
         if url in ("qbroker", "qbroker://", "rpc", "rpc://"):
-            return BrokerBackend(self.client, lambda: self.accepted_content)
+            return BrokerBackend(self.client, self._reading)
         parse_url(url)
-        return BrokerBackend(lambda: self.client(url), lambda: self.accepted_content)
+        return BrokerBackend(lambda: self.client(url), self._reading)
+
+    def _reading(self) -> tuple[frozenset[str], int]:
+        return self.accepted_results, self.conf.unpacked_bytes_max
 
     def AsyncResult(  # noqa: N802 - Celery's name
         self,
@@ -613,8 +742,13 @@ class App:
                 "Result[Value]",
                 await self.asend_canvas(sig, None, None, {}, add_to_parent=add_to_parent),
             )
-        call, told = self.prepare(name, args, kwargs, task_type, options)
-        self._settle((call,), await self.client().apublish((call.message,)))
+        call, told = self.prepare(name, args, kwargs, task_type, options, declares=False)
+        client = self.client()
+        if call.declares and self.amqp.missing(client, call.declares):
+            import asyncio  # noqa: PLC0415 - a third of the import time; who awaits has it loaded
+
+            await asyncio.to_thread(self.amqp.declare, client, call.declares)
+        self._settle((call,), await client.apublish((call.message,)))
         if told is not None:
             signals.after_task_publish.send(name, **told)
         return self._sent(call, task_type, add_to_parent=add_to_parent)
@@ -778,11 +912,15 @@ class App:
         kwargs: Mapping[str, Value] | None,
         task_type: Defaults | None,
         options: dict[str, Value],
+        *,
+        declares: bool = True,
     ) -> tuple[Call, dict[str, Value] | None]:
         """The message of a call, and what after_task_publish is to be told of it, if anybody listens."""
         conf = self.conf
         if task_type is None:
             task_type = self._tasks.get(name)
+        if conf.task_routes:
+            options = self.amqp.router.route(options, name, args, kwargs, task_type)
         keeps_results = conf.result_backend is not None
         told: dict[str, Value] | None = None
         if signals.before_task_publish or signals.after_task_publish:
@@ -790,6 +928,8 @@ class App:
         call = prepare(
             conf, name, args, kwargs, task_type=task_type, keeps_results=keeps_results, **options
         )
+        if call.declares and declares:
+            self.amqp.declare(self.client(), call.declares)
         return call, told
 
     def _announce(
@@ -807,11 +947,12 @@ class App:
             or getattr(task_type, "queue", None)
             or self.conf.task_default_queue
         )
+        queue = getattr(queue, "name", queue)
         own = _protocol_headers(name, task_id, options)
         headers = {**(options.get("headers") or {}), **own}
-        told = {
-            "exchange": "",
-            "routing_key": queue,
+        told: dict[str, Value] = {
+            "exchange": options.get("exchange") or "",
+            "routing_key": options.get("routing_key") or queue,
             "headers": headers,
             "body": (args or (), kwargs or {}, {}),
         }
@@ -961,13 +1102,16 @@ class App:
         self.start(arguments)
 
     def bugreport(self) -> str:
-        """What to paste into a bug report."""
-        set_here = ", ".join(sorted(self.conf.without_defaults())) or "none"
+        """What to paste into a bug report; secrets are masked."""
+        shown = self.conf.table()
+        results = shown.get("result_backend") or "disabled"
         return (
             f"software -> qbroker:{__version__} py:{platform.python_version()}\n"
             f"platform -> system:{platform.system()} arch:{platform.machine()}\n"
+            f"            kernel version:{platform.release()} imp:{platform.python_implementation()}\n"
             f"app      -> main:{self.main} tasks:{len(self._tasks)}\n"
-            f"settings -> {set_here}\n"
+            f"settings -> transport:qbroker results:{results}\n\n"
+            f"{self.conf.humanize()}\n"
         )
 
 
@@ -1014,4 +1158,19 @@ def shared_task(*args: Value, **options: Value) -> Value:
     return declare
 
 
-_state.set_default_app_factory(lambda: App("default", set_as_current=False))
+def _make_default_app() -> App:
+    """The app of programs that make none; its settings are in the module `celeryconfig`, if there is one."""
+    name = os.environ.get("CELERY_CONFIG_MODULE")  # noqa: TID251 - the SDK's edge: where Celery's programs say it
+    app = App("default", set_as_current=False)
+    app.config_from_object(name or "celeryconfig", silent=name is None)
+    return app
+
+
+def _tell_forked() -> None:
+    # Without the lock of `_state`: a thread that held it did not come along.
+    for app in list(_state._apps):  # noqa: SLF001 - see above
+        app.on_after_fork.send(app)
+
+
+_state.set_default_app_factory(_make_default_app)
+os.register_at_fork(after_in_child=_tell_forked)

@@ -12,22 +12,26 @@ from zoneinfo import ZoneInfo
 from qbroker import clock, envelope
 from qbroker.app.config import Settings
 from qbroker.app.rules import Ruled, rules_of
-from qbroker.exceptions import DuplicateTaskError, MessageRefused
+from qbroker.exceptions import DuplicateTaskError, MessageRefused, UnroutableError
 from qbroker.ids import uuid7
 from qbroker.limits import Key, Limit
 from qbroker.request import current_request
-from qbroker.serialization import Value, find as find_serializer
+from qbroker.serialization import JSON, Value
 from qbroker_proto.v1.message_pb2 import ACK_POLICY_EARLY, ACK_POLICY_LATE, Message
-from qbroker_proto.v1.producer_pb2 import REFUSAL_CODE_ALREADY_EXISTS, Existing, Refusal
+from qbroker_proto.v1.producer_pb2 import (
+    REFUSAL_CODE_ALREADY_EXISTS,
+    REFUSAL_CODE_UNROUTABLE,
+    Existing,
+    Refusal,
+)
 
-__all__ = ["OPTIONS_LATER", "Call", "Defaults", "prepare", "prepare_again", "settle"]
+__all__ = ["OPTIONS_NEEDLESS", "Call", "Defaults", "prepare", "prepare_again", "settle"]
 
-OPTIONS_LATER = frozenset(
+OPTIONS_NEEDLESS = frozenset(
     [
-        "compression",
         "connection",
+        "declare",
         "delivery_mode",
-        "exchange",
         "exchange_type",
         "immediate",
         "mandatory",
@@ -36,10 +40,13 @@ OPTIONS_LATER = frozenset(
         "retry",
         "retry_policy",
         "router",
-        "routing_key",
     ]
 )
-"""Options of Celery's that have no effect yet, and so are refused."""
+"""Options of Celery's that change nothing here.
+
+There is one connection; every message is durable, confirmed, tried again until the deadline, and refused when
+nothing takes it.
+"""
 
 _NEVER_MS = 1 << 53
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -56,7 +63,9 @@ class Defaults(Ruled, Protocol):
     """What a call takes from its task, or from settings where no task is known."""
 
     priority: int | None
-    queue: str | None
+    queue: Value
+    exchange: Value
+    routing_key: str | None
     expires: Value
     acks_late: bool | None
     acks_on_failure_or_timeout: bool | None
@@ -68,6 +77,7 @@ class Defaults(Ruled, Protocol):
     store_errors_even_if_ignored: bool | None
     max_deliveries: int | None
     serializer: str | None
+    compression: str | None
     time_limit: float | None
     soft_time_limit: float | None
     trail: bool
@@ -91,9 +101,11 @@ os.register_at_fork(after_in_child=_origin.refresh)
 class Call:
     """A message that is ready to go."""
 
-    __slots__ = ("ignores_result", "message", "result", "task", "task_id")
+    __slots__ = ("declares", "ignores_result", "message", "result", "task", "task_id")
 
     def __init__(self, task: str, task_id: str, message: bytes, *, ignores_result: bool) -> None:
+        # Queues that must be declared at the broker before it is sent.
+        self.declares: Sequence[Value] = ()
         self.task = task
         self.task_id = task_id
         # What the caller was given, where that was before the broker has answered.
@@ -112,6 +124,8 @@ def prepare(
     keeps_results: bool = True,
     task_id: str | None = None,
     queue: Value = None,
+    exchange: Value = None,
+    routing_key: str | None = None,
     priority: Value = None,
     countdown: float | None = None,
     eta: dt.datetime | str | None = None,
@@ -124,6 +138,7 @@ def prepare(
     time_limit: Value = _OMITTED,
     soft_time_limit: Value = _OMITTED,
     serializer: str | None = None,
+    compression: str | None = None,
     root_id: str | None = None,
     parent_id: str | None = None,
     reply_to: str | None = None,
@@ -150,8 +165,6 @@ def prepare(
         given = _overridden(given, name, rare)
     if task_id is None:
         task_id = uuid7()
-    if (serializer or given.serializer) != "json":
-        find_serializer(serializer or given.serializer or "json")
     ignores = given.ignore_result if ignore_result is None else ignore_result
     fields: dict[str, Value] = {}
     # What most calls leave at its default stays off the wire, and costs a test each.
@@ -226,20 +239,52 @@ def prepare(
         fields["parent_id"] = parent_id
     if root_id and root_id != task_id:
         fields["root_id"] = root_id
+    if queue is None:
+        queue = given.queue
+    if exchange is None:
+        exchange = given.exchange
+    if routing_key is None:
+        routing_key = given.routing_key
+    declares: Sequence[Value] = ()
+    if (
+        exchange is None
+        and routing_key is None
+        and conf.task_queues is None
+        and conf.task_create_missing_queues
+        and conf.task_default_exchange_type == "direct"
+        and (queue is None or isinstance(queue, str))
+    ):
+        fields["queue"] = queue or conf.task_default_queue
+    else:
+        place = conf.place(queue, exchange, routing_key)
+        declares = place.declares
+        if place.exchange:
+            fields["exchange"] = place.exchange
+            fields["routing_key"] = place.routing_key
+        else:
+            fields["queue"] = place.queue
+    serializer = serializer or given.serializer or conf.task_serializer
+    compression = compression or given.compression
+    if serializer == "json" and not compression:
+        fields["content_type"] = JSON
+        fields["content_encoding"] = "utf-8"
+        fields["body"] = envelope.encode_body(args or (), kwargs or {}, embed)
+    else:
+        content = args or (), kwargs or {}, embed
+        fields |= envelope.write(content, serializer, compression, conf.compression_level)
     message = Message(
         id=task_id,
         task=name,
-        queue=_queue_name(queue) if queue is not None else given.queue or conf.task_default_queue,
         ack_policy=ACK_POLICY_LATE if given.acks_late else ACK_POLICY_EARLY,
         result_ttl_ms=_ttl_ms(conf.result_expires),
-        content_type="application/json",
-        content_encoding="utf-8",
-        body=envelope.encode_body(args or (), kwargs or {}, embed),
         origin=_origin.text,
         **fields,
     ).SerializeToString()
     envelope.check_size(message, name, conf.task_message_bytes_max)
-    return Call(name, task_id, message, ignores_result=bool(ignores))
+    call = Call(name, task_id, message, ignores_result=bool(ignores))
+    if declares:
+        call.declares = declares
+    return call
 
 
 _OWN = frozenset(
@@ -281,17 +326,10 @@ def _overridden(given: Defaults, name: str, rare: dict[str, Value]) -> Defaults:
 
 
 def _refuse(name: str, unsupported: Mapping[str, Value]) -> None:
-    later = sorted(option for option in unsupported if option in OPTIONS_LATER)
-    if later:
-        raise NotImplementedError(
-            f"the call of {name!r} has options that qbroker does not support yet: {', '.join(later)}"
-        )
+    unsupported = {o: v for o, v in unsupported.items() if o not in OPTIONS_NEEDLESS}
+    if not unsupported:
+        return
     raise TypeError(f"the call of {name!r} has unknown options: {', '.join(sorted(unsupported))}")
-
-
-def _queue_name(queue: Value) -> str:
-    # A Queue object of kombu's has a name.
-    return queue if isinstance(queue, str) else str(queue.name)
 
 
 def _ttl_ms(seconds: float | None) -> int:
@@ -302,7 +340,10 @@ def zone_of(conf: Settings) -> dt.tzinfo:
     """The zone that `timezone` names."""
     zone = conf.timezone
     if zone is None:
-        return dt.UTC
+        if conf.enable_utc:
+            return dt.UTC
+        local = dt.datetime.now(dt.UTC).astimezone().tzinfo
+        return local or dt.UTC
     return ZoneInfo(zone) if isinstance(zone, str) else zone
 
 
@@ -367,10 +408,12 @@ _FIELDS_OF = {
     "headers": {"headers"},
     "ignore_result": {"ignore_result"},
     "kwargsrepr": {"kwargsrepr"},
+    "exchange": {"queue", "exchange", "routing_key"},
     "priority": {"priority"},
-    "queue": {"queue"},
+    "queue": {"queue", "exchange", "routing_key"},
     "reply_to": {"reply_to"},
-    "serializer": {"content_type", "content_encoding"},
+    "compression": {"compression"},
+    "serializer": {"content_type", "content_encoding", "compression"},
     "shadow": {"shadow"},
     "soft_time_limit": {"soft_time_limit"},
     "time_limit": {"time_limit"},
@@ -395,6 +438,7 @@ def prepare_again(
     It is the message that ran, with one retry more and with what the options change; its id stays. Its arguments are
     those it had (`keeps_body`), to which the broker adds what it waited for, or others, which are all there are.
     """
+    options = {o: v for o, v in options.items() if o not in OPTIONS_NEEDLESS}
     kept = sorted(options.keys() - _FIELDS_OF.keys() - _TIMES)
     if kept:
         raise TypeError(f"a retry of task {message.task!r} cannot change: {', '.join(kept)}")
@@ -421,11 +465,19 @@ def prepare_again(
             changed.ClearField(descriptor.name)
     again.MergeFrom(changed)
     again.ClearField("inputs")
-    if not keeps_body:
+    if keeps_body:
+        again.content_type, again.content_encoding = message.content_type, message.content_encoding
+        again.compression = message.compression
+    else:
         again.ClearField("takes_input")
         if again.HasField("failure"):
             embed = {**embed, "immutable": True}
-        again.body = envelope.encode_body(args, kwargs, embed)
+        if again.content_type == JSON and not again.compression:
+            again.body = envelope.encode_body(args, kwargs, embed)
+        else:
+            how = again.content_type, again.compression, conf.compression_level
+            again.ClearField("compression")
+            again.MergeFrom(Message(**envelope.write((args, kwargs, embed), *how)))
     again.retries = message.retries + 1
     raw = again.SerializeToString()
     envelope.check_size(raw, message.task, conf.task_message_bytes_max)
@@ -447,6 +499,8 @@ def settle(calls: Sequence[Call], verdicts: Sequence[Refusal | Existing]) -> Mes
     task_id = calls[first.index].task_id
     if first.code == REFUSAL_CODE_ALREADY_EXISTS:
         return DuplicateTaskError(task_id, first.reason, holders.get(first.index, ""))
+    if first.code == REFUSAL_CODE_UNROUTABLE:
+        return UnroutableError(task_id, first.reason)
     return MessageRefused(task_id, first.reason, first.retry_after_ms)
 
 
@@ -454,7 +508,9 @@ class _FromSettings:
     """Stands for a task this process does not know."""
 
     name = ""
-    queue: str | None = None
+    queue: Value = None
+    exchange: Value = None
+    routing_key: str | None = None
     expires: Value = None
     trail = True
     unique_key: Key | None = None
@@ -479,6 +535,7 @@ class _FromSettings:
         self.store_errors_even_if_ignored: bool | None = conf.task_store_errors_even_if_ignored
         self.max_deliveries: int | None = conf.task_max_deliveries
         self.serializer: str | None = conf.task_serializer
+        self.compression: str | None = conf.task_compression
 
     def arguments(self, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Mapping[str, Value]:
         """What is known without the task's function."""

@@ -24,12 +24,16 @@ from google.protobuf.message import DecodeError as MalformedMessage
 
 from qbroker import clock, envelope, serialization, signals, states
 from qbroker.canvas.signature import maybe_signature
+from qbroker.compression import find as find_compression
 from qbroker.exceptions import (
     Ignore,
     InvalidTaskError,
+    LimitExceeded,
     Reject,
     Replaced,
     Retry,
+    SerializationError,
+    SerializerNotInstalled,
     TaskPredicate,
     TaskRevokedError,
     TimeLimitExceeded,
@@ -620,6 +624,10 @@ class App(Protocol):
         """All tasks by name; asking finalizes the app."""
 
     @property
+    def conf(self) -> Value:
+        """The settings."""
+
+    @property
     def accepted_content(self) -> frozenset[str]:
         """Content types that may be decoded."""
 
@@ -634,6 +642,19 @@ class App(Protocol):
 
 
 _HEADS_MAX = 1_000
+
+
+def _result_writer(conf: Value) -> Callable[[Value], dict[str, Value]] | None:
+    """How return values are written, where that is not plain JSON."""
+    serializer, compression = conf.result_serializer, conf.result_compression
+    serialization.find(serializer)
+    if compression:
+        find_compression(compression)
+    elif serializer == "json":
+        return None
+    level = conf.compression_level
+    return lambda value: envelope.write(value, serializer, compression, level)
+
 
 _OUTCOMES = {
     states.SUCCESS: envelope.OUTCOME_SUCCESS,
@@ -675,17 +696,24 @@ def build_runner(
     accepted = app.accepted_content
     parse = Message.FromString
     json_encode = serialization.json_encode
+    write_result = _result_writer(app.conf)
+    bytes_max = app.conf.unpacked_bytes_max
     heads: dict[tuple[str, str, str], bytes] = {}
 
     def encode(request: Context, state: str, value: Value, traceback: str) -> bytes:
         message = request.message
         assert message is not None, "a runner's request comes from a message"
-        if isinstance(value, BaseException) and state in states.EXCEPTION_STATES:
-            value = envelope.encode_exception(value)
+        is_error = isinstance(value, BaseException) and state in states.EXCEPTION_STATES
+        if write_result is None or is_error:
+            # Exceptions cross as data, which everybody may read, however results are written.
+            body = json_encode(envelope.encode_exception(value) if is_error else value)
+            fields: dict[str, Value] = {"body": body}
+        else:
+            fields = write_result(value)
         result = Result(
-            body=json_encode(value),
             done_ms=wall_ms(),
             runtime_s=monotonic() - request.started_s,
+            **fields,
         )
         if traceback:
             result.traceback = traceback
@@ -720,7 +748,8 @@ def build_runner(
         message = request.message
         name = message.task if message is not None else ""
         keeps = message is not None and (_is_heard(message) or message.store_errors_even_if_ignored)
-        result = encode(request, state, exc, "") if keeps else b""
+        shown = states.FAILURE if state == states.REJECTED else state
+        result = encode(request, shown, exc, "") if keeps else b""
         return Ran(
             _OUTCOMES[state],
             result,
@@ -750,7 +779,13 @@ def build_runner(
         request.id = call.id
         name = call.task
         try:
-            args, kwargs, embed = envelope.decode_body(call, accepted)
+            args, kwargs, embed = envelope.decode_body(call, accepted, bytes_max)
+        except (SerializationError, SerializerNotInstalled, LimitExceeded) as exc:
+            # Not run, and kept: it can be run yet by a worker that may read it.
+            return fail(request, exc, states.REJECTED)
+        except Exception as exc:  # noqa: BLE001 - whatever is wrong with a message is its result
+            return fail(request, exc, states.FAILURE)
+        try:
             task = tasks[name]  # raises NotRegistered
             if call.expires_ms and wall_ms() >= call.expires_ms:
                 return fail(request, TaskRevokedError("expired"), states.REVOKED)
@@ -899,7 +934,7 @@ def _value_of(found: Input, accepted: frozenset[str]) -> Value:
     result = Result.FromString(found.result)
     if not result.body:
         return None
-    return serialization.decode(result.body, result.content_type, accepted)
+    return envelope.read(result, accepted)
 
 
 # -- errbacks ------------------------------------------------------------------------------------

@@ -71,10 +71,13 @@ class Place(NamedTuple):
 
 
 class _After(NamedTuple):
-    """What a step waits for, and the result of what came before it."""
+    """What a step waits for."""
 
     join_id: str
     is_list: bool
+    entry_id: str
+    """The join whose failure is no failure of a chord that begins here: errbacks of its body do not run then. For the header
+    of a chord that is another's body that is what the other waited for."""
 
 
 class _Group(NamedTuple):
@@ -266,7 +269,7 @@ def _parts_of_chord(sig: _chord, part: _Part) -> list[_Part]:
     header = [maybe_signature(task, sig.app) for task in chord.header]
     header_sig = group(
         [_with_header_errbacks(task, part.errbacks, sig.app) for task in header]
-        if part.errbacks
+        if part.errbacks and sig.app.conf.task_allow_error_cb_on_chord_header
         else header,
         app=sig.app,
     )
@@ -279,10 +282,16 @@ def _parts_of_chord(sig: _chord, part: _Part) -> list[_Part]:
         else:
             part.id = part.id or own_id
     given = (*part.args, *sig.args) if not sig.immutable else tuple(sig.args)
+    links = [*as_list(options.get("link")), *part.links]
+    if isinstance(body_sig, group) and body_sig.tasks and links:
+        body_sig = body_sig.clone()
+        for link in links:
+            body_sig.link(maybe_signature(link, sig.app))
+        links = []
     body = _Part(
         body_sig,
         options={key: value for key, value in passed.items() if key not in _HEADER_ONLY},
-        links=[*as_list(options.get("link")), *part.links],
+        links=links,
         errbacks=[*as_list(options.get("link_error")), *part.errbacks],
         id=part.id,
         group=part.group,
@@ -307,13 +316,11 @@ def _parts_of_chord(sig: _chord, part: _Part) -> list[_Part]:
 
 def _with_header_errbacks(task: Sig, errbacks: Sequence[Value], app: Value) -> Sig:
     """A task of a chord's header, with what `link_error` of that chord gives it."""
-    everywhere = app.conf.task_allow_error_cb_on_chord_header
-    if not everywhere and not isinstance(task, _chord):
-        return task
     linked = task.clone()
     for errback in errbacks:
-        sig = maybe_signature(errback)
-        linked.link_error(sig.clone().set(immutable=True) if everywhere else sig)
+        # One that a task inherits is written already, and as it is.
+        if not isinstance(errback, bytes):
+            linked.link_error(maybe_signature(errback, app).clone().set(immutable=True))
     return linked
 
 
@@ -431,15 +438,16 @@ def _lay_row(
             made = _lay_group(
                 step, app, after, before, place, joins, later, is_followed=not is_last
             )
-            next_after = _After(step.id, is_list=True)
+            next_after = _After(step.id, is_list=True, entry_id=after.entry_id if after else "")
         else:
             made = AsyncResult(step.id, None, step.sig.task, app)
             node = _Node(step, after, before, place)
             nodes.append(node)
             waiting.append(node)
-            next_after = _After(step.id, is_list=False)
+            next_after = None
             if not is_last or step.links:
-                next_after = _After(uuid7(), is_list=False)
+                join_id = uuid7()
+                next_after = _After(join_id, is_list=False, entry_id=join_id)
                 node.place = Place(next_after.join_id, 0)
                 joins.append(_join(next_after.join_id, 1, place))
             later += [
@@ -474,7 +482,7 @@ def _join(join_id: str, size: int, place: Place | None, *, entry: _After | None 
         is_list=False,
         join_id=place.join_id if place else "",
         join_index=place.number if place else 0,
-        entry_id=entry.join_id if entry else "",
+        entry_id=entry.entry_id if entry else "",
     )
 
 

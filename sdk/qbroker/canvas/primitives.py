@@ -41,10 +41,6 @@ __all__ = [
 Sig = Signature[Value]
 
 
-def _is_empty_group(sig: Value) -> bool:
-    return isinstance(sig, group) and not sig.tasks
-
-
 def unrolled(sig: Value) -> Value:
     """A group of one task as that task; anything else as it is."""
     while isinstance(sig, group) and len(sig.tasks) == 1:
@@ -119,7 +115,7 @@ class _Composite(_OfParts):
 
 def _with_step(steps: list[Sig], other: Sig) -> Value:
     """Add a step by the rules above; answers `steps`, or what the chain has become instead."""
-    if _is_empty_group(other):
+    if is_nothing(other):
         return steps
     other = unrolled(other)
     if isinstance(other, _chain):
@@ -136,6 +132,10 @@ def _with_step(steps: list[Sig], other: Sig) -> Value:
         last.body = last.body | other
     elif isinstance(last, group):
         steps[-1] = _chord(last, other)
+        if len(steps) > 1 and isinstance(steps[-2], _chord):
+            # Two chords in a row are one with a longer body.
+            followed = steps.pop()
+            steps[-1].body = steps[-1].body | followed
     else:
         steps.append(other)
     return steps
@@ -201,7 +201,7 @@ class _chain(_Composite):  # noqa: N801 - Celery's name
     def __or__(self, other: Value) -> Value:
         if not isinstance(other, Signature):
             return NotImplemented
-        if _is_empty_group(other):
+        if is_nothing(other):
             return self
         steps = self.unchain_tasks()
         made = _with_step(steps, other)
@@ -245,7 +245,7 @@ class _chain(_Composite):  # noqa: N801 - Celery's name
                 # What is linked to an inner chain is linked to its tasks.
                 inner = task.unchain_tasks() if _has_links(task) else task.tasks
                 left.extend(reversed(inner))
-            elif _is_empty_group(task):
+            elif is_nothing(task):
                 empty = task
             else:
                 found.append(task)
@@ -364,7 +364,10 @@ def _eldest(result: Value) -> Value:
 def with_callbacks(sig: Sig, callbacks: Sequence[Value]) -> Sig:
     """The signature, which the caller owns, with callbacks that hear of its value."""
     for callback in callbacks:
-        (sig.body if isinstance(sig, _chord) else sig).append_to_list_option("link", callback)
+        if isinstance(sig, _chord):
+            sig.link(callback)
+        else:
+            sig.append_to_list_option("link", callback)
     return sig
 
 
@@ -443,7 +446,7 @@ class group(_Composite):  # noqa: N801 - Celery's name
     def __or__(self, other: Value) -> Value:
         if not isinstance(other, Signature):
             return NotImplemented
-        return self if _is_empty_group(other) else _chord(self, other, app=self._app)
+        return self if is_nothing(other) else _chord(self, other, app=self._app)
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -720,7 +723,9 @@ class _chord(_Composite):  # noqa: N801 - Celery's name
         callbacks = as_list(options.pop("link", None))
         errbacks = as_list(options.pop("link_error", None))
         sig, kwargs = self.with_body({**(kwargs or {}), **({"body": body} if body else {})})
-        own = with_callbacks(sig.body.clone(), callbacks)
+        own = sig.body.clone()
+        for callback in callbacks:
+            own.link(callback)
         for errback in errbacks:
             own.link_error(errback)
         more = {"task_id": options["task_id"]} if options.get("task_id") else {}
@@ -752,11 +757,9 @@ class _chord(_Composite):  # noqa: N801 - Celery's name
         the header that fails, too.
         """
         errback = maybe_signature(errback)
-        for task in self.header:
-            if self.app.conf.task_allow_error_cb_on_chord_header:
+        if self.app.conf.task_allow_error_cb_on_chord_header:
+            for task in self.header:
                 task.link_error(errback.clone().set(immutable=True))
-            elif isinstance(task, _chord):
-                task.link_error(errback)
         self.body.link_error(errback)
         return errback
 

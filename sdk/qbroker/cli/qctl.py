@@ -16,6 +16,7 @@ from qbroker.cli.listening import events
 from qbroker.cli.main import EntryPointGroup
 from qbroker.cli.queues import DRY_RUN, YES, purge_queue, queue
 from qbroker.cli.remote import control, inspect
+from qbroker.cli.routes import binding, exchange, route
 from qbroker.cli.tables import Plain, duration, echo_json, plain, show
 from qbroker.cli.target import Target
 from qbroker.cli.tasks import explain, revoke, task
@@ -72,7 +73,8 @@ def qctl(context: click.Context, url: str | None, name: str | None) -> None:
 
 
 for _verb in (
-    control, ctx, dead, events, explain, inspect, queue, revoke, task, top, worker, workflow
+    binding, control, ctx, dead, events, exchange, explain, inspect, queue, revoke, route, task, top,
+    worker, workflow,
 ):  # fmt: skip
     qctl.add_command(_verb)
 

@@ -107,11 +107,17 @@ class Task(Generic[P, R]):
     labels: Mapping[str, Value] | Sequence[str] | None = None
     """What its calls can be found and revoked by: {"customer": 42}."""
     serializer: str | None = None
-    """Setting: task_serializer."""
+    """How its arguments are written. Setting: task_serializer."""
+    compression: str | None = None
+    """How they are made smaller. Setting: task_compression."""
     priority: int | None = None
     """0 to 9, higher first. Setting: task_default_priority."""
-    queue: str | None = None
-    """Setting: task_default_queue."""
+    queue: Value = None
+    """The name of its queue, or a Queue. Setting: task_default_queue."""
+    exchange: Value = None
+    """The exchange its messages go through, by name or as an Exchange."""
+    routing_key: str | None = None
+    """By which key they do."""
     expires: Value = None
     """Seconds, or a datetime, after which the task is not worth running."""
     time_limit: float | None = None
@@ -129,6 +135,7 @@ class Task(Generic[P, R]):
 
     from_config: ClassVar[tuple[tuple[str, str], ...]] = (
         ("serializer", "task_serializer"),
+        ("compression", "task_compression"),
         ("priority", "task_default_priority"),
         ("acks_late", "task_acks_late"),
         ("acks_on_failure_or_timeout", "task_acks_on_failure_or_timeout"),
@@ -164,7 +171,30 @@ class Task(Generic[P, R]):
             if getattr(self, attribute) is None:
                 setattr(self, attribute, getattr(conf, setting))
         self.__bound__ = True
+        if conf.task_annotations:
+            self.annotate()
         self.on_bound(app)
+
+    def annotate(self) -> None:
+        """Take the attributes that `task_annotations` has for it: first those of its name, then those of any."""
+        for found in self.app.annotations:
+            for wanted in (found.annotate(self), found.annotate_any()):
+                for name, value in (wanted or {}).items():
+                    if name.startswith("@"):
+                        self.add_around(name[1:], value)
+                    else:
+                        setattr(self, name, value)
+
+    @classmethod
+    def add_around(cls, attr: str, around: Callable[[Value], Value]) -> None:
+        """Put a wrapper around a method of this class; a second one takes the place of the first."""
+        method: Value = cls.__dict__.get(attr)
+        is_static = isinstance(method, staticmethod)
+        inner = getattr(cls, attr)
+        inner = getattr(inner, "__around__", inner)
+        wrapped: Value = around(inner)
+        wrapped.__around__ = inner
+        setattr(cls, attr, staticmethod(wrapped) if is_static else wrapped)
 
     def on_bound(self, app: Value) -> None:
         """Called when the task is bound to an app."""
@@ -468,7 +498,10 @@ class Task(Generic[P, R]):
     ) -> Signature[T]: ...
     @overload
     def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]: ...
-    def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[Value]:
+    # A partial call: the arguments that are missing come when it is made.
+    @overload
+    def s(self, *args: Value, **kwargs: Value) -> Signature[R]: ...
+    def s(self, *args: Value, **kwargs: Value) -> Signature[Value]:
         """The call with these arguments, as a value."""
         return self.signature(args, kwargs)
 
@@ -478,7 +511,10 @@ class Task(Generic[P, R]):
     ) -> Signature[T]: ...
     @overload
     def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]: ...
-    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[Value]:
+    # A partial call: the arguments that are missing come when it is made.
+    @overload
+    def si(self, *args: Value, **kwargs: Value) -> Signature[R]: ...
+    def si(self, *args: Value, **kwargs: Value) -> Signature[Value]:
         """The same, and it takes no further arguments."""
         return self.signature(args, kwargs, immutable=True)
 
@@ -518,9 +554,8 @@ class Task(Generic[P, R]):
         """
         if "chord" in sig.options:
             raise ImproperlyConfigured("A signature replacing a task must not be part of a chord")
-        if not getattr(sig, "tasks", True):
-            kind = sig.get("subtask_type")
-            raise ImproperlyConfigured(f"Cannot replace with an empty {kind}")
+        if sig.get("subtask_type") == "chain" and canvas.is_nothing(sig):
+            raise ImproperlyConfigured("Cannot replace with an empty chain")
         if isinstance(sig, canvas.group):
             sig = sig | Signature("celery.accumulate", kwargs={"index": 0}, app=self._app)
         return self.on_replace(sig)

@@ -19,6 +19,7 @@ from qbroker_server.core.records import (
     decode_queue,
     encode_queue,
 )
+from qbroker_server.core.routes import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ class Effects:
         "ready",
         "removed_queues",
         "room_bytes",
+        "routes",
         "unwanted",
         "went",
         "workflows",
@@ -115,8 +117,11 @@ class Effects:
         policy: Policy,
         room_bytes: int,
         is_consumed: Callable[[str], bool] = lambda _: False,
+        routes: Table | None = None,
     ) -> None:
         self.policy = policy
+        self.routes = Table() if routes is None else routes
+        """Which queues a message goes to."""
         self.is_consumed = is_consumed
         """Whether a connected worker takes from the queue."""
         self.room_bytes = room_bytes

@@ -3,6 +3,7 @@
 CoreError
 ├── Invalid          the request breaks a rule of its form
 ├── NotFound         there is no such thing
+│   └── Unroutable   no binding takes the message
 ├── Conflict         what is there already stands against it
 │   ├── KeyTaken     a message with its unique key is there
 │   └── NameTaken    a worker of its name is connected
@@ -23,6 +24,10 @@ class Invalid(CoreError):
 
 class NotFound(CoreError):
     """There is nothing of that name."""
+
+
+class Unroutable(NotFound):
+    """No binding takes a message that was sent to this exchange."""
 
 
 class Conflict(CoreError):

@@ -1,5 +1,6 @@
 """Where things stand in the ordered map: every key begins with the virtual host and a family.
 
+    a <digest>                      → a binding (routes.py)
     b <id> 0 <chunk>                → a payload, when too large for the record (payloads.py)
     d <time> <id>                   → b""; dead letters, oldest first (dead.py)
     e <id>                          → what is published when the message fails (joins.py)
@@ -10,6 +11,7 @@
     k <key>                         → what is left of a rate limit (throttle.py)
     l <session> 0 <id>              → attempt; who has what (lease.py)
     n <queue>                       → record of a queue
+    o <exchange>                    → what was declared of an exchange (routes.py)
     q <queue> 0 <lane> <place>      → id; what may be delivered, in order (queue.py)
     r <id>                          → record of a message, wherever it is (records.py)
     s <id>                          → a result of a state on the way (payloads.py)
@@ -47,6 +49,8 @@ JOIN = VHOST + b"j"
 WAITER = VHOST + b"w"
 WORKFLOW = VHOST + b"y"
 UNIQUE = VHOST + b"u"
+EXCHANGE = VHOST + b"o"
+BINDING = VHOST + b"a"
 
 U32 = struct.Struct(">I")
 U64 = struct.Struct(">Q")

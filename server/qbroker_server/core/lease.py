@@ -580,7 +580,11 @@ def _take_over(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: E
         index.end(txn, settle.id, before)
         unique.let_go(txn, settle.id, record)
     payloads.drop_status(txn, settle.id, record)
-    _replace(txn, settle.id, record, new)
+    if new.route is not None:
+        # One that nothing takes stays in the queue it came from.
+        taken = effects.routes.queues(txn, new.route)
+        new = replace(new, queue=taken[0] if taken else record.queue, route=None)
+    _replace(txn, settle.id, record, new, effects)
     record.extras = extras
     record.task, record.flags = new.task, new.flags | record.flags & Flag.PAYLOAD_APART
     record.deaths = record.retries = 0
@@ -590,18 +594,21 @@ def _take_over(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: E
     record.eta_ms = new.eta_ms
     txn.delete(keys.ERRBACKS + settle.id.encode())
     if new.errbacks:
-        publish.keep_errbacks(txn, new, record, now_ms)
+        publish.keep_errbacks(txn, new, record, now_ms, effects)
     index.add(txn, settle.id, extras)
     publish.place(txn, settle.id, record, now_ms, effects)
 
 
-def _replace(txn: Txn, message_id: str, record: Record, new: publish.NewMessage) -> None:
+def _replace(
+    txn: Txn, message_id: str, record: Record, new: publish.NewMessage, effects: Effects
+) -> None:
     """Put another message into a record that stands in no queue; what it is labelled with and limited by stays."""
     payloads.attach(txn, message_id, record, new.payload)
     if new.errbacks:
-        publish.keep_errbacks(txn, new, record, record.published_ms)
+        publish.keep_errbacks(txn, new, record, record.published_ms, effects)
     record.size = len(new.payload)
-    record.queue = new.queue
+    # What came through an exchange is tried again in the queue it came to.
+    record.queue = new.queue or record.queue
     record.priority = new.priority
     record.expires_ms = new.expires_ms
     wire_flags = Flag.IGNORE_RESULT | Flag.STORE_ERRORS
@@ -615,7 +622,7 @@ def _retry(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: Effec
         _revoked(txn, settle.id, record, now_ms, effects)
         return
     if settle.message is not None:
-        _replace(txn, settle.id, record, settle.message)
+        _replace(txn, settle.id, record, settle.message, effects)
     record.retries += 1
     record.state = "RETRY"
     record.changed_ms = now_ms

@@ -59,3 +59,12 @@ DELIVERIES_PER_STEP_MAX = 2_000
 
 UNSENT_BYTES_MAX = 8 * MIB
 """Deliveries waiting in memory for one worker's stream; past this it is given no more until it reads."""
+
+BINDINGS_MAX = 100_000
+"""Ways from exchanges. All of them are in memory."""
+
+COPIES_MAX = 10_000
+"""Queues that one message may go to."""
+
+AUTO_DELETE_MS = 60_000
+"""How long a queue that goes with its last worker is kept without one, so that a worker may come back."""

@@ -1,6 +1,8 @@
 """How a message comes in: checked, stored once by its id, and put where it waits; a workflow whole, or not at all."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 
 from qbroker_server.core import (
     dead,
@@ -16,9 +18,9 @@ from qbroker_server.core import (
     workflows,
 )
 from qbroker_server.core.effects import Effects
-from qbroker_server.core.errors import CoreError, Invalid, KeyTaken, ResourceFull
+from qbroker_server.core.errors import CoreError, Invalid, KeyTaken, ResourceFull, Unroutable
 from qbroker_server.core.message import save
-from qbroker_server.core.ports import Txn
+from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.records import (
     EndReason,
     Extras,
@@ -28,6 +30,7 @@ from qbroker_server.core.records import (
     Stage,
     UniqueScope,
 )
+from qbroker_server.core.routes import Route
 from qbroker_server.core.unique import UniquePolicy
 
 _RETRY_AFTER_MS = 5_000
@@ -54,6 +57,8 @@ class NewMessage:
     unique_policy: int = UniquePolicy.REJECT
     errbacks: tuple["NewMessage", ...] = ()
     """Published when it fails."""
+    route: Route | None = None
+    """Where it was sent to, if not to `queue`."""
 
     @property
     def items(self) -> int:
@@ -104,7 +109,13 @@ def check(new: NewMessage) -> None:
     """Raise Invalid, with a sentence, when the message breaks a rule of its form."""
     queue.check_name("message id", new.id)
     queue.check_name("task name", new.task)
-    queue.check_name("queue name", new.queue)
+    if new.route is None:
+        queue.check_name("queue name", new.queue)
+    elif len(new.route.routing_key.encode()) > limits.NAME_BYTES_MAX:
+        raise Invalid(
+            f"routing key {new.route.routing_key[:60]!r} of message {new.id!r} is too long; it may have "
+            f"{limits.NAME_BYTES_MAX} bytes"
+        )
     if not 0 <= new.priority <= limits.PRIORITY_MAX:
         raise Invalid(
             f"priority {new.priority!r} of message {new.id!r} is not 0 to {limits.PRIORITY_MAX}"
@@ -307,7 +318,7 @@ class Publish:
                     or new.unique_policy != UniquePolicy.RETURN_EXISTING
                 ):
                     refusals.append((place, error))
-            except (Invalid, ResourceFull) as error:
+            except (Invalid, ResourceFull, Unroutable) as error:
                 refusals.append((place, error))
         return Published(tuple(refusals), tuple(duplicates), tuple(existing))
 
@@ -343,8 +354,12 @@ def _look_first(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effects) 
                     f"two messages of workflow {workflow.id!r} have the unique key {key!r}"
                 )
             taken.add(key)
-        count, size = coming.get(new.queue, (0, 0))
-        coming[new.queue] = count + 1, size + len(new.payload)
+        targets = (new,) if new.route is None else copies_of(txn, new, effects)
+        if not targets:
+            raise Unroutable(_nobody_takes(new))
+        for one in targets:
+            count, size = coming.get(one.queue, (0, 0))
+            coming[one.queue] = count + 1, size + len(one.payload)
     for name, (count, size) in coming.items():
         counts = effects.queue(txn, name)
         options = counts.options
@@ -379,7 +394,11 @@ def store_workflow(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effect
             join.id, joins.Join(join.size, join.is_list, join.place, join.entry_id, workflow.id)
         )
     for new in workflow.messages:
-        admit(txn, new, now_ms, effects)
+        if new.route is not None and not effects.routes.queues(txn, new.route):
+            # Of what a task's end brings with it: nobody looked first.
+            store(txn, new, now_ms, effects)
+        else:
+            admit(txn, new, now_ms, effects)
 
 
 def store_follow_up(txn: Txn, new: New, now_ms: int, effects: Effects) -> None:
@@ -393,25 +412,78 @@ def store_follow_up(txn: Txn, new: New, now_ms: int, effects: Effects) -> None:
 
 
 def admit(txn: Txn, new: NewMessage, now_ms: int, effects: Effects) -> None:
-    """Store a checked message whose id is new; KeyTaken, ResourceFull: something stands against it."""
-    options = effects.queue(txn, new.queue).options
+    """Store a checked message whose id is new, once for each queue that it goes to.
+
+    KeyTaken, ResourceFull, Unroutable: something stands against it, or against one of its copies.
+    """
+    if new.route is None:
+        _admit(txn, (new,), now_ms, effects)
+        return
+    copies = copies_of(txn, new, effects)
+    if not copies:
+        raise Unroutable(_nobody_takes(new))
+    _admit(txn, copies, now_ms, effects)
+
+
+def _nobody_takes(new: NewMessage) -> str:
+    route = new.route
+    assert route is not None, "it was sent to a queue by name"
+    return (
+        f"nothing takes message {new.id!r}: exchange {route.exchange!r} has no binding for the routing key "
+        f"{route.routing_key!r}, or is not there. Declare the queue, or bind it ('qctl binding add')"
+    )
+
+
+def copies_of(txn: ReadTxn, new: NewMessage, effects: Effects) -> tuple[NewMessage, ...]:
+    """A message for each queue that `new` goes to; the first one has its id, unique key and place in a workflow."""
+    assert new.route is not None, "it was sent to a queue by name"
+    queues = effects.routes.queues(txn, new.route)
+    if len(queues) <= 1:
+        return (replace(new, queue=queues[0], route=None),) if queues else ()
+    extras = new.extras
+    if extras is not None and extras.unique_key:
+        extras = replace(extras, unique_key="")
+    if extras is not None:
+        extras = replace(extras, workflow_id="", place=None, history=[])
+    first = replace(new, queue=queues[0], route=None)
+    rest = [
+        replace(new, id=copy_id(new.id, name), queue=name, extras=extras, errbacks=(), route=None)
+        for name in queues[1 : limits.COPIES_MAX]
+    ]
+    return (first, *rest)
+
+
+def copy_id(message_id: str, queue_name: str) -> str:
+    """The id of the copy for a queue: the same whenever the message is published again."""
+    digest = blake2b(f"{message_id}\x00{queue_name}".encode(), digest_size=8).hexdigest()
+    return f"{message_id[:_COPY_STEM_CHARS]}~{digest}"
+
+
+_COPY_STEM_CHARS = 50
+"""No character has more than four bytes, so a copy's id is never too long."""
+
+
+def _admit(txn: Txn, copies: Sequence[NewMessage], now_ms: int, effects: Effects) -> None:
     leaving: list[tuple[str, Record, EndReason, str]] = []
-    if new.extras is not None and new.extras.unique_key:
-        holder = unique.holder(txn, new.extras.unique_key, now_ms, effects)
-        if holder is not None:
-            if new.unique_policy != UniquePolicy.REPLACE:
-                raise KeyTaken(new.extras.unique_key, holder[0])
-            if holder[1].stage in (Stage.WAITING, Stage.SCHEDULED, Stage.QUEUED):
-                leaving.append((*holder, EndReason.REPLACED, f"replaced by {new.id}"))
-    if (options.length_max or options.bytes_max) and not _waits(new):
-        verdict = queue.make_room(txn, new.queue, len(new.payload), now_ms, effects)
-        if isinstance(verdict, ResourceFull):
-            raise verdict
-        if verdict is not None and all(verdict[0] != other[0] for other in leaving):
-            leaving.append((*verdict, EndReason.DROPPED, f"queue {new.queue!r} was full"))
+    for new in copies:
+        options = effects.queue(txn, new.queue).options
+        if new.extras is not None and new.extras.unique_key:
+            holder = unique.holder(txn, new.extras.unique_key, now_ms, effects)
+            if holder is not None:
+                if new.unique_policy != UniquePolicy.REPLACE:
+                    raise KeyTaken(new.extras.unique_key, holder[0])
+                if holder[1].stage in (Stage.WAITING, Stage.SCHEDULED, Stage.QUEUED):
+                    leaving.append((*holder, EndReason.REPLACED, f"replaced by {new.id}"))
+        if (options.length_max or options.bytes_max) and not _waits(new):
+            verdict = queue.make_room(txn, new.queue, len(new.payload), now_ms, effects)
+            if isinstance(verdict, ResourceFull):
+                raise verdict
+            if verdict is not None and all(verdict[0] != other[0] for other in leaving):
+                leaving.append((*verdict, EndReason.DROPPED, f"queue {new.queue!r} was full"))
     for message_id, record, reason, detail in leaving:
         _evict(txn, message_id, record, now_ms, effects, reason=reason, detail=detail)
-    store(txn, new, now_ms, effects)
+    for new in copies:
+        _store(txn, new, now_ms, effects)
 
 
 def _waits(new: NewMessage) -> bool:
@@ -440,7 +512,22 @@ def _evict(
 
 
 def store(txn: Txn, new: NewMessage, now_ms: int, effects: Effects) -> None:
-    """Store a checked message whose id is new."""
+    """Store a checked message whose id is new, whatever stands against it.
+
+    One that nothing takes becomes a dead letter: nobody is there to be told.
+    """
+    if new.route is None:
+        _store(txn, new, now_ms, effects)
+        return
+    copies = copies_of(txn, new, effects)
+    for one in copies:
+        _store(txn, one, now_ms, effects)
+    if not copies:
+        lost = replace(new, queue=new.route.routing_key or new.route.exchange, route=None)
+        _store(txn, lost, now_ms, effects, fault=_nobody_takes(new))
+
+
+def _store(txn: Txn, new: NewMessage, now_ms: int, effects: Effects, *, fault: str = "") -> None:
     counts = effects.queue(txn, new.queue)
     counts.last_seq += 1
     effects.came[new.queue] = effects.came.get(new.queue, 0) + 1
@@ -460,15 +547,27 @@ def store(txn: Txn, new: NewMessage, now_ms: int, effects: Effects) -> None:
     if not is_inline:
         payloads.attach(txn, new.id, record, new.payload)
     if new.errbacks:
-        keep_errbacks(txn, new, record, now_ms)
+        keep_errbacks(txn, new, record, now_ms, effects)
     if extras is not None:
         if extras.unique_key:
             if extras.unique_scope == UniqueScope.TIME:
                 extras.unique_until_ms += now_ms
             unique.take(txn, extras.unique_key, new.id)
         index.add(txn, new.id, extras)
-        if waits:
+        if waits and not fault:
             place(txn, new.id, record, now_ms, effects)
+    if fault:
+        dead.bury(
+            txn,
+            new.id,
+            record,
+            now_ms,
+            effects,
+            reason=EndReason.REJECTED,
+            state="FAILURE",
+            detail=fault,
+        )
+        return
     if expires_ms:
         if expires_ms <= now_ms:
             results.end(
@@ -545,11 +644,16 @@ def record_of(new: NewMessage, seq: int, now_ms: int, expires_ms: int, payload: 
     )
 
 
-def keep_errbacks(txn: Txn, new: NewMessage, record: Record, now_ms: int) -> None:
+def keep_errbacks(txn: Txn, new: NewMessage, record: Record, now_ms: int, effects: Effects) -> None:
     """Keep what is to be published when the message fails."""
     record.flags |= Flag.HAS_ERRBACKS
     errbacks: list[tuple[str, Record]] = []
     for errback in new.errbacks:
+        if errback.route is not None:
+            # It has one way only, and one that leads nowhere is a queue by the key's name.
+            taken = effects.routes.queues(txn, errback.route)
+            name = taken[0] if taken else errback.route.routing_key or errback.route.exchange
+            errback = replace(errback, queue=name, route=None)
         waiting = record_of(errback, 0, now_ms, errback.expires_ms, errback.payload)
         waiting.flags |= Flag.IS_ERRBACK
         errbacks.append((errback.id, waiting))

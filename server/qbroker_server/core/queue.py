@@ -148,29 +148,33 @@ class Purge:
         return STEP_ITEMS_MAX, 0
 
     def apply(self, txn: Txn, now_ms: int, effects: Effects) -> int:
-        start = prefix(self.queue)
-        purged_count = 0
-        for key, raw_id in txn.scan(start, keys.after(start), STEP_ITEMS_MAX):
-            purged_count += 1
-            message_id = raw_id.decode("utf-8", "replace")
-            record = message.find(txn, message_id, effects)
-            if record is None or record.stage != Stage.QUEUED:
-                # A row whose message was damaged and put aside.
-                txn.delete(key)
-                effects.queue(txn, self.queue).ready_count -= 1
-                continue
-            remove(txn, record, effects)
-            results.end(
-                txn,
-                message_id,
-                record,
-                now_ms,
-                effects,
-                reason=EndReason.REVOKED,
-                state="REVOKED",
-                detail="purged",
-            )
-        return purged_count
+        return _purge(txn, self.queue, now_ms, effects, "purged")
+
+
+def _purge(txn: Txn, name: str, now_ms: int, effects: Effects, detail: str) -> int:
+    start = prefix(name)
+    purged_count = 0
+    for key, raw_id in txn.scan(start, keys.after(start), STEP_ITEMS_MAX):
+        purged_count += 1
+        message_id = raw_id.decode("utf-8", "replace")
+        record = message.find(txn, message_id, effects)
+        if record is None or record.stage != Stage.QUEUED:
+            # A row whose message was damaged and put aside.
+            txn.delete(key)
+            effects.queue(txn, name).ready_count -= 1
+            continue
+        remove(txn, record, effects)
+        results.end(
+            txn,
+            message_id,
+            record,
+            now_ms,
+            effects,
+            reason=EndReason.REVOKED,
+            state="REVOKED",
+            detail=detail,
+        )
+    return purged_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +194,7 @@ class Declare:
 
     def apply(self, txn: Txn, now_ms: int, effects: Effects) -> QueueOptions:
         check_name("queue name", self.queue)
-        _check_options(self.queue, self.options)
+        check_options(self.queue, self.options)
         record = effects.queue(txn, self.queue)
         paused = (record.options.paused_ms, record.options.paused_by, record.options.paused_why)
         wanted = replace(
@@ -199,6 +203,7 @@ class Declare:
             paused_by=paused[1],
             paused_why=paused[2],
             idle_ms=record.options.idle_ms if self.options.expires_ms else 0,
+            is_auto_delete=record.options.is_auto_delete,
         )
         exists = txn.get(keys.QUEUE + self.queue.encode()) is not None
         if self.is_new and exists and wanted != record.options:
@@ -213,7 +218,8 @@ class Declare:
         return wanted
 
 
-def _check_options(name: str, options: QueueOptions) -> None:
+def check_options(name: str, options: QueueOptions) -> None:
+    """Raise Invalid, with a sentence, when an option cannot be meant."""
     for option in (
         "length_max",
         "bytes_max",
@@ -353,13 +359,17 @@ def look_at_idle(txn: Txn, name: str, now_ms: int, effects: Effects) -> None:
     if not options.expires_ms:
         return
     is_idle = not (
-        record.ready_count
+        (record.ready_count and not options.is_auto_delete)
         or record.leased_count
         or record.scheduled_count
         or effects.is_consumed(name)
     )
     if is_idle and options.idle_ms:
-        effects.remove_queue(name)
+        count = _purge(txn, name, now_ms, effects, f"queue {name!r} went with its last worker")
+        if count < STEP_ITEMS_MAX:
+            effects.remove_queue(name)
+        else:
+            timetable.remind(txn, now_ms, timetable.IDLE, name, effects)
         return
     record.options = replace(options, idle_ms=now_ms if is_idle else 0)
     timetable.remind(txn, now_ms + options.expires_ms, timetable.IDLE, name, effects)

@@ -409,6 +409,8 @@ class QueueOptions:
     """Since when it is paused."""
     paused_by: str = ""
     paused_why: str = ""
+    is_auto_delete: bool = False
+    """It goes with all that waits in it when it has been without a worker for `expires_ms`."""
 
 
 @dataclass(slots=True)

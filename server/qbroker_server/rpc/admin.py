@@ -13,13 +13,15 @@ from qbroker_server.core import (
     message,
     payloads,
     queue,
+    routing,
     schedule,
     view,
 )
 from qbroker_server.core.errors import Invalid, NotFound
 from qbroker_server.core.ports import ReadTxn
-from qbroker_server.core.records import Flag, QueueOptions, Stage
+from qbroker_server.core.records import Flag, Stage
 from qbroker_server.core.revoke import Revoke, RevokeIndexed
+from qbroker_server.core.routes import BUILT_IN, Route, Table
 from qbroker_server.pump import Pump
 from qbroker_server.rates import Rates
 from qbroker_server.rpc import convert, tasks
@@ -109,16 +111,7 @@ class Admin(admin_pb2_grpc.AdminServicer):
 
     @refusing
     async def DeclareQueue(self, request: admin_pb2.DeclareQueueRequest) -> admin_pb2.QueueInfo:
-        wanted = request.options
-        options = QueueOptions(
-            length_max=wanted.length_max,
-            bytes_max=wanted.bytes_max,
-            overflow=wanted.overflow or QueueOptions().overflow,
-            message_ttl_ms=wanted.message_ttl_ms,
-            deaths_max=wanted.max_deliveries,
-            expires_ms=wanted.expires_ms,
-            ageing_ms=wanted.ageing_ms,
-        )
+        options = convert.queue_options(request.options)
         await self._pump.ask(queue.Declare(request.queue, options, request.is_new))
         return self._broker.read(lambda txn: self._queue_info(txn, request.queue))
 
@@ -185,6 +178,56 @@ class Admin(admin_pb2_grpc.AdminServicer):
             paused_why=options.paused_why,
             unknown_count=self._broker.dispatcher.unknown_count(txn, name),
         )
+
+    # -- routes ------------------------------------------------------------------------------------
+
+    @refusing
+    async def DeclareTopology(self, request: admin_pb2.Topology) -> admin_pb2.DeclareReply:
+        await self._pump.ask(convert.declaration(request))
+        return admin_pb2.DeclareReply()
+
+    @refusing
+    async def ListTopology(self, request: admin_pb2.ListTopologyRequest) -> admin_pb2.Topology:
+        del request
+        reply = admin_pb2.Topology()
+        # A table of its own: the broker's belongs to the thread that writes.
+        table = Table()
+        with self._broker.engine.read() as txn:
+            exchanges = {**BUILT_IN, **table.exchanges(txn)}
+            bindings = table.bindings(txn).values()
+        reply.exchanges.extend(convert.wire_exchange(exchanges[name]) for name in sorted(exchanges))
+        reply.bindings.extend(
+            convert.wire_binding(one)
+            for one in sorted(
+                bindings, key=lambda one: (one.exchange, one.routing_key, one.destination)
+            )
+        )
+        return reply
+
+    @refusing
+    async def RemoveExchange(
+        self, request: admin_pb2.RemoveExchangeRequest
+    ) -> admin_pb2.RemoveExchangeReply:
+        await self._pump.ask(routing.RemoveExchange(request.exchange))
+        return admin_pb2.RemoveExchangeReply()
+
+    @refusing
+    async def RemoveBinding(self, request: admin_pb2.Binding) -> admin_pb2.RemoveBindingReply:
+        await self._pump.ask(routing.Unbind(convert.binding(request)))
+        return admin_pb2.RemoveBindingReply()
+
+    @refusing
+    async def TestRoute(self, request: admin_pb2.TestRouteRequest) -> admin_pb2.TestRouteReply:
+        route = Route(
+            request.exchange,
+            request.routing_key,
+            convert.parse_object("headers", request.headers),
+        )
+        with self._broker.engine.read() as txn:
+            table = Table()
+            if request.exchange and table.exchange(txn, request.exchange) is None:
+                raise NotFound(f"there is no exchange {request.exchange!r}")
+            return admin_pb2.TestRouteReply(queues=table.queues(txn, route))
 
     # -- tasks -------------------------------------------------------------------------------------
 

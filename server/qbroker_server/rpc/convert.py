@@ -1,17 +1,29 @@
 """Messages of the wire as values of the core, and back."""
 
+import json
 from collections.abc import Iterator
 
 from google.protobuf.message import DecodeError
 
-from qbroker_proto.v1 import message_pb2, results_pb2, worker_pb2
-from qbroker_server.core import joins, payloads
+from qbroker_proto.v1 import admin_pb2, message_pb2, results_pb2, worker_pb2
+from qbroker_server.core import joins, limits, payloads
 from qbroker_server.core.dispatch import Delivery
 from qbroker_server.core.errors import CorruptRecord, Invalid
 from qbroker_server.core.lease import LeaseId, Outcome, Settle
 from qbroker_server.core.ports import ReadTxn
 from qbroker_server.core.publish import New, NewJoin, NewMessage, NewWorkflow
-from qbroker_server.core.records import EndReason, Extras, Flag, Limit, Record, Stage, Wait
+from qbroker_server.core.records import (
+    EndReason,
+    Extras,
+    Flag,
+    Limit,
+    QueueOptions,
+    Record,
+    Stage,
+    Wait,
+)
+from qbroker_server.core.routes import Binding, Exchange, Route
+from qbroker_server.core.routing import Declare, QueueDeclaration
 
 _parse = message_pb2.Message.FromString
 _LATE = message_pb2.ACK_POLICY_LATE
@@ -124,7 +136,39 @@ def _new_message(
         extras,
         wire.unique.policy if extras is not None and extras.unique_key else 0,
         tuple([new_message(one, body_bytes_max) for one in wire.errbacks]) if wire.errbacks else (),
+        route_of(wire) if wire.exchange else None,
     )
+
+
+def route_of(wire: message_pb2.Message) -> Route:
+    """Where a message was sent to that names an exchange."""
+    return Route(wire.exchange, wire.routing_key, headers_of(wire))
+
+
+def headers_of(wire: message_pb2.Message) -> dict[str, object]:
+    """What an exchange of type headers looks at: the caller's own headers, and what every message has."""
+    headers = parse_object("headers", wire.headers)
+    return headers | {"task": wire.task, "id": wire.id}
+
+
+def parse_object(what: str, text: str) -> dict[str, object]:
+    """A JSON object; Invalid when it is none."""
+    if not text:
+        return {}
+    if len(text) > _JSON_CHARS_MAX:
+        raise Invalid(
+            f"{what} of {len(text)} characters is too large to route by; it may have {_JSON_CHARS_MAX}"
+        )
+    try:
+        found: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Invalid(f"{what} {text[:60]!r} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise Invalid(f"{what} {text[:60]!r} is not a JSON object")
+    return found
+
+
+_JSON_CHARS_MAX = 64 * limits.KIB
 
 
 def _extras(wire: message_pb2.Message, workflow_id: str) -> Extras:
@@ -330,3 +374,71 @@ def task_state(txn: ReadTxn, message_id: str, record: Record | None) -> results_
     elif record.flags & Flag.HAS_STATUS:
         state.result = payloads.read_status(txn, message_id, record)
     return state
+
+
+def queue_options(wire: admin_pb2.QueueOptions) -> QueueOptions:
+    """What a queue is to be declared with."""
+    return QueueOptions(
+        length_max=wire.length_max,
+        bytes_max=wire.bytes_max,
+        overflow=wire.overflow or QueueOptions().overflow,
+        message_ttl_ms=wire.message_ttl_ms,
+        deaths_max=wire.max_deliveries,
+        expires_ms=wire.expires_ms,
+        ageing_ms=wire.ageing_ms,
+    )
+
+
+def declaration(wire: admin_pb2.Topology) -> Declare:
+    """What is to be declared; Invalid when it cannot be read."""
+    return Declare(
+        exchanges=tuple(
+            [
+                Exchange(one.name, one.type or "direct", one.is_auto_delete, one.alternate)
+                for one in wire.exchanges
+            ]
+        ),
+        queues=tuple(
+            [
+                QueueDeclaration(
+                    one.name,
+                    queue_options(one.options) if one.HasField("options") else None,
+                    one.is_auto_delete,
+                )
+                for one in wire.queues
+            ]
+        ),
+        bindings=tuple([binding(one) for one in wire.bindings]),
+    )
+
+
+def binding(wire: admin_pb2.Binding) -> Binding:
+    """A binding; Invalid when its arguments cannot be read."""
+    return Binding(
+        wire.exchange,
+        wire.destination,
+        wire.routing_key,
+        wire.is_to_exchange,
+        parse_object("arguments", wire.arguments),
+    )
+
+
+def wire_exchange(exchange: Exchange) -> admin_pb2.Exchange:
+    """An exchange as it was declared."""
+    return admin_pb2.Exchange(
+        name=exchange.name,
+        type=exchange.type,
+        is_auto_delete=exchange.is_auto_delete,
+        alternate=exchange.alternate,
+    )
+
+
+def wire_binding(found: Binding) -> admin_pb2.Binding:
+    """A binding as it was declared."""
+    return admin_pb2.Binding(
+        exchange=found.exchange,
+        destination=found.destination,
+        routing_key=found.routing_key,
+        is_to_exchange=found.is_to_exchange,
+        arguments=json.dumps(found.arguments) if found.arguments else "",
+    )

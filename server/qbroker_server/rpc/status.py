@@ -13,6 +13,7 @@ from qbroker_server.core import errors
 STATUS: Final[dict[type[errors.CoreError], grpc.StatusCode]] = {
     errors.Invalid: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.Unroutable: grpc.StatusCode.NOT_FOUND,
     errors.Conflict: grpc.StatusCode.FAILED_PRECONDITION,
     errors.KeyTaken: grpc.StatusCode.ALREADY_EXISTS,
     errors.NameTaken: grpc.StatusCode.FAILED_PRECONDITION,
@@ -27,6 +28,7 @@ REFUSAL: Final[dict[type[errors.CoreError], producer_pb2.RefusalCode]] = {
     errors.Invalid: producer_pb2.REFUSAL_CODE_INVALID,
     errors.KeyTaken: producer_pb2.REFUSAL_CODE_ALREADY_EXISTS,
     errors.ResourceFull: producer_pb2.REFUSAL_CODE_RESOURCE_EXHAUSTED,
+    errors.Unroutable: producer_pb2.REFUSAL_CODE_UNROUTABLE,
 }
 
 

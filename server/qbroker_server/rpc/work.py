@@ -158,6 +158,8 @@ class Worker(worker_pb2_grpc.WorkerServicer):
         )
         # A refusal must not cost the session that is there.
         command.check()
+        if register.HasField("topology"):
+            await self._pump.ask(convert.declaration(register.topology))
         session = stream.session
         self._check_name(register)
         before = self._by_session.get(session)

@@ -1,6 +1,9 @@
 """The Admin service."""
 
-from qbroker_proto.v1 import admin_pb2, results_pb2
+import grpc
+import pytest
+
+from qbroker_proto.v1 import admin_pb2, producer_pb2, results_pb2
 from qbroker_server.core import keys
 from qbroker_server.engines.memory import MemoryEngine
 from tests.support.served import serving, wire
@@ -78,3 +81,121 @@ async def test_status_survives_a_damaged_count() -> None:
         (told,) = (await served.status()).queues
 
         assert (told.ready_count, told.leased_count) == (0, 1)
+
+
+def topology() -> admin_pb2.Topology:
+    """An exchange of each kind that passes to a queue."""
+    return admin_pb2.Topology(
+        exchanges=[
+            admin_pb2.Exchange(name="media", type="topic", alternate="lost"),
+            admin_pb2.Exchange(name="by-header", type="headers"),
+        ],
+        queues=[
+            admin_pb2.QueueDeclaration(name="images", options=admin_pb2.QueueOptions(length_max=2))
+        ],
+        bindings=[
+            admin_pb2.Binding(exchange="media", destination="images", routing_key="image.#"),
+            admin_pb2.Binding(
+                exchange="by-header",
+                destination="pdf",
+                arguments='{"kind": "pdf", "x-match": "all"}',
+            ),
+        ],
+    )
+
+
+async def test_a_topology_is_declared_and_listed() -> None:
+    async with serving() as served:
+        await served.admin.DeclareTopology(topology())
+
+        listed = await served.admin.ListTopology(admin_pb2.ListTopologyRequest())
+
+        exchanges = {one.name: (one.type, one.alternate) for one in listed.exchanges}
+        assert exchanges["media"] == ("topic", "lost")
+        assert exchanges["amq.fanout"] == ("fanout", "")
+        assert [(one.exchange, one.destination, one.routing_key) for one in listed.bindings] == [
+            ("by-header", "pdf", ""),
+            ("media", "images", "image.#"),
+        ]
+        queues = await served.admin.ListQueues(admin_pb2.ListQueuesRequest(queue="images"))
+        assert queues.queues[0].options.length_max == 2
+
+
+async def test_a_message_finds_its_queue_by_key_and_by_headers() -> None:
+    async with serving() as served:
+        await served.admin.DeclareTopology(topology())
+
+        reply = await served.publish(
+            wire("1", exchange="media", routing_key="image.crop"),
+            wire("2", exchange="by-header", headers='{"kind": "pdf"}'),
+            wire("3", exchange="by-header", headers='{"kind": "txt"}'),
+            wire("4", exchange="by-header", headers="[1]"),
+        )
+
+        codes = {one.index: one.code for one in reply.refusals}
+        assert codes == {
+            2: producer_pb2.REFUSAL_CODE_UNROUTABLE,
+            3: producer_pb2.REFUSAL_CODE_INVALID,
+        }
+        shown = [
+            (await served.admin.ShowTask(admin_pb2.ShowTaskRequest(id=one))).queue
+            for one in ("1", "2")
+        ]
+        assert shown == ["images", "pdf"]
+
+
+async def test_a_route_is_tested_without_sending_anything() -> None:
+    async with serving() as served:
+        await served.admin.DeclareTopology(topology())
+
+        async def queues(exchange: str, key: str, headers: str = "") -> list[str]:
+            request = admin_pb2.TestRouteRequest(
+                exchange=exchange, routing_key=key, headers=headers
+            )
+            return list((await served.admin.TestRoute(request)).queues)
+
+        assert await queues("media", "image.a.b") == ["images"]
+        assert await queues("media", "video") == []
+        assert await queues("by-header", "", '{"kind": "pdf"}') == ["pdf"]
+        assert await queues("", "anything") == ["anything"]
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await queues("absent", "x")
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_exchanges_and_bindings_are_removed() -> None:
+    async with serving() as served:
+        await served.admin.DeclareTopology(topology())
+        (first, second) = topology().bindings
+
+        await served.admin.RemoveBinding(second)
+        await served.admin.RemoveExchange(admin_pb2.RemoveExchangeRequest(exchange="media"))
+
+        listed = await served.admin.ListTopology(admin_pb2.ListTopologyRequest())
+        assert not listed.bindings
+        assert "media" not in [one.name for one in listed.exchanges]
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await served.admin.RemoveBinding(first)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_topology_that_contradicts_what_is_there_is_refused() -> None:
+    async with serving() as served:
+        await served.admin.DeclareTopology(topology())
+        other = admin_pb2.Topology(exchanges=[admin_pb2.Exchange(name="media", type="direct")])
+
+        with pytest.raises(grpc.aio.AioRpcError, match="type is 'topic', not 'direct'") as caught:
+            await served.admin.DeclareTopology(other)
+
+        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_a_worker_declares_what_its_queues_need_when_it_registers() -> None:
+    async with serving() as served:
+        worker = served.work()
+        await worker.register(queues=["images"], topology=topology())
+        await served.publish(wire("1", exchange="media", routing_key="image.crop"))
+
+        (delivery,) = await worker.take()
+
+        assert (delivery.id, delivery.queue) == ("1", "images")

@@ -1,0 +1,48 @@
+"""`task_annotations`: attributes of tasks, set from the configuration and not where the task is written."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from qbroker.app import sources
+from qbroker.serialization import Value
+
+__all__ = ["Annotation", "prepare"]
+
+
+class Annotation(Protocol):
+    """What an entry of the setting is: it has attributes for a task, and for any task."""
+
+    def annotate(self, task: Value) -> Mapping[str, Value] | None:
+        """The attributes of this task; a name that begins with `@` is a method, and its value a wrapper of it."""
+
+    def annotate_any(self) -> Mapping[str, Value] | None:
+        """The attributes of every task."""
+
+
+class ByName:
+    """Attributes by the task's name; `*` is any."""
+
+    def __init__(self, by_name: Mapping[str, Mapping[str, Value]]) -> None:
+        self._by_name = by_name
+
+    def annotate(self, task: Value) -> Mapping[str, Value] | None:
+        return self._by_name.get(task.name)
+
+    def annotate_any(self) -> Mapping[str, Value] | None:
+        return self._by_name.get("*")
+
+
+def prepare(setting: Value) -> tuple[Annotation, ...]:
+    """The setting's entries as annotations: mappings, objects, classes, or dotted paths of them; one or a list."""
+    if setting is None:
+        return ()
+    entries = setting if isinstance(setting, list | tuple) else (setting,)
+    return tuple(_annotation(entry) for entry in entries)
+
+
+def _annotation(entry: Value) -> Annotation:
+    found = sources.symbol(entry)
+    if isinstance(found, Mapping):
+        return ByName(found)
+    made: Annotation = found() if isinstance(found, type) else found
+    return made
