@@ -3,7 +3,6 @@
 import json
 import logging
 import multiprocessing
-import re
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,7 +17,6 @@ from qbroker.serialization import Value
 from qbroker.worker.control import Panel
 from qbroker_proto.v1.message_pb2 import Message
 from qbroker_proto.v1.worker_pb2 import Settle
-from qbroker_worker.banner import without_password
 from qbroker_worker.pools.forkserver import Loaded, Refusal
 from qbroker_worker.values import Guard, Ran, Recycling, Runs
 
@@ -153,7 +151,7 @@ def _facts_of(app: App) -> Facts:
         send_task_events=conf.worker_send_task_events,
         attributes={name: _attributes_of(task) for name, task in app.tasks.items()},
         silent_tasks=tuple(name for name, task in app.tasks.items() if not task.send_events),
-        conf={name: _masked(name, value) for name, value in conf.items()},
+        conf=conf.table(with_defaults=True),
         conf_set=tuple(conf.without_defaults()),
         report=app.bugreport(),
         commands=tuple(Panel.data),
@@ -168,16 +166,6 @@ def _facts_of(app: App) -> Facts:
         is_direct=bool(conf.worker_direct),
         rates={} if conf.worker_disable_rate_limits else _rates_of(app),
     )
-
-
-_SECRET = re.compile("API|TOKEN|KEY|SECRET|PASS|PROFANITIES_LIST|SIGNATURE|DATABASE", re.IGNORECASE)
-
-
-def _masked(name: str, value: Value) -> Value:
-    """A setting as it may be shown to whoever may look at workers."""
-    if _SECRET.search(name):
-        return "********" if value else value
-    return without_password(value) if isinstance(value, str) and "://" in value else value
 
 
 def _attributes_of(task: Value) -> dict[str, str]:
