@@ -911,6 +911,14 @@ class Client:
         )
         self.declare_topology(Topology(bindings=[made]))
 
+    def bind_queue(self, queue: str, exchange: str, kind: str, routing_key: str) -> None:
+        """Have a queue, and an exchange that passes to it what is sent with the key."""
+        made = Topology()
+        made.exchanges.add(name=exchange, type=kind)
+        made.queues.add(name=queue)
+        made.bindings.add(exchange=exchange, destination=queue, routing_key=routing_key)
+        self.declare_topology(made)
+
     def list_topology(self) -> Topology:
         """All exchanges and bindings."""
         return self._ask("Admin/ListTopology", ListTopologyRequest(), Topology)

@@ -266,6 +266,8 @@ class Control:
                 return Gathered()
             # It is done; what is asked is only who there is to have heard of it.
             command, arguments = "ping", None
+        elif command == "add_consumer" and arguments and arguments.get("exchange"):
+            self._bind(**arguments)
         names = [destination] if isinstance(destination, str) else list(destination or ())
         gathered = Gathered()
         for said in self._client().broadcast(
@@ -288,6 +290,17 @@ class Control:
             if callback is not None:
                 callback(one)
         return gathered
+
+    def _bind(
+        self,
+        queue: str,
+        exchange: str,
+        exchange_type: str | None = None,
+        routing_key: str | None = None,
+        **_: Value,
+    ) -> None:
+        """Have the queue get what its new consumers are to take: how that is routed is the broker's."""
+        self._client().bind_queue(queue, exchange, exchange_type or "direct", routing_key or queue)
 
     def _value_of(self, command: str, said: "BroadcastReply") -> Value:
         if not said.has_messages:

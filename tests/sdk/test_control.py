@@ -327,6 +327,20 @@ def test_what_the_broker_knows_has_celerys_shapes(real_app: App, hire: Hire) -> 
     assert inspect.clock() == {"clock": 0}
 
 
+def test_a_consumer_may_be_added_with_an_exchange_which_the_broker_then_has(
+    real_app: App, hire: Hire
+) -> None:
+    hire("a@host", say, queues=("photos",))
+
+    real_app.control.add_consumer("photos", "media", "topic", "media.photo.#", **REPLY)
+    (queue,) = real_app.control.inspect("a@host", timeout=10).active_queues()
+
+    assert (queue["exchange"]["name"], queue["exchange"]["type"]) == ("media", "topic")
+    assert queue["routing_key"] == "media.photo.#"
+    (binding,) = real_app.client().list_topology().bindings
+    assert (binding.exchange, binding.destination) == ("media", "photos")
+
+
 def test_orders_about_tasks_are_the_brokers_and_answered_in_each_workers_name(
     real_app: App, hire: Hire
 ) -> None:

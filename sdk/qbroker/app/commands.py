@@ -249,5 +249,8 @@ def bindings() -> None:
     """List the queues with what they are bound to."""
     with _meant() as app:
         names = sorted(info.name for info in app.client().list_queues())
+        bindings = app.client().list_topology().bindings
+    # Each queue is reached by its name, without an exchange, too.
     rows = [(name, "", name) for name in names]
+    rows += [(one.destination, one.exchange, one.routing_key) for one in bindings]
     show("Bindings", ("queue", "exchange", "routing key"), rows, empty="No queues yet.")

@@ -8,7 +8,7 @@ import asyncio
 import fnmatch
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import grpc
@@ -16,9 +16,11 @@ from google.protobuf.message import DecodeError
 
 from qbroker_proto.v1 import control_pb2, control_pb2_grpc
 from qbroker_server.broker import Broker
-from qbroker_server.core import held
+from qbroker_server.core import held, queue
 from qbroker_server.core.dispatch import Session
 from qbroker_server.core.errors import CoreError, Invalid
+from qbroker_server.core.records import QueueOptions
+from qbroker_server.core.routes import BUILT_IN, Binding, Exchange, Table
 from qbroker_server.rpc import convert, status
 from qbroker_server.rpc.calls import Asked, Calls
 from qbroker_server.rpc.hub import Hub
@@ -153,9 +155,21 @@ class Control(control_pb2_grpc.ControlServicer):
         return _same(sessions, ids)
 
     async def _active_queues(self, sessions: Sequence[Session]) -> list[control_pb2.BroadcastReply]:
+        # A table of its own: the broker's belongs to the thread that writes.
+        table = Table()
+        infos: dict[str, dict[str, object]] = {}
+        with self._broker.engine.read() as txn:
+            exchanges = {**BUILT_IN, **table.exchanges(txn)}
+            bindings = [one for one in table.bindings(txn).values() if not one.is_to_exchange]
+            for name in dict.fromkeys(name for session in sessions for name in session.queues):
+                ours = sorted(
+                    (one for one in bindings if one.destination == name),
+                    key=lambda one: (one.exchange, one.routing_key),
+                )
+                infos[name] = _queue_info(name, queue.counts(txn, name).options, ours, exchanges)
         return [
             control_pb2.BroadcastReply(
-                worker=session.name, body=_json([_queue_info(name) for name in session.queues])
+                worker=session.name, body=_json([infos[name] for name in session.queues])
             )
             for session in sessions
         ]
@@ -270,35 +284,53 @@ def _same(sessions: Sequence[Session], value: object) -> list[control_pb2.Broadc
     return [control_pb2.BroadcastReply(worker=session.name, body=body) for session in sessions]
 
 
-def _queue_info(name: str) -> dict[str, object]:
-    """A queue in the shape of kombu's `Queue.as_dict`."""
-    exchange = {
-        "name": name,
-        "type": "direct",
-        "arguments": None,
-        "durable": True,
-        "passive": False,
-        "auto_delete": False,
-        "delivery_mode": None,
-        "no_declare": False,
-    }
+def _queue_info(
+    name: str,
+    options: QueueOptions,
+    bindings: Sequence[Binding],
+    exchanges: Mapping[str, Exchange],
+) -> dict[str, object]:
+    """A queue in the shape of kombu's `Queue.as_dict`; its exchange is that of its first binding."""
+    first = bindings[0] if bindings else Binding(name, name, name)
+    ttl_ms, expires_ms = options.message_ttl_ms, options.expires_ms
     return {
         "name": name,
-        "exchange": exchange,
-        "routing_key": name,
+        "exchange": _exchange_info(first.exchange, exchanges),
+        "routing_key": first.routing_key,
         "queue_arguments": None,
-        "binding_arguments": None,
+        "binding_arguments": dict(first.arguments) or None,
         "consumer_arguments": None,
         "durable": True,
         "exclusive": False,
         "auto_delete": False,
         "no_ack": False,
         "alias": None,
-        "bindings": [],
+        "bindings": [
+            {
+                "exchange": _exchange_info(one.exchange, exchanges),
+                "routing_key": one.routing_key,
+                "arguments": dict(one.arguments) or None,
+            }
+            for one in bindings[1:]
+        ],
         "no_declare": None,
-        "expires": None,
-        "message_ttl": None,
-        "max_length": None,
-        "max_length_bytes": None,
+        "expires": expires_ms / 1000 if expires_ms else None,
+        "message_ttl": ttl_ms / 1000 if ttl_ms else None,
+        "max_length": options.length_max or None,
+        "max_length_bytes": options.bytes_max or None,
         "max_priority": None,
+    }
+
+
+def _exchange_info(name: str, exchanges: Mapping[str, Exchange]) -> dict[str, object]:
+    exchange = exchanges.get(name) or Exchange(name)
+    return {
+        "name": name,
+        "type": str(exchange.type),
+        "arguments": None,
+        "durable": True,
+        "passive": False,
+        "auto_delete": exchange.is_auto_delete,
+        "delivery_mode": None,
+        "no_declare": False,
     }

@@ -8,7 +8,14 @@ from typing import TypeAlias
 import grpc
 import pytest
 
-from qbroker_proto.v1.admin_pb2 import RevokeRequest
+from qbroker_proto.v1.admin_pb2 import (
+    Binding,
+    DeclareQueueRequest,
+    Exchange,
+    QueueOptions,
+    RevokeRequest,
+    Topology,
+)
 from qbroker_proto.v1.control_pb2 import (
     BroadcastReply,
     BroadcastRequest,
@@ -205,6 +212,39 @@ async def test_the_broker_says_itself_what_was_revoked_and_who_takes_from_where(
         ("bar", "direct", "bar"),
     ]
     assert json.loads(clock.body) == {"clock": 0}
+
+
+async def test_active_queues_have_their_exchanges_bindings_and_bounds() -> None:
+    async with serving() as served:
+        await workers(served, "a", queues=["photos", "plain"])
+        await served.admin.DeclareTopology(
+            Topology(
+                exchanges=[
+                    Exchange(name="media", type="topic"),
+                    Exchange(name="all", type="fanout"),
+                ],
+                bindings=[
+                    Binding(exchange="media", destination="photos", routing_key="photo.#"),
+                    Binding(exchange="all", destination="photos"),
+                ],
+            )
+        )
+        await served.admin.DeclareQueue(
+            DeclareQueueRequest(
+                queue="photos", options=QueueOptions(length_max=9, message_ttl_ms=1_500)
+            )
+        )
+
+        (reply,) = await ask(served, "active_queues")
+
+    photos, plain = json.loads(reply.body)
+    assert (photos["exchange"]["name"], photos["exchange"]["type"]) == ("all", "fanout")
+    (other,) = photos["bindings"]
+    assert (other["exchange"]["name"], other["exchange"]["type"]) == ("media", "topic")
+    assert other["routing_key"] == "photo.#"
+    assert (photos["max_length"], photos["message_ttl"]) == (9, 1.5)
+    assert (plain["exchange"]["name"], plain["routing_key"]) == ("plain", "plain")
+    assert (plain["bindings"], plain["max_length"], plain["expires"]) == ([], None, None)
 
 
 async def test_a_worker_that_changes_its_queues_is_given_what_is_there_before_its_answer_arrives() -> (
