@@ -125,6 +125,22 @@ def decode_call(raw: bytes, accepted: Collection[str]) -> tuple[list[Value], dic
     return args, kwargs
 
 
+def encode_kept(message_id: str, label: str, value: Value, ends_ms: int) -> bytes:
+    """A message that only keeps a value, found by a label, until `ends_ms`: it is due after that."""
+    return Message(
+        id=message_id,
+        task="celery.kept",
+        queue="celery.kept",
+        eta_ms=ends_ms + 86_400_000,
+        expires_ms=ends_ms,
+        ignore_result=True,
+        labels=[label],
+        content_type="application/json",
+        content_encoding="utf-8",
+        body=encode_body((value,), {}),
+    ).SerializeToString()
+
+
 def check_size(message: bytes, name: str, bytes_max: int) -> None:
     """Refuse here what the broker would refuse after the journey."""
     if len(message) > bytes_max:

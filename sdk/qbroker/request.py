@@ -75,7 +75,9 @@ def _errbacks(message: Message) -> list[Value] | None:
     found = []
     for raw in message.errbacks:
         errback = Message.FromString(raw)
-        args, kwargs, embed = json.loads(errback.body)
+        # What is written otherwise is for the worker that runs it.
+        is_plain = errback.content_type == "application/json" and not errback.compression
+        args, kwargs, embed = json.loads(errback.body) if is_plain else ([], {}, {})
         found.append(
             {
                 "task": errback.task,

@@ -28,6 +28,7 @@ from qbroker.exceptions import (
     TaskRevokedError,
     TimeoutError as ResultTimeout,
 )
+from qbroker.ids import uuid7
 from qbroker.request import current_request, joins_allowed
 from qbroker.serialization import Value
 from qbroker.utils.graph import DependencyGraph
@@ -146,6 +147,18 @@ class Backend(ABC):
     def forget_many(self, task_ids: Sequence[str]) -> None:
         """Drop what is kept of many."""
 
+    @abstractmethod
+    def save_group(self, group_id: str, result: "GroupResult") -> None:
+        """Keep which results are a group's."""
+
+    @abstractmethod
+    def restore_group(self, group_id: str) -> "GroupResult | None":
+        """The group that was kept under the id, or None."""
+
+    @abstractmethod
+    def delete_group(self, group_id: str) -> None:
+        """Keep it no more."""
+
     def ensure_chords_allowed(self) -> None:  # noqa: B027 - nothing stands against them
         """Raise where chords cannot be: nowhere, for the broker joins them, results or not."""
 
@@ -202,6 +215,15 @@ class DisabledBackend(Backend):
     def forget_many(self, task_ids: Sequence[str]) -> None:
         raise self._refuse()
 
+    def save_group(self, group_id: str, result: "GroupResult") -> None:
+        raise self._refuse()
+
+    def restore_group(self, group_id: str) -> "GroupResult | None":
+        raise self._refuse()
+
+    def delete_group(self, group_id: str) -> None:
+        raise self._refuse()
+
 
 class _Teller:
     """Calls what wants to be told of an end, on a thread of its own, one after the other."""
@@ -230,6 +252,12 @@ class _Teller:
                 _log.exception("a callback of a result raised")
 
 
+_SAVED = "celery-taskset-meta"
+"""The label of a saved group, by the name Celery's stores have for it."""
+_STAGE_SCHEDULED = envelope.STAGES.index("scheduled")
+_FOR_EVER_S = 10 * 365 * 86_400
+
+
 class BrokerBackend(Backend):
     """Results are where the messages are; the broker tells of changes, nobody polls."""
 
@@ -237,9 +265,13 @@ class BrokerBackend(Backend):
         self,
         client: "Callable[[], Client]",
         reading: Callable[[], tuple[frozenset[str], int]],
+        kept_s: Callable[[], float | None] = lambda: None,
         monotonic: Callable[[], float] = clock.monotonic,
+        wall_ms: Callable[[], int] = clock.wall_ms,
     ) -> None:
         self._client = client
+        self._kept_s = kept_s
+        self._wall_ms = wall_ms
         # What may be read: which content types, and how many bytes once unpacked.
         self._reading = reading
         self._monotonic = monotonic
@@ -395,6 +427,46 @@ class BrokerBackend(Backend):
 
     def forget_many(self, task_ids: Sequence[str]) -> None:
         self._client().forget(task_ids)
+
+    # A saved group is a message that is due after it has expired: the broker keeps it on disk that long, and no
+    # worker ever sees it.
+
+    def save_group(self, group_id: str, result: "GroupResult") -> None:
+        older = list(self._saved(group_id))
+        ends_ms = self._wall_ms() + int((self._kept_s() or _FOR_EVER_S) * 1000)
+        label = f"{_SAVED}={group_id}"
+        raw = envelope.encode_kept(uuid7(), label, result.as_tuple(), ends_ms)
+        verdicts = self._client().publish((raw,))
+        if verdicts:
+            raise OperationalError(f"the group {group_id!r} cannot be saved: {verdicts[0]}")
+        if older:
+            self._client().revoke(older)
+
+    def restore_group(self, group_id: str) -> "GroupResult | None":
+        # Ids rise, so the greatest is the newest.
+        newest = max(self._saved(group_id), default=None)
+        if newest is None:
+            return None
+        args, _ = envelope.decode_call(
+            self._client().show_task(newest).message, frozenset({"application/json"})
+        )
+        found: GroupResult = result_from_tuple(args[0])
+        return found
+
+    def delete_group(self, group_id: str) -> None:
+        self._client().revoke(labels=[f"{_SAVED}={group_id}"])
+
+    def _saved(self, group_id: str) -> Iterator[str]:
+        """Ids of the messages that keep a group."""
+        client, after = self._client(), ""
+        while True:
+            page = client.list_tasks(
+                label=f"{_SAVED}={group_id}", stages=(_STAGE_SCHEDULED,), after=after
+            )
+            yield from (task.id for task in page.tasks)
+            after = page.next
+            if not after:
+                return
 
 
 # -- results -------------------------------------------------------------------------------------
@@ -1267,6 +1339,31 @@ class GroupResult(ResultSet):
     def children(self) -> list[Value]:
         """The results."""
         return self.results
+
+    def save(self, backend: Backend | None = None) -> None:
+        """Keep at the broker which results these are, as long as results are kept: see `restore`."""
+        assert self.id is not None, "what is saved is found by its id"
+        (backend or self.backend).save_group(self.id, self)
+
+    def delete(self, backend: Backend | None = None) -> None:
+        """Keep it no more."""
+        assert self.id is not None, "what was saved was found by its id"
+        (backend or self.backend).delete_group(self.id)
+
+    @classmethod
+    def restore(
+        cls,
+        id: str,  # noqa: A002 - Celery's name
+        backend: Backend | None = None,
+        app: Value = None,
+    ) -> "GroupResult | None":
+        """The group that was saved under the id, anywhere; None where there is none."""
+        app = app or _state.get_current_app()
+        found = (backend or app.backend).restore_group(id)
+        if isinstance(found, GroupResult):
+            found.app = app
+        restored: GroupResult | None = found
+        return restored
 
     def __reduce__(self) -> tuple[Value, ...]:
         return type(self), (self.id, self.results)

@@ -8,13 +8,14 @@ import pytest
 from qbroker import envelope, states
 from qbroker.exceptions import (
     BackendStoreError,
+    ChordError,
     ContentDisallowed,
     LimitExceeded,
     SecurityError,
     TaskRevokedError,
     WorkerLostError,
 )
-from qbroker.serialization import Value
+from qbroker.serialization import Value, json_encode
 from qbroker_proto.v1.message_pb2 import Message, Result
 
 JSON = frozenset({"application/json"})
@@ -126,3 +127,41 @@ def test_what_is_named_as_an_exception_and_is_none_is_not_called() -> None:
 
     assert isinstance(exc, SecurityError)
     assert "Expected an exception class, got os.system" in str(exc)
+
+
+def test_what_did_not_run_because_of_another_ends_as_that_one_or_in_a_chord_error() -> None:
+    kept = Result(
+        state="FAILURE",
+        content_type="application/json",
+        body=json_encode(envelope.encode_exception(KeyError("far"))),
+    ).SerializeToString()
+
+    def end(detail: str, result: bytes) -> envelope.Stored:
+        return envelope.decode_result(
+            states.FAILURE,
+            result,
+            is_final=True,
+            end_reason=envelope.END_DEPENDENCY,
+            detail=detail,
+            accepted=JSON,
+        )
+
+    own, chord, bare = (
+        end("", kept),
+        end("Dependency x raised", kept),
+        end("Dependency x raised", b""),
+    )
+
+    assert isinstance(own.result, KeyError)
+    assert isinstance(chord.result, ChordError)
+    assert str(chord.result) == "Dependency x raised"
+    assert isinstance(chord.result.__cause__, KeyError)
+    assert isinstance(bare.result, ChordError)
+    assert {own.state, chord.state, bare.state} == {states.FAILURE}
+
+
+@pytest.mark.parametrize(
+    ("child_id", "members"), [("plain", None), ("a:b,c%", None), ("g", []), ("g:1", ["a,b", "c:d"])]
+)
+def test_children_keep_their_ids(child_id: str, members: list[str] | None) -> None:
+    assert envelope.decode_child(envelope.encode_child(child_id, members)) == (child_id, members)

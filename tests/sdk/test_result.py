@@ -1,12 +1,24 @@
 """Waiting for results: pushed, re-raised as what they were, never a hang."""
 
 import pickle
+import queue
 import threading
 
 import pytest
 
-from qbroker import App, AsyncResult, allow_join_result, exceptions
+from qbroker import (
+    App,
+    AsyncResult,
+    EagerResult,
+    GroupResult,
+    ResultSet,
+    allow_join_result,
+    exceptions,
+    result_from_tuple,
+)
 from qbroker.exceptions import (
+    ImproperlyConfigured,
+    IncompleteStream,
     OperationalError,
     RemoteTraceback,
     SecurityError,
@@ -234,3 +246,252 @@ def test_an_ignored_result_is_none_at_once(app: App) -> None:
 def test_timeout_errors_have_celerys_hierarchy() -> None:
     assert issubclass(ResultTimeout, exceptions.TaskError)
     assert AsyncResult.TimeoutError is ResultTimeout
+
+
+# -- what came after what --------------------------------------------------------------------------
+
+
+def test_what_went_wrong_first_is_raised(app: App, broker: FakeBroker) -> None:
+    broker.succeed("a", 1)
+    broker.end("b", state="FAILURE", result=failure(LookupError("first")))
+    broker.end("c", state="FAILURE", result=failure(ValueError("then")))
+    members = app.GroupResult("g", [app.AsyncResult("a"), app.AsyncResult("b")])
+    last = app.AsyncResult("c", parent=members)
+
+    with pytest.raises(LookupError, match="first"):
+        last.get(timeout=5)
+    with pytest.raises(ValueError, match="then"):
+        last.get(timeout=5, follow_parents=False)
+    assert isinstance(last.get(propagate=False), ValueError)
+
+
+def test_a_lineage_is_data_and_comes_back(app: App) -> None:
+    members = app.GroupResult("g", [app.AsyncResult("a"), app.AsyncResult("b")])
+    last = app.AsyncResult("c", parent=members)
+
+    data = last.as_tuple()
+    again = result_from_tuple(data, app)
+
+    assert data == (("c", (("g", None), [(("a", None), None), (("b", None), None)])), None)
+    assert again == last
+    assert again.parent == members
+    assert again.as_tuple() == data
+    assert last.as_list() == ["c", "a", "b"]
+    assert result_from_tuple(last) is last
+
+
+def test_children_are_collected_to_the_leaves(app: App, broker: FakeBroker) -> None:
+    broker.end("root", state="SUCCESS", result=_parent_of("g:a,b", "c"))
+    for name in "abc":
+        broker.succeed(name, name.upper())
+    result = app.AsyncResult("root")
+
+    assert [str(child) for child in result.children or ()] == ["g", "c"]
+    assert [value for _, value in result.collect()] == [None, ["A", "B"], "C", "A", "B"]
+    assert result.get_leaf() == "B"
+    assert [str(node) for node in result.graph] == ["root", "g", "c", "a", "b"]
+
+
+def _parent_of(*children: str) -> bytes:
+    return Result(state="SUCCESS", children=children).SerializeToString()
+
+
+def test_a_tree_that_still_grows_is_incomplete(app: App) -> None:
+    result = app.AsyncResult("nobody")
+
+    with pytest.raises(IncompleteStream):
+        list(result.iterdeps())
+    assert list(result.iterdeps(intermediate=True)) == [(None, result)]
+    assert not result.exists()
+
+
+def test_a_callback_is_called_when_the_task_has_ended(app: App, broker: FakeBroker) -> None:
+    heard: queue.SimpleQueue[Value] = queue.SimpleQueue()
+    result = app.AsyncResult("x")
+
+    assert result.then(heard.put) is result
+    broker.succeed("x", 5)
+
+    told = heard.get(timeout=5)
+    assert told is result
+    assert told.get() == 5
+    result.on_ready.then(heard.put)
+    assert heard.get(timeout=5) is result
+    assert result.on_ready.ready
+
+
+# -- several results -------------------------------------------------------------------------------
+
+
+def some(app: App, broker: FakeBroker, *values: Value) -> GroupResult:
+    """Results of tasks that have ended with these values."""
+    for place, value in enumerate(values):
+        broker.succeed(f"t{place}", value)
+    return app.GroupResult("g", [app.AsyncResult(f"t{place}") for place in range(len(values))])
+
+
+def test_a_group_is_joined_in_order_over_one_request(app: App, broker: FakeBroker) -> None:
+    result = some(app, broker, *range(20))
+
+    assert result.get(timeout=5) == list(range(20))
+    assert result.join(timeout=5) == list(range(20))
+    assert sorted(broker.watched) == sorted(one.id for one in result)
+
+
+def test_members_come_as_they_end(app: App, broker: FakeBroker) -> None:
+    result = app.GroupResult("g", [app.AsyncResult("a"), app.AsyncResult("b")])
+    broker.succeed("b", 2)
+    coming = result.iter_native(timeout=5)
+
+    first, meta = next(coming)
+    broker.succeed("a", 1)
+
+    assert (first, meta["result"]) == ("b", 2)
+    assert [task_id for task_id, _ in coming] == ["a"]
+    assert result.get() == [1, 2]
+
+
+def test_a_failure_is_raised_before_the_others_have_ended(app: App, broker: FakeBroker) -> None:
+    result = app.GroupResult("g", [app.AsyncResult("a"), app.AsyncResult("b")])
+    broker.end("b", state="FAILURE", result=failure(LookupError("far")))
+
+    with pytest.raises(LookupError, match="far"):
+        result.get(timeout=5)
+    assert result.failed()
+    assert not result.ready()
+
+    broker.succeed("a", 1)
+    one, error = result.get(timeout=5, propagate=False)
+    assert one == 1
+    assert isinstance(error, LookupError)
+
+
+def test_how_members_are_is_asked_together(app: App, broker: FakeBroker) -> None:
+    result = some(app, broker, 1, 2)
+    result.add(app.AsyncResult("late"))
+
+    assert (result.completed_count(), result.ready(), result.waiting()) == (2, False, True)
+    assert not result.successful()
+    broker.succeed("late", 3)
+    assert (result.completed_count(), result.ready(), result.successful()) == (3, True, True)
+    result.maybe_throw()
+
+
+def test_a_wait_for_many_has_an_end(app: App, broker: FakeBroker) -> None:
+    result = some(app, broker, 1)
+    result.add(app.AsyncResult("never"))
+    beats: list[int] = []
+
+    with pytest.raises(ResultTimeout):
+        result.get(timeout=0.2, interval=0.05, on_interval=lambda: beats.append(1))
+    assert beats
+    with pytest.raises(ImproperlyConfigured):
+        result.join(on_message=lambda _: None)
+
+
+def test_each_value_can_go_to_a_callback(app: App, broker: FakeBroker) -> None:
+    heard: dict[str, Value] = {}
+
+    assert some(app, broker, 1, 2).get(timeout=5, callback=heard.__setitem__) is None
+    assert some(app, broker, 1, 2).join(timeout=5, callback=heard.__setitem__) == []
+    assert heard == {"t0": 1, "t1": 2}
+
+
+def test_members_are_a_list_without_doubles(app: App) -> None:
+    one, two = app.AsyncResult("1"), app.AsyncResult("2")
+    found = ResultSet([one], app=app)
+
+    found.add(one)
+    found.update([one, two])
+    assert (len(found), list(found), found[1]) == (2, [one, two], two)
+    found.discard("nobody")
+    found.remove("1")
+    with pytest.raises(KeyError):
+        found.remove(one)
+    found.clear()
+    assert found == ResultSet([])
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(found)
+
+
+def test_a_group_is_its_id(app: App) -> None:
+    result = app.GroupResult("g", [app.AsyncResult("a")])
+
+    assert result == "g"
+    assert result == GroupResult("g", [AsyncResult("a")])
+    assert {result} == {GroupResult("g", [AsyncResult("a")])}
+    assert (str(result), repr(result)) == ("g", "<GroupResult: g [a]>")
+    assert repr(ResultSet([AsyncResult("a")])) == "<ResultSet: [a]>"
+    assert pickle.loads(pickle.dumps(result)) == result  # noqa: S301 - our own bytes
+    assert GroupResult("g", [])
+    assert result.children == result.results
+
+
+def test_a_group_of_groups_has_lists_in_its_list(app: App, broker: FakeBroker) -> None:
+    inner = some(app, broker, 1, 2)
+    broker.succeed("last", 3)
+
+    assert app.GroupResult("o", [inner, app.AsyncResult("last")]).get(timeout=5) == [[1, 2], 3]
+
+
+def test_waiting_for_many_inside_a_task_is_refused(app: App) -> None:
+    @app.task(name="waits")
+    def waits() -> Value:
+        return app.GroupResult("g", [app.AsyncResult("a")]).get()
+
+    with pytest.raises(RuntimeError, match=r"Never call result\.get"):
+        waits.apply().get()
+
+
+def test_a_callback_of_a_group_is_called_when_all_have_ended(app: App, broker: FakeBroker) -> None:
+    heard: queue.SimpleQueue[Value] = queue.SimpleQueue()
+    result = app.GroupResult("g", [app.AsyncResult("a"), app.AsyncResult("b")])
+
+    result.then(heard.put)
+    broker.succeed("a", 1)
+    broker.succeed("b", 2)
+
+    assert heard.get(timeout=5).get() == [1, 2]
+
+
+def test_a_group_is_forgotten_whole(app: App, broker: FakeBroker) -> None:
+    result = some(app, broker, 1, 2)
+    assert result.get(timeout=5) == [1, 2]
+
+    result.forget()
+
+    assert [one.state for one in result] == ["PENDING", "PENDING"]
+
+
+async def test_a_group_can_be_awaited(app: App, broker: FakeBroker) -> None:
+    assert await some(app, broker, 1, 2) == [1, 2]
+
+
+def test_what_ran_here_needs_no_waiting() -> None:
+    results: list[EagerResult[int]] = [
+        EagerResult("a", 1, "SUCCESS"),
+        EagerResult("b", 2, "SUCCESS"),
+    ]
+    heard: list[Value] = []
+
+    _ = results[0].then(heard.append)
+
+    assert GroupResult("g", results).get() == [1, 2]
+    assert results[0].children == []
+    assert heard == [results[0]]
+
+
+def test_a_saved_group_is_found_by_its_id(real_app: App) -> None:
+    result = real_app.GroupResult("g", [real_app.AsyncResult("a"), real_app.AsyncResult("b")])
+    longer = real_app.GroupResult("g", [*result, real_app.AsyncResult("c")])
+
+    result.save()
+    first = GroupResult.restore("g", app=real_app)
+    longer.save()
+    second = GroupResult.restore("g", app=real_app)
+    longer.delete()
+
+    assert first == result
+    assert second == longer
+    assert GroupResult.restore("g", app=real_app) is None
+    assert GroupResult.restore("nobody", app=real_app) is None

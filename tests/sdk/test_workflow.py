@@ -31,6 +31,19 @@ class Collecting:
         self.published += messages
         return []
 
+    async def apublish(self, messages: Sequence[bytes]) -> list[Value]:
+        """Do the same."""
+        return self.publish(messages)
+
+    def submit(self, messages: Sequence[bytes]) -> Sequence[bytes]:
+        """The same for a pipeline."""
+        self.published += messages
+        return messages
+
+    def wait(self, ticket: Sequence[bytes]) -> list[Value]:
+        """What became of it."""
+        return []
+
 
 class Bench:
     """An app whose messages stay here, with tasks that tell what they were called with."""
@@ -682,3 +695,50 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(bench: Bench) -
     with pytest.raises(TypeError, match="'chord'"):
         bench.go(bench.mark.s(1), chord=bench.mark.s())
     assert bench.client.published == []
+
+
+# -- other ways to send ----------------------------------------------------------------------------
+
+
+async def test_a_canvas_is_sent_from_asyncio_too(bench: Bench) -> None:
+    chained = await (bench.add.s(1, 1) | bench.add.s(2)).aapply_async()
+    linked = await bench.add.aapply_async((1, 1), link=bench.mark.s("linked"))
+    nothing = await group().aapply_async()
+    for raw in bench.client.published:
+        bench.interpreter.publish(raw)
+    bench.interpreter.run()
+
+    assert (bench.value(chained), bench.value(linked), bench.value(nothing)) == (4, 2, [])
+    assert bench.log == [[2, "linked"]]
+
+
+def test_canvases_share_a_pipeline_with_single_calls(bench: Bench) -> None:
+    sig = bench.add.s(1, 1) | bench.add.s(2)
+
+    with bench.app.pipeline():
+        results = [
+            sig.delay(),
+            bench.add.delay(3, 4),
+            chord([bench.add.s(1, 1)], bench.total.s()).delay(),
+        ]
+    results += bench.app.send_many(
+        [sig, bench.add.s(5, 5), bench.mark.s(1).set(link=bench.mark.s(2))]
+    )
+    for raw in bench.client.published:
+        bench.interpreter.publish(raw)
+    bench.interpreter.run()
+
+    assert [bench.value(result) for result in results] == [4, 7, 2, 4, 10, [1]]
+
+
+def test_what_a_task_sends_is_its_child(bench: Bench) -> None:
+    @bench.app.task(name="bench.parent", shared=False)
+    def parent() -> str:
+        return str(group(bench.add.s(1, 1), bench.add.s(2, 2))().id)
+
+    result = bench.go(parent.s())
+
+    (child,) = bench.interpreter.ends[result.id].stored().children
+    group_id, members = decode_child(child)
+    assert group_id == bench.value(result)
+    assert len(members or ()) == 2

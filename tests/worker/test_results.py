@@ -43,3 +43,10 @@ def test_a_message_that_wants_failures_kept_all_the_same_gets_one() -> None:
     message = Message(id="id", ignore_result=True, store_errors_even_if_ignored=True)
 
     assert lost_result("celery@here")(_delivery(message), WorkerLostError(SENTENCE))[0] != b""
+
+
+def test_what_waits_for_it_and_its_errbacks_hear_of_it_all_the_same() -> None:
+    for heard in (Message(id="id", join_id="join"), Message(id="id", errbacks=[b"errback"])):
+        heard.ignore_result = True
+
+        assert lost_result("celery@here")(_delivery(heard), WorkerLostError(SENTENCE))[0] != b""

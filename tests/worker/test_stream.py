@@ -10,9 +10,14 @@ import pytest
 
 from qbroker_proto.v1.control_pb2 import ControlRequest
 from qbroker_proto.v1.message_pb2 import Message
-from qbroker_proto.v1.worker_pb2 import Cancel as WireCancel, Settle as WireSettle, WorkReply
+from qbroker_proto.v1.worker_pb2 import (
+    Cancel as WireCancel,
+    Delivery as WireDelivery,
+    Settle as WireSettle,
+    WorkReply,
+)
 from qbroker_worker.session import News, Session
-from qbroker_worker.stream import BACKOFF_MAX_S, Identity, Refused, Stream, backoff_s
+from qbroker_worker.stream import BACKOFF_MAX_S, Identity, Refused, Stream, _heard, backoff_s
 from qbroker_worker.values import RETRY, SUCCESS, Answer, Ask, Cancel, Delivery, Event
 from tests.worker.fake_broker import FakeBroker, serving
 from tests.worker.toys import PATIENCE_S
@@ -261,3 +266,26 @@ def test_the_backoff_doubles_up_to_its_limit_and_leaves_half_to_chance() -> None
     assert all(0.1 <= wait <= 0.2 for wait in waits[2])
     assert all(BACKOFF_MAX_S / 2 <= wait <= BACKOFF_MAX_S for wait in waits[3])
     assert len(set(waits[0])) > 40
+
+
+def test_a_delivery_in_pieces_is_heard_whole_when_its_last_has_come() -> None:
+    begun: dict[str, list[bytes]] = {}
+    pieces = [
+        WorkReply(deliveries=[WireDelivery(id="large", attempt=1, message=b"one ", has_more=True)]),
+        WorkReply(
+            deliveries=[
+                WireDelivery(id="small", attempt=1, message=b"whole"),
+                WireDelivery(id="large", attempt=1, message=b"two ", has_more=True),
+            ]
+        ),
+        WorkReply(deliveries=[WireDelivery(id="large", attempt=1, message=b"three")]),
+    ]
+
+    heard = [_heard(piece, begun) for piece in pieces]
+
+    assert [[one.message for one in each.deliveries] for each in heard] == [
+        [],
+        [b"whole"],
+        [b"one two three"],
+    ]
+    assert begun == {}

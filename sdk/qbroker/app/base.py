@@ -629,10 +629,11 @@ class App:
             return DisabledBackend()
         if not isinstance(url, str):
             raise ImproperlyConfigured(f"the setting result_backend is to be a URL, not {url!r}")
+        kept_s = lambda: self.conf.result_expires  # noqa: E731 - one of several
         if url in ("qbroker", "qbroker://", "rpc", "rpc://"):
-            return BrokerBackend(self.client, self._reading)
+            return BrokerBackend(self.client, self._reading, kept_s)
         parse_url(url)
-        return BrokerBackend(lambda: self.client(url), self._reading)
+        return BrokerBackend(lambda: self.client(url), self._reading, kept_s)
 
     def _reading(self) -> tuple[frozenset[str], int]:
         return self.accepted_results, self.conf.unpacked_bytes_max

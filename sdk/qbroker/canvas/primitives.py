@@ -135,7 +135,8 @@ def _with_step(steps: list[Sig], other: Sig) -> Value:
         if len(steps) > 1 and isinstance(steps[-2], _chord):
             # Two chords in a row are one with a longer body.
             followed = steps.pop()
-            steps[-1].body = steps[-1].body | followed
+            before = cast("_chord", steps[-1])
+            before.body = before.body | followed
     else:
         steps.append(other)
     return steps
@@ -667,14 +668,20 @@ class _chord(_Composite):  # noqa: N801 - Celery's name
         kwargs: Mapping[str, Value] | None = None,
         **options: Value,
     ) -> Sig:
-        """A copy of it, of its header and of its body."""
+        """A copy of it and of its body. Tasks of the header are copied when they are changed: there may be many."""
         copied = cast("_chord", super().clone(args, kwargs, **options))
         copied.body = maybe_signature(copied.body, self._app, clone=True)
         if isinstance(copied.tasks, group):
             copied.tasks = copied.tasks.clone()
         else:
-            copied.tasks = [maybe_signature(task, clone=True) for task in copied.tasks]
+            copied.tasks = list(copied.tasks)
         return copied
+
+    def _own_header(self) -> list[Sig]:
+        """The tasks of its header, no other chord's."""
+        header = self.header
+        header[:] = [maybe_signature(task, self._app, clone=True) for task in header]
+        return header
 
     def with_body(self, kwargs: Mapping[str, Value] | None) -> "tuple[_chord, dict[str, Value]]":
         """The chord with the body among the arguments of a call, and what is left of them."""
@@ -758,14 +765,14 @@ class _chord(_Composite):  # noqa: N801 - Celery's name
         """
         errback = maybe_signature(errback)
         if self.app.conf.task_allow_error_cb_on_chord_header:
-            for task in self.header:
+            for task in self._own_header():
                 task.link_error(errback.clone().set(immutable=True))
         self.body.link_error(errback)
         return errback
 
     def set_immutable(self, immutable: bool) -> None:  # noqa: FBT001 - Celery's signature
         """Say whether the tasks of its header take further arguments."""
-        for task in self.header:
+        for task in self._own_header():
             task.set_immutable(immutable)
 
     def stamp(
@@ -778,7 +785,7 @@ class _chord(_Composite):  # noqa: N801 - Celery's name
         visited = None if visitor is None else visitor.on_chord_header_start(self, **headers) or {}
         stamps = stamps_of(headers, visited, self.options, appends=append_stamps)
         self.stamp_links(visitor, append_stamps, **stamps)
-        for task in self.header:
+        for task in self._own_header():
             task.stamp(visitor, append_stamps, **stamps)
         if visitor is not None:
             visitor.on_chord_header_end(self, **stamps)
@@ -795,6 +802,8 @@ class _chord(_Composite):  # noqa: N801 - Celery's name
             return f"<chord without body: {self.tasks!r}>"
         if isinstance(self.body, _chain) and self.body.tasks:
             first, *rest = self.body.tasks
+            if not rest:
+                return f"%{without_repeated_module(first['task'], first.reprcall(self.tasks))}"
             return without_repeated_module(
                 first["task"], f"%({first.reprcall(self.tasks)} | {_chain(rest)!r})"
             )

@@ -387,6 +387,9 @@ class Signature(dict[str, Value], Generic[R]):
             return NotImplemented
         return cast("Signature[Value]", self.TYPES["chain"]._joined(self, other))  # type: ignore[attr-defined]
 
+    def __ror__(self, other: Value) -> "Signature[Value]":  # type: ignore[override] # only signatures are joined
+        return NotImplemented
+
     def __ior__(self, other: Value) -> "Signature[Value]":  # type: ignore[override] # the same
         return self.__or__(other)
 
@@ -487,7 +490,7 @@ def maybe_signature(d: Value, app: Value = None, clone: bool = False) -> Value: 
         if clone:
             d = d.clone()
     elif isinstance(d, dict) and "task" in d:
-        d = Signature.from_dict(d)
+        d = Signature.from_dict(d, app=app)
     else:
         return d
     if app is not None:
