@@ -5,7 +5,8 @@ Apps are kept as plain objects: this module stands below the one that knows what
 
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from qbroker.serialization import Value
 
@@ -77,6 +78,24 @@ def get_current_app() -> Value:
         if "app" not in _defaults:
             _defaults["app"] = _defaults["make"]()
         return _defaults["app"]
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Put back, after the block, which app is current, which is the default, and what is shared by all."""
+    current = _current.app
+    with _lock:
+        default, finalizers = _defaults.get("app"), list(_on_app_finalizers)
+    try:
+        yield
+    finally:
+        _current.app = current
+        with _lock:
+            _on_app_finalizers[:] = finalizers
+            if default is not None:
+                _defaults["app"] = default
+            else:
+                _defaults.pop("app", None)
 
 
 def connect_on_app_finalize(callback: Callable[[Value], object]) -> Callable[[Value], object]:

@@ -26,7 +26,7 @@ import random
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar, cast
 
 from qbroker import clock
@@ -80,11 +80,30 @@ from qbroker_proto.v1.control_pb2 import (
     SendEventsReply,
     SendEventsRequest,
 )
+from qbroker_proto.v1.periodic_pb2 import (
+    DeclareSchedulesReply,
+    DeclareSchedulesRequest,
+    ListSchedulesReply,
+    ListSchedulesRequest,
+    NextTicksReply,
+    NextTicksRequest,
+    PauseScheduleRequest,
+    PutScheduleRequest,
+    RemoveScheduleReply,
+    RemoveScheduleRequest,
+    ResumeScheduleRequest,
+    RunScheduleReply,
+    RunScheduleRequest,
+    Schedule,
+    ScheduleInfo,
+)
 from qbroker_proto.v1.producer_pb2 import Existing, PublishReply, PublishRequest, Refusal
 from qbroker_proto.v1.results_pb2 import (
     ForgetReply,
     ForgetRequest,
     TaskState,
+    TellReply,
+    TellRequest,
     WatchReply,
     WatchRequest,
 )
@@ -114,6 +133,7 @@ __all__ = [
     "Client",
     "EventStream",
     "RevokeReply",
+    "ScheduleInfo",
     "Subscription",
     "TaskInfo",
     "Ticket",
@@ -144,6 +164,8 @@ _CHANNEL_OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # Without it gRPC waits a minute for the answer to its ping, whatever the time-out above says.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.enable_retries", 0),
     # A forked child must not find its parent's sockets.
     ("grpc.use_local_subchannel_pool", 1),
@@ -289,7 +311,6 @@ class _Lane(ABC):
                 return
             try:
                 with self._lock:
-                    # Under the lock, so that `close` either finds the stream or is seen here.
                     if self._closed.is_set():
                         return
                     permits: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -297,6 +318,9 @@ class _Lane(ABC):
                 for _ in range(REQUESTS_IN_FLIGHT_MAX):
                     permits.put(None)
                 self._stream = stream = self._open_stream(self._requests(self._inbox, permits))
+                if self._closed.is_set():
+                    # `close` came between the look above and the stream, and did not find it.
+                    stream.cancel()  # type: ignore[attr-defined] # a gRPC call is more than an iterator
                 for reply in stream:
                     pause_s, broken_s = _PAUSE_FIRST_S, None
                     self._receive(reply)
@@ -841,6 +865,11 @@ class Client:
         reply = self._ask("Results/Forget", ForgetRequest(ids=task_ids), ForgetReply)
         return reply.forgotten_count
 
+    def tell(self, task_id: str, state: str, result: bytes, attempt: int = 0) -> bool:
+        """Say which state a task is in; False when there is no such task that has not ended."""
+        request = TellRequest(id=task_id, attempt=attempt, state=state, result=result)
+        return self._ask("Results/Tell", request, TellReply).is_told
+
     # -- questions and orders; refused ones raise NotFound, Conflict or RequestRefused
 
     def status(self) -> StatusReply:
@@ -1099,7 +1128,7 @@ class Client:
             raise self._error(exc) from exc
         return EventStream(call, self.url)
 
-    def tell(self, type_: str, body: bytes) -> None:
+    def tell_event(self, type_: str, body: bytes) -> None:
         """Send an event to those who listen; it may be lost, and never takes long."""
         self._connected().teller.tell(Event(type=type_, body=body))
 
@@ -1109,6 +1138,65 @@ class Client:
         if refused is not None:
             return refused(said)
         return OperationalError(f"no answer from {self.url}: {said}")
+
+    # -- periodic entries
+
+    def list_schedules(self) -> Iterator[ScheduleInfo]:
+        """All of them, by name."""
+        after = ""
+        while True:
+            request = ListSchedulesRequest(after=after)
+            page = self._ask("Periodic/ListSchedules", request, ListSchedulesReply)
+            yield from page.schedules
+            if not page.next:
+                return
+            after = page.next
+
+    def show_schedule(self, name: str) -> ScheduleInfo:
+        """One of them."""
+        request = ListSchedulesRequest(name=name)
+        return self._ask("Periodic/ListSchedules", request, ListSchedulesReply).schedules[0]
+
+    def put_schedule(self, *, is_new: bool = False, **fields: Value) -> ScheduleInfo:
+        """Make an entry or change it; the fields are those of `Schedule`."""
+        request = PutScheduleRequest(schedule=Schedule(**fields), is_new=is_new)
+        return self._ask("Periodic/PutSchedule", request, ScheduleInfo)
+
+    def declare_schedules(
+        self, owner: str, entries: Iterable[Mapping[str, Value]], *, dry_run: bool = False
+    ) -> DeclareSchedulesReply:
+        """Have exactly these entries of the owner."""
+        request = DeclareSchedulesRequest(
+            owner=owner, schedules=[Schedule(**fields) for fields in entries], dry_run=dry_run
+        )
+        return self._ask("Periodic/DeclareSchedules", request, DeclareSchedulesReply)
+
+    def remove_schedule(self, name: str) -> None:
+        """Forget an entry."""
+        request = RemoveScheduleRequest(name=name)
+        self._ask("Periodic/RemoveSchedule", request, RemoveScheduleReply)
+
+    def pause_schedule(self, name: str, *, by: str, why: str) -> ScheduleInfo:
+        """Fire nothing of it until it is resumed."""
+        request = PauseScheduleRequest(name=name, by=by, why=why)
+        return self._ask("Periodic/PauseSchedule", request, ScheduleInfo)
+
+    def resume_schedule(self, name: str) -> ScheduleInfo:
+        """Fire it again."""
+        request = ResumeScheduleRequest(name=name)
+        return self._ask("Periodic/ResumeSchedule", request, ScheduleInfo)
+
+    def run_schedule(self, name: str, task_id: str) -> str:
+        """Publish its task now, with that id."""
+        request = RunScheduleRequest(name=name, id=task_id)
+        return self._ask("Periodic/RunSchedule", request, RunScheduleReply).id
+
+    def next_ticks(self, *, name: str = "", timing: str = "", count: int = 1) -> Sequence[int]:
+        """When an entry, or a timing, fires next, in Unix milliseconds."""
+        request = NextTicksRequest(name=name, timing=timing, count=count)
+        return self._ask("Periodic/NextTicks", request, NextTicksReply).ticks_ms
+
+    # -- workflows
 
     def list_workflows(self, *, limit: int = 100, after: str = "") -> ListReply:
         """A page of workflows; `next` is the `after` of the page that follows."""

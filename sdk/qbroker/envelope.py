@@ -8,6 +8,7 @@ them makes them from the body.
 import contextlib
 import datetime as dt
 import importlib
+import json
 import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -141,6 +142,39 @@ def encode_kept(message_id: str, label: str, value: Value, ends_ms: int) -> byte
     ).SerializeToString()
 
 
+def decode_headers(raw: bytes) -> dict[str, Value]:
+    """The caller's own headers of a serialized message."""
+    headers: dict[str, Value] = json.loads(Message.FromString(raw).headers or "{}")
+    return headers
+
+
+def template(
+    known: bytes,
+    *,
+    task: str,
+    args: Sequence[Value] | None,
+    kwargs: Mapping[str, Value] | None,
+    queue: str | None,
+    priority: int | None,
+    name: str,
+) -> bytes:
+    """The message of the periodic entry `name`, without an id; what is None stays as it is in `known`."""
+    message = Message.FromString(known) if known else Message(queue="celery")
+    old_args, old_kwargs, _ = serialization.json_decode(message.body) if known else ((), {}, {})
+    args = old_args if args is None else args
+    kwargs = old_kwargs if kwargs is None else kwargs
+    message.task = task
+    message.content_type, message.content_encoding = "application/json", "utf-8"
+    message.body = encode_body(args, kwargs)
+    message.argsrepr, message.kwargsrepr = repr(tuple(args)), repr(dict(kwargs))
+    message.headers = json.dumps({"celery_beat_task": True, "periodic_task_name": name})
+    if queue is not None:
+        message.queue = queue
+    if priority is not None:
+        message.priority = priority
+    return message.SerializeToString()
+
+
 def check_size(message: bytes, name: str, bytes_max: int) -> None:
     """Refuse here what the broker would refuse after the journey."""
     if len(message) > bytes_max:
@@ -245,6 +279,23 @@ class Stored:
     parent_id: str | None = None
     root_id: str | None = None
     children: list[str] = field(default_factory=list)
+
+
+def encode_state(
+    state: str, value: Value, traceback_text: str | None, now_ms: int, request: Value = None
+) -> bytes:
+    """A state on the way and what goes with it, as a serialized Result."""
+    if isinstance(value, BaseException) and state in states.EXCEPTION_STATES:
+        value = encode_exception(value)
+    return Result(
+        state=state,
+        content_type="application/json",
+        content_encoding="utf-8",
+        body=serialization.json_encode(value),
+        traceback=traceback_text or "",
+        done_ms=now_ms,
+        worker=(request.hostname or "") if request is not None else "",
+    ).SerializeToString()
 
 
 def decode_result(

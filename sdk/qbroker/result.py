@@ -140,6 +140,17 @@ class Backend(ABC):
         """Call `callback` with what is known at the end, on a thread for such calls."""
 
     @abstractmethod
+    def store_result(
+        self,
+        task_id: str,
+        result: Value,
+        state: str,
+        traceback: str | None = None,
+        request: Value = None,
+    ) -> None:
+        """Say which state a task is in that has not ended, and what goes with it; those that wait are told."""
+
+    @abstractmethod
     def forget(self, task_id: str) -> None:
         """Drop what is kept."""
 
@@ -208,6 +219,16 @@ class DisabledBackend(Backend):
 
     def tell(self, task_id: str, callback: Callable[[Stored], object]) -> None:
         raise self._refuse()
+
+    def store_result(
+        self,
+        task_id: str,
+        result: Value,
+        state: str,
+        traceback: str | None = None,
+        request: Value = None,
+    ) -> None:
+        """Nobody asks for it."""
 
     def forget(self, task_id: str) -> None:
         raise self._refuse()
@@ -295,6 +316,19 @@ class BrokerBackend(Backend):
     def read(self, task_id: str) -> Stored:
         return self._stored(self._client().read(task_id))
 
+    def store_result(
+        self,
+        task_id: str,
+        result: Value,
+        state: str,
+        traceback: str | None = None,
+        request: Value = None,
+    ) -> None:
+        # A run that says this of itself is heard only as long as it is the newest.
+        attempt = request.attempt if request is not None and request.id == task_id else 0
+        encoded = envelope.encode_state(state, result, traceback, clock.wall_ms(), request)
+        self._client().tell(task_id, state, encoded, attempt)
+
     def read_many(self, task_ids: Iterable[str]) -> dict[str, Stored]:
         found = self._client().read_many(task_ids)
         return {task_id: self._stored(state) for task_id, state in found.items()}
@@ -381,6 +415,7 @@ class BrokerBackend(Backend):
         client = self._client()
         subscription = client.watch(task_id, answers.put)
         deadline = None if timeout_s is None else self._monotonic() + timeout_s
+        told: tuple[Value, ...] = ()
         try:
             while True:
                 left = None if deadline is None else max(deadline - self._monotonic(), 0)
@@ -395,7 +430,9 @@ class BrokerBackend(Backend):
                         on_interval()
                     continue
                 stored = self._stored(answer)
-                if on_state is not None:
+                # Who reads the state meanwhile, in `on_state` maybe, has the broker say it once more.
+                told, before = (stored.state, stored.result, stored.is_final), told
+                if on_state is not None and told != before:
                     on_state(stored)
                 if stored.is_final:
                     return stored

@@ -22,3 +22,13 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.perf_counter()
+
+
+class MovableClock(SystemClock):
+    """The machine's clock, but for what a test has let pass."""
+
+    def __init__(self) -> None:
+        self.ahead_ms = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.ahead_ms

@@ -17,6 +17,8 @@ from qbroker_proto.v1 import (
     admin_pb2_grpc,
     control_pb2,
     control_pb2_grpc,
+    periodic_pb2,
+    periodic_pb2_grpc,
     producer_pb2,
     producer_pb2_grpc,
     results_pb2,
@@ -27,7 +29,7 @@ from qbroker_proto.v1 import (
     workflow_pb2_grpc,
 )
 from qbroker_server.broker import Broker, Recovered
-from qbroker_server.clock import SystemClock
+from qbroker_server.clock import Clock, SystemClock
 from qbroker_server.config import Config
 from qbroker_server.core.effects import Policy
 from qbroker_server.core.ports import Engine, StoreError
@@ -39,9 +41,11 @@ from qbroker_server.lock import owned
 from qbroker_server.pump import Pump
 from qbroker_server.rates import Rates
 from qbroker_server.rpc.admin import Admin
+from qbroker_server.rpc.almanac import WireAlmanac
 from qbroker_server.rpc.calls import Calls
 from qbroker_server.rpc.control import Control
 from qbroker_server.rpc.hub import Hub
+from qbroker_server.rpc.periodic import Periodic
 from qbroker_server.rpc.publish import Producer
 from qbroker_server.rpc.results import Results
 from qbroker_server.rpc.streams import Streams
@@ -62,14 +66,17 @@ _OPTIONS = (
     # A peer that vanished without a word is found within 15 seconds.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # Without it gRPC waits a minute for the answer to its ping, whatever the time-out above says.
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     ("grpc.http2.max_ping_strikes", 0),
 )
 
 _SERVICES = (
     admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name,
     control_pb2.DESCRIPTOR.services_by_name["Control"].full_name,
+    periodic_pb2.DESCRIPTOR.services_by_name["Periodic"].full_name,
     workflow_pb2.DESCRIPTOR.services_by_name["Workflows"].full_name,
     producer_pb2.DESCRIPTOR.services_by_name["Producer"].full_name,
     results_pb2.DESCRIPTOR.services_by_name["Results"].full_name,
@@ -125,7 +132,7 @@ async def run(config: Config, announce: Callable[[str], None]) -> None:
 class Daemon:
     """The parts of a running broker around its core."""
 
-    def __init__(self, config: Config, broker: Broker, clock: SystemClock) -> None:
+    def __init__(self, config: Config, broker: Broker, clock: Clock) -> None:
         self._config = config
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
@@ -134,7 +141,8 @@ class Daemon:
         self._streams = Streams()
         self._health = health.aio.HealthServicer()
         self._pump = Pump(broker, clock, self._fail)
-        self._sweeper = Sweeper(broker, self._pump, clock)
+        almanac = WireAlmanac(message_bytes_max=config.max_message_bytes)
+        self._sweeper = Sweeper(broker, self._pump, clock, almanac)
         release = version("qbroker")
         calls = Calls()
         hub = Hub(clock)
@@ -158,18 +166,20 @@ class Daemon:
         admin = Admin(broker, self._pump, self._worker, rates, clock, version=release)
         control = Control(broker, self._worker, calls, hub, self._streams)
         control_pb2_grpc.add_ControlServicer_to_server(control, self._server)
+        periodic = Periodic(broker, self._pump, clock, almanac)
         workflows = Workflows(broker, self._pump, self._worker)
         worker_pb2_grpc.add_WorkerServicer_to_server(self._worker, self._server)
         producer_pb2_grpc.add_ProducerServicer_to_server(producer, self._server)
         results_pb2_grpc.add_ResultsServicer_to_server(results, self._server)
         admin_pb2_grpc.add_AdminServicer_to_server(admin, self._server)
+        periodic_pb2_grpc.add_PeriodicServicer_to_server(periodic, self._server)
         workflow_pb2_grpc.add_WorkflowsServicer_to_server(workflows, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
             (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
         )
 
-    async def start(self, recovered: Recovered) -> int:
+    async def start(self, recovered: Recovered, *, heeds_signals: bool = True) -> int:
         """Listen; answers the port. ListenError when that cannot be."""
         listen = self._config.listen
         try:
@@ -182,9 +192,10 @@ class Daemon:
             raise ListenError(
                 f"Cannot listen on {listen}: {why}; choose another address with --listen HOST:PORT."
             ) from error
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+        if heeds_signals:
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stop.set)
         await self._server.start()
         for service in ("", *_SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
@@ -245,6 +256,18 @@ class Daemon:
             # Who is still there only looks on: probes that watch the health.
             await self._server.stop(grace=min(drain_s, _LOOKERS_S))
         await self._end_if_failed()
+        self._pump.stop()
+
+    async def sweep(self) -> None:
+        """Do what is due by the clock as it is now; for those who move it."""
+        await self._sweeper.sweep()
+
+    async def crash(self) -> None:
+        """End as a kill would: what was committed stays, and nobody is answered any more."""
+        self._sweeper.stop()
+        self._worker.stop()
+        await self._server.stop(grace=None)
+        await self._pump.drain()
         self._pump.stop()
 
     async def _end_if_failed(self) -> None:

@@ -5,6 +5,7 @@ import asyncio
 from qbroker_server.broker import Broker, Step
 from qbroker_server.clock import Clock
 from qbroker_server.core import timetable
+from qbroker_server.core.periodic import Almanac
 from qbroker_server.core.schedule import Sweep
 from qbroker_server.pump import Pump
 
@@ -15,7 +16,8 @@ _LOOK_S = 1.0
 class Sweeper:
     """Keeps one timer, set to the earliest row of the time index."""
 
-    def __init__(self, broker: Broker, pump: Pump, clock: Clock) -> None:
+    def __init__(self, broker: Broker, pump: Pump, clock: Clock, almanac: Almanac) -> None:
+        self._sweep = Sweep(almanac=almanac)
         self._broker = broker
         self._pump = pump
         self._clock = clock
@@ -24,6 +26,7 @@ class Sweeper:
         # uvloop's handle of a timer without a delay does not say when it is due.
         self._wakes_at = 0.0
         self._is_sweeping = False
+        self._is_stopped = False
         broker.listeners.append(self)
         self._wake()
 
@@ -32,9 +35,14 @@ class Sweeper:
         if step.next_ms is not None and not self._is_sweeping:
             self._set(step.next_ms)
 
+    async def sweep(self) -> None:
+        """Do what is due by the clock as it is now, all of it."""
+        while await self._pump.ask(self._sweep):
+            pass
+
     def stop(self) -> None:
-        """Sweep no more."""
-        self._is_sweeping = True
+        """Sweep no more, also when a sweep under way has been answered."""
+        self._is_stopped = self._is_sweeping = True
         if self._timer is not None:
             self._timer.cancel()
 
@@ -60,11 +68,13 @@ class Sweeper:
             return
         # A step that finds nothing due still dispatches what a limit has let go.
         self._is_sweeping = True
-        self._pump.submit(Sweep(), self._swept)
+        self._pump.submit(self._sweep, self._swept)
 
     def _swept(self, answer: object) -> None:
+        if self._is_stopped:
+            return
         if answer is True:
-            self._pump.submit(Sweep(), self._swept)
+            self._pump.submit(self._sweep, self._swept)
             return
         self._is_sweeping = False
         self._wake()

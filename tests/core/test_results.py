@@ -2,11 +2,12 @@
 
 import pytest
 
-from qbroker_server.core import keys
+from qbroker_server.core import keys, limits
 from qbroker_server.core.effects import Policy
+from qbroker_server.core.errors import Invalid
 from qbroker_server.core.lease import Outcome
 from qbroker_server.core.records import Flag, Stage
-from qbroker_server.core.results import Forget
+from qbroker_server.core.results import Forget, Tell
 from tests.support.scene import Scene, new
 
 IGNORE, ERRORS = Flag.IGNORE_RESULT, Flag.STORE_ERRORS
@@ -120,3 +121,84 @@ def test_a_new_life_of_an_id_is_not_cut_short_by_the_reminders_of_the_last() -> 
 
     assert is_kept_past_the_old_reminder
     assert scene.find() is None
+
+
+def test_a_task_that_runs_tells_its_state_until_it_ends() -> None:
+    scene = Scene()
+    scene.register()
+    scene.publish(new())
+    delivery = scene.take_one()
+    scene.start(delivery)
+
+    was_told = scene.do(Tell("m1", 1, "PROGRESS", b"half"))
+    told = scene.record().state, scene.status()
+    scene.settle(delivery)
+
+    assert was_told
+    assert told == ("PROGRESS", b"half")
+    assert (scene.record().state, scene.status()) == ("SUCCESS", b"")
+
+
+def test_an_attempt_that_is_over_tells_nothing_and_anybody_may_tell_of_one_that_is_not() -> None:
+    scene = Scene()
+    scene.publish(new())
+
+    answers = [
+        scene.do(Tell("m1", 3, "PROGRESS", b"")),
+        scene.do(Tell("m1", 0, "ABORTED", b"")),
+        scene.do(Tell("nobody", 0, "ABORTED", b"")),
+    ]
+
+    assert answers == [False, True, False]
+    assert scene.record().state == "ABORTED"
+
+
+def test_what_has_ended_keeps_its_end() -> None:
+    scene = Scene()
+    scene.register()
+    scene.publish(new())
+    scene.settle(scene.take_one())
+
+    assert not scene.do(Tell("m1", 0, "PROGRESS", b"late"))
+    assert scene.record().state == "SUCCESS"
+
+
+def test_a_start_that_is_tracked_ends_what_an_earlier_try_has_told() -> None:
+    scene = Scene()
+    scene.register()
+    scene.publish(new(flags=Flag.TRACK_STARTED))
+    delivery = scene.take_one()
+    scene.do(Tell("m1", 1, "PROGRESS", b"half"))
+
+    scene.start(delivery)
+
+    assert (scene.record().state, scene.status()) == ("", b"")
+
+
+def test_a_task_that_tells_its_end_and_is_ignored_has_ended_so() -> None:
+    scene = Scene()
+    scene.register()
+    scene.publish(new())
+    delivery = scene.take_one()
+    scene.do(Tell("m1", 1, "FAILURE", b"told"))
+
+    scene.settle(delivery, Outcome.IGNORED, b"")
+
+    assert (scene.record().stage, scene.record().state) == (Stage.DONE, "FAILURE")
+    assert scene.payload() == b"told"
+
+
+def test_more_than_goes_with_a_state_is_refused() -> None:
+    scene = Scene()
+    scene.publish(new())
+
+    with pytest.raises(Invalid, match="has 1048577 bytes; up to 1048576 may"):
+        scene.do(Tell("m1", 0, "PROGRESS", bytes(limits.STATE_BYTES_MAX + 1)))
+
+
+@pytest.mark.parametrize("state", ["", "x" * 256])
+def test_a_state_without_a_name_or_with_too_long_a_one_is_refused(state: str) -> None:
+    scene = Scene()
+
+    with pytest.raises(Invalid, match="must have 1 to 255 bytes"):
+        scene.do(Tell("m1", 0, state, b""))

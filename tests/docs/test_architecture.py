@@ -36,4 +36,4 @@ def test_each_dependency_has_its_reason(requirement: str) -> None:
 def test_the_page_is_one_page() -> None:
     words = prose().split()
 
-    assert len(words) < 1500
+    assert len(words) < 1800

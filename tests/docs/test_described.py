@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
+from qbroker.bin.beat import beat
 from qbroker.cli.dev import dev
 from qbroker.cli.qctl import qctl
 from qbroker.worker.control import BUILT_IN
@@ -25,8 +26,8 @@ def verbs(command: click.Command, name: str) -> Iterator[tuple[str, click.Comman
         yield from verbs(verb, f"{name} {word}")
 
 
-QCTL_PAGES = ("broker.md", "control.md")
-"""Where verbs of qctl are described: those about queues and tasks, and those about workers."""
+QCTL_PAGES = ("broker.md", "control.md", "periodic.md")
+"""Where verbs of qctl are described: those about queues and tasks, about workers, and about schedules."""
 
 
 def qctl_pages() -> str:
@@ -36,12 +37,14 @@ def qctl_pages() -> str:
 
 VERBS = dict(verbs(qctl, "qctl"))
 
+
 OPTIONS = [
     (page, option)
     for page, command in (
         ("broker.md", serve),
         ("workers.md", worker),
         ("workers.md", dev),
+        ("periodic.md", beat),
     )
     for parameter in command.params
     if isinstance(parameter, click.Option)

@@ -29,6 +29,8 @@ ELSEWHERE: dict[str, str] = {
     "sdk/qbroker/clock.py": "It asks the machine; everybody else is given what it says, as in tests/sdk/test_ids.py",
     "sdk/qbroker/exceptions.py": "Classes; those that travel are tested on the way: tests/sdk/test_trace.py",
     "sdk/qbroker/local.py": "Lazy tasks are its use: tests/sdk/test_app.py",
+    "sdk/qbroker/contrib/testing/manager.py": "It waits for a worker: tests/sdk/test_worker.py",
+    "sdk/qbroker/inprocess.py": "What it finds is what tests use: tests/sdk/test_testing.py",
     "sdk/qbroker/ports.py": "A protocol, which the type checker tests with tests/sdk/test_task.py",
     "sdk/qbroker/request.py": "A running task's self.request: tests/sdk/test_trace.py",
     "sdk/qbroker/states.py": "Names, which results show: tests/sdk/test_result.py",

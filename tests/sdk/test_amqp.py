@@ -6,12 +6,13 @@ import pytest
 
 from qbroker import App
 from qbroker.app.amqp import Queues, topology_of
-from qbroker.exceptions import Conflict, QueueNotFound, UnroutableError
+from qbroker.envelope import STAGES
+from qbroker.exceptions import Conflict, ContentDisallowed, QueueNotFound, UnroutableError
 from qbroker.messaging import Broadcast, Exchange, Queue, binding
 from qbroker.result import AsyncResult
 from qbroker.serialization import Value
 from tests.sdk.conftest import MakeApp
-from tests.sdk.real_broker import RealBroker
+from tests.sdk.real_broker import RealBroker, ToyWorker
 
 MEDIA = Exchange("media", type="topic")
 
@@ -242,3 +243,47 @@ def test_queues_without_an_app_are_a_dict_that_makes_what_is_missing() -> None:
     assert queues.declared == {"a"}
     with pytest.raises(KeyError):
         Queues(create_missing=False)["b"]
+
+
+def test_a_message_that_may_not_be_read_is_kept_and_runs_where_it_may(
+    real_broker: RealBroker, make_app: MakeApp
+) -> None:
+    def named(**settings: Value) -> App:
+        app = make_app(broker=real_broker.url, backend="qbroker://", **settings)
+        app.task(name="double")(lambda x: x * 2)
+        return app
+
+    caller, trusting = named(), named(accept_content=["json", "pickle"])
+    result = caller.send_task("double", (4,), serializer="pickle")
+    strict = ToyWorker(caller, real_broker.url)
+    strict.work()
+    strict.leave()
+
+    info = caller.client().show_task(result.id)
+    with pytest.raises(ContentDisallowed, match="application/x-python-serialize"):
+        result.get(timeout=5)
+    assert STAGES[info.stage] == "dead"
+    assert info.detail.startswith("ContentDisallowed: Refusing to deserialize")
+    assert caller.client().requeue_dead([result.id]) == 1
+    worker = ToyWorker(trusting, real_broker.url)
+    worker.work()
+    worker.leave()
+    assert trusting.AsyncResult(result.id).get(timeout=5) == 8
+
+
+def test_a_result_in_another_serializer_is_refused_by_who_does_not_accept_it(
+    real_broker: RealBroker, make_app: MakeApp
+) -> None:
+    app = make_app(broker=real_broker.url, backend="qbroker://", result_serializer="msgpack", result_compression="zstd")  # fmt: skip
+    app.task(name="words")(lambda: ["word"] * 1_000)
+    reader = make_app(
+        broker=real_broker.url, backend="qbroker://", result_accept_content=["msgpack"]
+    )
+    result = app.send_task("words")
+    worker = ToyWorker(app, real_broker.url)
+    worker.work()
+    worker.leave()
+
+    assert reader.AsyncResult(result.id).get(timeout=5) == ["word"] * 1_000
+    with pytest.raises(ContentDisallowed):
+        result.get(timeout=5)

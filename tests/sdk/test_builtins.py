@@ -36,9 +36,8 @@ def test_every_app_has_them(app: App) -> None:
         "starmap",
     }
 
-    assert {name for name in app.tasks if name.startswith("celery.")} == {
-        f"celery.{name}" for name in names
-    }
+    # A test kit's shared task may be there as well.
+    assert {f"celery.{name}" for name in names} <= app.tasks.keys()
 
 
 def test_one_message_for_many_calls(app: App) -> None:

@@ -1,6 +1,7 @@
 """Log lines have Celery's form; task loggers know the task."""
 
 import io
+import json
 import logging
 from collections.abc import Iterator
 
@@ -80,3 +81,22 @@ def test_what_is_printed_becomes_a_record_a_line(caplog: pytest.LogCaptureFixtur
 def test_an_unknown_level_is_refused() -> None:
     with pytest.raises(ValueError, match="no log level 'LOUD'"):
         setup_logging("LOUD")
+
+
+def test_json_lines_are_objects_that_name_the_task(app: App) -> None:
+    stream = io.StringIO()
+    setup_logging("INFO", stream=stream, is_json=True)
+    logger = get_task_logger("proj.tasks")
+    _ = app.task(name="add")(lambda: logger.info("in\nside")).apply(task_id="an-id")
+
+    try:
+        int("grün")
+    except ValueError:
+        logging.getLogger("outside").exception("failed")
+
+    inside, outside = map(json.loads, stream.getvalue().splitlines())
+    assert (inside["level"], inside["message"]) == ("INFO", "in\nside")
+    assert (inside["task_name"], inside["task_id"]) == ("add", "an-id")
+    assert (outside["logger"], "task_id" in outside) == ("outside", False)
+    assert outside["exception"].endswith("'grün'")
+    assert outside["time"].endswith("+00:00")

@@ -9,6 +9,7 @@ from qbroker_server.core.effects import Policy
 from qbroker_server.core.publish import Publish
 from qbroker_server.pump import Pump
 from qbroker_server.sweeper import Sweeper
+from tests.support.almanac import ALMANAC
 from tests.support.clock import FakeClock
 from tests.support.engines import FlakyEngine
 from tests.support.scene import new
@@ -55,7 +56,7 @@ async def test_what_is_due_at_the_start_is_done_at_once() -> None:
     await rig.publish(5_000, 6_000, 10**9)
     rig.clock.advance(6_000)
 
-    sweeper = Sweeper(rig.broker, rig.pump, rig.clock)
+    sweeper = Sweeper(rig.broker, rig.pump, rig.clock, ALMANAC)
 
     await rig.wait_for("5000", "6000")
     assert str(10**9) not in rig.changed
@@ -64,7 +65,7 @@ async def test_what_is_due_at_the_start_is_done_at_once() -> None:
 
 async def test_what_becomes_due_later_is_done_then() -> None:
     rig = Rig()
-    sweeper = Sweeper(rig.broker, rig.pump, rig.clock)
+    sweeper = Sweeper(rig.broker, rig.pump, rig.clock, ALMANAC)
     await rig.publish(20)
     rig.clock.advance(20)
 
@@ -75,7 +76,7 @@ async def test_what_becomes_due_later_is_done_then() -> None:
 
 async def test_something_due_sooner_wakes_it_sooner() -> None:
     rig = Rig()
-    sweeper = Sweeper(rig.broker, rig.pump, rig.clock)
+    sweeper = Sweeper(rig.broker, rig.pump, rig.clock, ALMANAC)
     await rig.publish(10**9)
     timer = sweeper._timer
     await rig.publish(1)
@@ -89,7 +90,7 @@ async def test_something_due_sooner_wakes_it_sooner() -> None:
 
 async def test_a_clock_set_forward_is_noticed() -> None:
     rig = Rig()
-    sweeper = Sweeper(rig.broker, rig.pump, rig.clock)
+    sweeper = Sweeper(rig.broker, rig.pump, rig.clock, ALMANAC)
     await rig.publish(3_600_000)
 
     rig.clock.advance(3_600_000)
@@ -103,7 +104,7 @@ async def test_more_than_a_sweep_takes_is_done_in_turns() -> None:
     await rig.publish(*range(1, 2_501))
     rig.clock.advance(2_500)
 
-    sweeper = Sweeper(rig.broker, rig.pump, rig.clock)
+    sweeper = Sweeper(rig.broker, rig.pump, rig.clock, ALMANAC)
 
     await rig.wait_for(*map(str, range(1, 2_501)))
     await rig.close(sweeper)
@@ -111,7 +112,7 @@ async def test_more_than_a_sweep_takes_is_done_in_turns() -> None:
 
 async def test_a_stopped_sweeper_does_nothing() -> None:
     rig = Rig()
-    sweeper = Sweeper(rig.broker, rig.pump, rig.clock)
+    sweeper = Sweeper(rig.broker, rig.pump, rig.clock, ALMANAC)
     await rig.publish(10**9)
 
     sweeper.stop()
@@ -124,7 +125,7 @@ async def test_a_stopped_sweeper_does_nothing() -> None:
 def test_what_is_due_at_once_is_swept_on_the_brokers_own_loop() -> None:
     async def run() -> None:
         rig = Rig()
-        sweeper = Sweeper(rig.broker, rig.pump, rig.clock)
+        sweeper = Sweeper(rig.broker, rig.pump, rig.clock, ALMANAC)
         rig.broker.submit(Publish((new("m1", expires_ms=rig.clock.now_ms() + 10),)), lambda _: None)
         step = rig.broker.step()
         rig.clock.advance(20)
@@ -138,3 +139,20 @@ def test_what_is_due_at_once_is_swept_on_the_brokers_own_loop() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
+
+
+async def test_a_sweep_that_is_answered_after_the_stop_begins_no_other() -> None:
+    rig = Rig()
+    await rig.publish(0)
+    sweeper = Sweeper(rig.broker, rig.pump, rig.clock, ALMANAC)
+    await rig.publish(5_000)
+    rig.clock.advance(5_000)
+    sweeper._wake()
+
+    sweeper.stop()
+    await rig.pump.drain()
+
+    assert "5000" in rig.changed
+    assert sweeper._timer is None or sweeper._timer.cancelled()
+    assert sweeper._is_sweeping
+    rig.pump.stop()

@@ -23,6 +23,7 @@ from qbroker_server.core.publish import New, NewMessage, Publish, Published
 from qbroker_server.core.records import QueueRecord, Record
 from qbroker_server.core.schedule import Sweep
 from qbroker_server.engines.memory import MemoryEngine
+from tests.support.almanac import ALMANAC
 from tests.support.clock import FakeClock
 
 R = TypeVar("R")
@@ -103,7 +104,7 @@ class Scene:
     def pass_time(self, delta_ms: int) -> None:
         """Let time pass, and everything happen that is due then."""
         self.clock.advance(delta_ms)
-        while self.do(Sweep()):
+        while self.do(Sweep(almanac=ALMANAC)):
             pass
 
     # -- commands ------------------------------------------------------------------------------
@@ -216,6 +217,11 @@ class Scene:
         """The message's payload, or its result when it has ended."""
         record = self.record(message_id)
         return self.broker.read(lambda txn: payloads.read(txn, message_id, record))
+
+    def status(self, message_id: str = "m1") -> bytes:
+        """What was told of a state on the way."""
+        record = self.record(message_id)
+        return self.broker.read(lambda txn: payloads.read_status(txn, message_id, record))
 
     def counts(self, name: str = QUEUE) -> QueueRecord:
         """How many messages the queue says it has."""

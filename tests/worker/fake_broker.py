@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import grpc
 
+from qbroker_proto.v1.message_pb2 import ACK_POLICY_EARLY, ACK_POLICY_LATE
 from qbroker_proto.v1.worker_pb2 import (
     Cancel,
     Delivery as WireDelivery,
@@ -43,6 +44,7 @@ class FakeBroker(WorkerServicer):
         self.refusal: tuple[grpc.StatusCode, str] | None = None
         self.applies = True
         self.unwanted: list[str] = []
+        self.leased_max = 0
         self.has_drained = False
         self.has_left = False
         self._window = 0
@@ -52,9 +54,14 @@ class FakeBroker(WorkerServicer):
         self._wake = asyncio.Event()
         self._news = asyncio.Event()
 
-    def publish(self, id_: str, message: bytes = b"", task: str = "echo") -> None:
+    def publish(
+        self, id_: str, message: bytes = b"", task: str = "echo", *, is_late: bool = False
+    ) -> None:
         """Have a delivery ready."""
-        self.queued.append(WireDelivery(id=id_, task=task, queue="celery", message=message))
+        policy = ACK_POLICY_LATE if is_late else ACK_POLICY_EARLY
+        self.queued.append(
+            WireDelivery(id=id_, task=task, queue="celery", message=message, ack_policy=policy)
+        )
         self._wake.set()
 
     def break_links(self) -> None:
@@ -158,6 +165,7 @@ class FakeBroker(WorkerServicer):
             for delivery in batch:
                 delivery.attempt += 1
                 self.leased[delivery.id] = delivery
+            self.leased_max = max(self.leased_max, len(self.leased))
             if batch:
                 await self._write(context, WorkReply(deliveries=batch))
             self._wake.clear()

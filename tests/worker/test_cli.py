@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from click.testing import CliRunner
 
 from qbroker_proto.v1.message_pb2 import Message
 from qbroker_proto.v1.worker_pb2 import OUTCOME_SUCCESS, OUTCOME_WORKER_LOST
-from qbroker_worker.cli import node_name, worker
+from qbroker_worker.cli import worker
 from tests.worker.fake_broker import FakeBroker, serving
 from tests.worker.toys import PATIENCE_S, gate, has_begun, release
 
@@ -179,11 +178,3 @@ def test_a_count_of_another_form_is_refused_with_the_form_there_is(option: str, 
     assert outcome.exit_code == 2
     assert f"Invalid value for '{option}'" in outcome.output.replace(" / '--concurrency'", "")
     assert repr(value) in outcome.output
-
-
-def test_the_node_name_is_made_of_the_hosts_names() -> None:
-    host = platform.node()
-
-    assert node_name("celery@%h") == f"celery@{host}"
-    assert node_name("mail") == f"mail@{host}"
-    assert node_name("a@%n") == f"a@{host.partition('.')[0]}"

@@ -59,8 +59,10 @@ def worker_of(
     )
 
 
-def publish(broker: FakeBroker, id_: str, verb: str, argument: str = "") -> None:
-    broker.publish(id_, json.dumps((verb, argument)).encode(), verb)
+def publish(
+    broker: FakeBroker, id_: str, verb: str, argument: str = "", *, is_late: bool = False
+) -> None:
+    broker.publish(id_, json.dumps((verb, argument)).encode(), verb, is_late=is_late)
 
 
 async def test_a_worker_runs_what_the_broker_has_and_leaves_when_told(pool: Pool) -> None:
@@ -233,6 +235,50 @@ async def test_hup_ends_warmly_and_asks_to_be_begun_anew_where_it_may(
         worker.signalled(signal.SIGHUP)
 
         assert await running == code
+
+
+async def test_late_tasks_are_ended_and_given_back_when_the_link_breaks_where_that_is_asked(
+    tmp_path: Path,
+) -> None:
+    server = fork_server()
+    server.facts()
+    pool = PreforkPool(server, slots=3, lost_result=lost_result)
+    broker = FakeBroker()
+    early, late = gate(tmp_path / "early"), gate(tmp_path / "late")
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        worker = worker_of(pool, port, manners=Manners(cancels_on_loss=True))
+        running = group.create_task(worker.run())
+        publish(broker, "early", "wait", str(early))
+        publish(broker, "late", "wait", str(late), is_late=True)
+        for door in (early, late):
+            await has_begun(door)
+
+        broker.break_links()
+        await broker.until(lambda b: "late" in b.released)
+        await has_begun(late)
+        for door in (early, late):
+            await release(door)
+        await broker.until(lambda b: len(b.settled) == 2)
+        worker.signalled(signal.SIGTERM)
+        await running
+
+    assert broker.released == ["late"]
+    assert broker.settled == {"early": (SUCCESS, b"waited"), "late": (SUCCESS, b"waited")}
+
+
+async def test_no_more_is_held_than_the_multiplier_allows(pool: Pool, tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        worker = worker_of(pool, port, manners=Manners(prefetch_multiplier=1))
+        running = group.create_task(worker.run())
+        for n in range(300):
+            publish(broker, f"short-{n}", "echo")
+        await broker.until(lambda b: len(b.settled) == 300)
+
+        worker.signalled(signal.SIGTERM)
+        await running
+
+    assert broker.leased_max == 2
 
 
 async def test_usr1_tells_what_every_thread_is_at_and_changes_nothing(

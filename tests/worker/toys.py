@@ -21,6 +21,7 @@ from qbroker_worker.values import (
     Delivery,
     Finished,
     Guard,
+    Notice,
     Ran,
     Recycling,
     Runs,
@@ -103,7 +104,13 @@ def _is_async(task: str) -> bool:
     return task.startswith("async")
 
 
-run = Runs(_run, _expire, _run_natively, _is_async)
+def _notify(notice: Notice) -> None:
+    """Write down what is told into the file that the message names, if it names one."""
+    if notice.message:
+        Path(notice.message.decode()).write_text(f"{notice.signal} {notice.number} {os.getpid()}")
+
+
+run = Runs(_run, _expire, _run_natively, _is_async, _notify)
 """What toys are run with, where nothing has a time limit."""
 
 

@@ -2,8 +2,11 @@
 
 import logging
 import os
-import platform
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import click
 
@@ -11,7 +14,10 @@ from qbroker import __version__
 from qbroker.utils.log import mlevel
 from qbroker_worker import machine
 from qbroker_worker.aide import Ends
+from qbroker_worker.detach import detach as begin_detached
 from qbroker_worker.loading import Project
+from qbroker_worker.names import file_name, node_name
+from qbroker_worker.pidfile import PidFile, PidFileTaken
 from qbroker_worker.pools import forkserver
 
 POOLS = {
@@ -44,6 +50,13 @@ def _concurrency(_context: click.Context, _param: click.Parameter, value: str | 
     raise click.BadParameter(f"{value!r} is neither a number from 1 on nor auto")
 
 
+def _octal(_context: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    try:
+        return None if value is None else int(value, 8)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no octal number, as 022 is") from None
+
+
 def _autoscale(
     _context: click.Context, _param: click.Parameter, value: str | None
 ) -> tuple[int, int] | None:
@@ -58,12 +71,19 @@ def _autoscale(
     raise click.BadParameter(f"{value!r} is not of the form MAX,MIN, as in 10,3")
 
 
-def node_name(template: str) -> str:
-    """The worker's name: %h is the host's full name, %n its first part, %d the rest."""
-    host = platform.node()
-    first, _, rest = host.partition(".")
-    name = template if "@" in template else f"{template}@%h"
-    return name.replace("%h", host).replace("%n", first).replace("%d", rest).replace("%%", "%")
+@contextmanager
+def _beat_beside(project: Project) -> Iterator[None]:
+    """`qbroker beat` as a process of its own, for as long as the worker runs."""
+    level = logging.getLevelName(project.loglevel)
+    command = [sys.executable, "-m", "qbroker", "beat", "-A", project.app, "-l", level]
+    if project.broker:
+        command += ["-b", project.broker]
+    child = subprocess.Popen(command, process_group=0)  # noqa: S603 - our own program, with the user's options
+    try:
+        yield
+    finally:
+        child.terminate()
+        child.wait()
 
 
 @click.command(
@@ -79,7 +99,14 @@ def node_name(template: str) -> str:
     "--queues",
     metavar="NAMES",
     callback=_names,
-    help="Queues to take from, parted by commas.  [default: the app's default queue]",
+    help="Queues to take from, parted by commas.  [default: the app's task_queues, else its default queue]",
+)
+@click.option(
+    "-X",
+    "--exclude-queues",
+    metavar="NAMES",
+    callback=_names,
+    help="Queues not to take from, parted by commas.",
 )
 @click.option(
     "-c",
@@ -138,11 +165,30 @@ def node_name(template: str) -> str:
     help="Where to serve /metrics, /livez and /readyz.  [default: the app's worker_http_listen]",
 )
 @click.option(
+    "-f",
+    "--logfile",
+    metavar="FILE",
+    help="Log to this file; %n, %h, %p are the worker's, %i and %I the child's.  [default: standard error]",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="text: as the app says; json: each line is an object.",
+)
+@click.option(
     "-I",
     "--include",
     metavar="MODULES",
     callback=_names,
     help="More modules to import, parted by commas.",
+)
+@click.option(
+    "-B",
+    "--beat",
+    is_flag=True,
+    help="Run `qbroker beat` beside it: hand the app's periodic tasks to the broker.",
 )
 @click.option(
     "--time-limit",
@@ -156,9 +202,39 @@ def node_name(template: str) -> str:
     metavar="SECONDS",
     help="Raise SoftTimeLimitExceeded in tasks that run longer.  [default: the app's task_soft_time_limit]",
 )
+@click.option(
+    "--prefetch-multiplier",
+    type=click.IntRange(min=0),
+    metavar="COUNT",
+    help="Hold at most this many messages, times the concurrency; 0: as many as are useful.  [default: 0]",
+)
+@click.option("--disable-prefetch", is_flag=True, help="The same as --prefetch-multiplier 1.")
+@click.option(
+    "--purge",
+    "--discard",
+    is_flag=True,
+    help="Throw away what waits in the worker's queues before it starts.",
+)
+@click.option("--pidfile", metavar="FILE", help="Keep the process id there while it runs.")
+@click.option(
+    "-D", "--detach", is_flag=True, help="Go on in the background.  [its log: %n.log, or --logfile]"
+)
+@click.option("--umask", metavar="OCTAL", callback=_octal, help="With --detach: the umask.")
+@click.option(
+    "-O",
+    "optimization",
+    type=click.Choice(["default", "fair"]),
+    help="For Celery's sake: it is always fair.",
+)
+@click.option("-S", "--statedb", metavar="FILE", help="For Celery's sake: the broker keeps it.")
+@click.option("--without-gossip", is_flag=True, help="For Celery's sake: there is none.")
+@click.option("--without-mingle", is_flag=True, help="For Celery's sake: there is none.")
+@click.option("--without-heartbeat", is_flag=True, help="For Celery's sake: the stream shows it.")
+@click.option("--heartbeat-interval", type=float, help="For Celery's sake: the stream shows it.")
 @click.pass_context
 def worker(
     context: click.Context,
+    /,
     app: str | None,
     broker: str | None,
     queues: tuple[str, ...],
@@ -167,14 +243,26 @@ def worker(
     hostname: str,
     loglevel: int,
     include: tuple[str, ...],
+    logfile: str | None,
+    log_format: str,
+    exclude_queues: tuple[str, ...],
+    prefetch_multiplier: int | None,
+    *,
+    disable_prefetch: bool,
+    purge: bool,
+    pidfile: str | None,
+    detach: bool,
+    umask: int | None,
+    statedb: str | None,
     time_limit: float | None,
     soft_time_limit: float | None,
     autoscale: tuple[int, int] | None,
     max_tasks_per_child: int | None,
     max_memory_per_child: int | None,
     http_listen: str | None,
-    *,
     task_events: bool,
+    beat: bool,
+    **_without_effect: str | bool | float | None,
 ) -> None:
     """Run tasks until told to stop.
 
@@ -184,20 +272,36 @@ def worker(
     app = app or getattr(context.obj, "app", None)
     if app is None:
         raise click.UsageError("Which app? Name it: qbroker worker -A proj")
+    name = node_name(hostname)
+    if detach:
+        logfile = logfile or "%n.log"
+    if statedb is not None:
+        click.echo(
+            f"--statedb {statedb} is not needed: the broker keeps what was revoked.", err=True
+        )
+    preload = context.obj
     project = Project(
         app=app,
         modules=include,
         broker=broker or getattr(context.obj, "broker", None),
-        hostname=node_name(hostname),
+        hostname=name,
         loglevel=loglevel,
+        logfile=logfile,
+        is_json=log_format == "json",
+        no_color=getattr(preload, "no_color", False),
         time_limit=time_limit,
         soft_time_limit=soft_time_limit,
         max_tasks_per_child=max_tasks_per_child,
         max_memory_per_child=max_memory_per_child,
     )
+    lock = PidFile(Path(file_name(pidfile, name))) if pidfile else None
+    if detach:
+        begin_detached(Path(file_name(logfile or "", name)), umask)
     server = None
     ends = Ends(project.hostname)
     try:
+        if lock is not None:
+            lock.take()
         if pool is None or POOLS[pool] == "prefork":
             # Before grpc is imported and before there is a second thread: neither survives a fork.
             server = forkserver.fork(ends.beside(project.load))
@@ -208,22 +312,31 @@ def worker(
         config = launch.Config(
             name=project.hostname,
             queues=queues,
+            excluded_queues=exclude_queues,
+            prefetch_multiplier=1 if disable_prefetch else prefetch_multiplier,
+            purges=purge,
             concurrency=concurrency,
             pool=POOLS[pool] if pool else None,
             cores=machine.cores(),
             autoscale=autoscale,
             is_term_quit=os.environ.get("REMAP_SIGTERM") == "SIGQUIT",
-            restarts=not sys.stdin.isatty(),
+            restarts=sys.stdin is None or not sys.stdin.isatty(),
             version=__version__,
             loglevel=loglevel,
             sends_task_events=task_events,
             http_listen=http_listen,
         )
-        code = launch.launch(config, project, server, ends, show=click.echo)
+        with _beat_beside(project) if beat else nullcontext():
+            code = launch.launch(config, project, server, ends, show=click.echo)
     except forkserver.Refusal as exc:
         if exc.details:
             click.echo(exc.details, err=True)
         raise click.ClickException(exc.sentence) from exc
+    except PidFileTaken as exc:
+        raise click.ClickException(str(exc)) from exc
+    finally:
+        if lock is not None:
+            lock.leave()
     logging.shutdown()
     if code == RESTART:
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this program, as it was begun

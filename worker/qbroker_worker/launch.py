@@ -10,8 +10,8 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qbroker.app.log import setup_logging
-from qbroker.exceptions import ImproperlyConfigured
+from qbroker.client import Client
+from qbroker.exceptions import ImproperlyConfigured, NotFound, OperationalError
 from qbroker.url import parse_url
 from qbroker_worker import banner, worker
 from qbroker_worker.aide import Aide, Ends
@@ -43,6 +43,10 @@ else:
     new_loop = uvloop.new_event_loop
 
 
+PURGE_S = 5.0
+"""How long connecting to the broker may take when queues are purged."""
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """The settings of one worker process."""
@@ -52,6 +56,15 @@ class Config:
 
     queues: tuple[str, ...]
     """The queues it takes from; none: the app's default queue. Default: none."""
+
+    excluded_queues: tuple[str, ...]
+    """Queues of those it does not take from. Default: none."""
+
+    prefetch_multiplier: int | None
+    """How many messages it holds at most, times its concurrency; 0: as many as are useful; None: as the app says. Default: None."""
+
+    purges: bool
+    """Throw away what waits in its queues before it begins. Default: False."""
 
     concurrency: int | None
     """How many tasks run at once; None: as the app says, else one per core. Default: None."""
@@ -89,7 +102,14 @@ def launch(
 ) -> int:
     """Run a worker until it is told to stop; the exit code. Raises Refusal when it cannot begin."""
     pool, facts = _pool(config, project, server)
-    queues = facts.queues_of(config.name, config.queues)
+    excluded = {facts.aliases.get(name, name) for name in config.excluded_queues}
+    queues = tuple(
+        name for name in facts.queues_of(config.name, config.queues) if name not in excluded
+    )
+    if not queues:
+        raise Refusal(
+            f"No queue is left to take from: -X excludes {', '.join(config.excluded_queues)}."
+        )
     try:
         host, port = parse_url(facts.broker)
     except ImproperlyConfigured as exc:
@@ -108,6 +128,11 @@ def launch(
             tasks=facts.tasks if config.loglevel <= logging.INFO else (),
         )
     )
+    if config.purges:
+        _purge(facts.broker, queues, show)
+    if pool.name != "prefork":
+        # After what is shown here, which is no task's.
+        project.redirect(facts.log)
     identity = Identity(
         session_id=str(uuid.UUID(bytes=os.urandom(16), version=4)),
         name=config.name,
@@ -136,6 +161,9 @@ def launch(
         is_soft_when_idle=facts.is_soft_when_idle,
         is_term_quit=config.is_term_quit,
         restarts=config.restarts,
+        heard=frozenset(facts.heard),
+        cancels_on_loss=facts.cancels_on_loss,
+        prefetch_multiplier=_multiplier(config, facts),
     )
     scale = Autoscale(*config.autoscale) if config.autoscale else None
     return worker.run(
@@ -192,12 +220,12 @@ def _pool(config: Config, project: Project, server: ForkServer | None) -> tuple[
     if server is not None:
         facts = Facts.decode(server.facts())
         if (config.pool or facts.pool) == "prefork":
-            setup_logging(config.loglevel)
+            project.log(facts.log)
             slots = _slots(config, facts)
             return PreforkPool(server, slots=slots, lost_result=lost), facts
         # The app asks for another pool, and that one wants the app in this process.
         server.close()
-    loaded = project.load()
+    loaded = project.load(redirects=False)
     facts = Facts.decode(loaded.facts)
     guard = ThreadGuard()
     runs = loaded.begin(0, guard)
@@ -211,6 +239,27 @@ def _pool(config: Config, project: Project, server: ForkServer | None) -> tuple[
             return AsyncioPool(runs, slots=slots, lost_result=lost, guard=guard), facts
         case other:
             raise Refusal(f"worker_pool is {other!r}; it may be prefork, threads, asyncio or solo.")
+
+
+def _multiplier(config: Config, facts: Facts) -> int:
+    if config.prefetch_multiplier is not None:
+        return config.prefetch_multiplier
+    return facts.prefetch_multiplier
+
+
+def _purge(broker: str, queues: tuple[str, ...], show: Show) -> None:
+    client = Client(broker, timeout_s=PURGE_S)
+    try:
+        for name in queues:
+            try:
+                count = client.purge_queue(name)
+            except NotFound:
+                continue
+            show(f"Purged {count} messages from queue {name!r}.")
+    except OperationalError as exc:
+        raise Refusal(f"The queues cannot be purged: {exc}") from exc
+    finally:
+        client.close()
 
 
 def _slots(config: Config, facts: Facts) -> int:

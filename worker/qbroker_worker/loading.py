@@ -3,22 +3,28 @@
 import json
 import logging
 import multiprocessing
+import os
+import signal
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+from qbroker import signals
 from qbroker.app import App, trace
 from qbroker.app.amqp import topology_of
 from qbroker.app.loading import LoadError, find_app
-from qbroker.app.log import setup_logging
+from qbroker.app.log import redirect_stdouts, setup_logging
 from qbroker.envelope import OUTCOME_RETRY, OUTCOME_SUCCESS
 from qbroker.limits import per_second
 from qbroker.serialization import Value
 from qbroker.worker.control import Panel
 from qbroker_proto.v1.message_pb2 import Message
 from qbroker_proto.v1.worker_pb2 import Settle
+from qbroker_worker.names import file_name, names_children
 from qbroker_worker.pools.forkserver import Loaded, Refusal
-from qbroker_worker.values import Guard, Ran, Recycling, Runs
+from qbroker_worker.values import Guard, Notice, Ran, Recycling, Runs
+
+NOTICES = ("task_revoked", "worker_ready", "worker_shutdown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +36,17 @@ class Project:
     broker: str | None
     hostname: str
     loglevel: int
+    logfile: str | None = None
+    """With letters for its names; None: standard error."""
+    is_json: bool = False
+    no_color: bool = False
     time_limit: float | None = None
     soft_time_limit: float | None = None
     max_tasks_per_child: int | None = None
     max_memory_per_child: int | None = None
 
-    def load(self) -> Loaded:
-        """Import everything. Raises Refusal with a sentence when that fails."""
+    def load(self, *, redirects: bool = True) -> Loaded:
+        """Import everything, and log as the app says. Raises Refusal with a sentence when that fails."""
         try:
             app = self._import()
         except LoadError as exc:
@@ -46,9 +56,16 @@ class Project:
                 f"-A {self.app!r} cannot be imported: {type(exc).__name__}: {exc}",
                 traceback.format_exc(),
             ) from exc
-        setup_logging(self.loglevel)
-
         conf = app.conf
+        # They may change settings, so before any is used.
+        node = Node(self.hostname, app)
+        signals.celeryd_init.send(self.hostname, instance=node, conf=conf, options={})
+        signals.celeryd_after_setup.send(self.hostname, instance=node, conf=conf)
+        signals.worker_init.send(node)
+        log = _log_of(app)
+        self.log(log)
+        if redirects:
+            self.redirect(log)
         limits = (
             self.soft_time_limit or conf.task_soft_time_limit,
             self.time_limit or conf.task_time_limit,
@@ -56,7 +73,10 @@ class Project:
 
         def begin(number: int, guard: Guard) -> Runs:
             if number:
+                if self.logfile is not None and names_children(self.logfile):
+                    self.log(log, number)
                 multiprocessing.current_process().name = f"ForkPoolWorker-{number}"
+                signals.worker_process_init.send(None)
             return build_runs(app, hostname=self.hostname, guard=guard, limits=limits)
 
         recycling = Recycling(
@@ -64,6 +84,24 @@ class Project:
             self.max_memory_per_child or conf.worker_max_memory_per_child or 0,
         )
         return Loaded(_facts_of(app).encode(), begin, recycling)
+
+    def log(self, log: Mapping[str, Value], child: int = 0) -> None:
+        """Set up logging for this process; `log` is what the app says of it."""
+        logfile = None if self.logfile is None else file_name(self.logfile, self.hostname, child)
+        setup_logging(
+            self.loglevel,
+            logfile=logfile,
+            log_format=log["format"],
+            task_log_format=log["task_format"],
+            use_color=False if self.no_color else log["color"],
+            hijack_root_logger=log["hijacks"],
+            is_json=self.is_json,
+        )
+
+    def redirect(self, log: Mapping[str, Value]) -> None:
+        """Have what is printed in this process be logged, if the app does not say otherwise."""
+        if log["redirects"]:
+            redirect_stdouts(log["redirect_level"])
 
     def _import(self) -> App:
         app = find_app(self.app)
@@ -78,6 +116,14 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True)
+class Node:
+    """What signals of a worker are sent by, as far as processes that have the app know it."""
+
+    hostname: str
+    app: App
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What the worker's parent needs to know of the app, which it does not import."""
 
@@ -88,6 +134,13 @@ class Facts:
     queue: str
     concurrency: int | None
     pool: str
+    heard: tuple[str, ...]
+    """Signals that somebody is connected to, of those the worker has to tell the app of."""
+    log: dict[str, Value]
+    """What it says of logging."""
+    prefetch_multiplier: int
+    """How many messages a worker holds at most, times its concurrency; 0: it does not say."""
+    cancels_on_loss: bool
     soft_shutdown_s: float
     is_soft_when_idle: bool
     queues: tuple[str, ...]
@@ -155,6 +208,11 @@ def _facts_of(app: App) -> Facts:
         conf_set=tuple(conf.without_defaults()),
         report=app.bugreport(),
         commands=tuple(Panel.data),
+        heard=tuple(name for name in NOTICES if getattr(signals, name)),
+        log=_log_of(app),
+        # The default is Celery's number and no cap: what is short is read ahead by more, what is long by less.
+        prefetch_multiplier=conf.without_defaults().get("worker_prefetch_multiplier", 0),
+        cancels_on_loss=conf.worker_cancel_long_running_tasks_on_connection_loss,
         soft_shutdown_s=conf.worker_soft_shutdown_timeout,
         is_soft_when_idle=conf.worker_enable_soft_shutdown_on_idle,
         queues=tuple(queues.consume_from),
@@ -176,6 +234,18 @@ def _attributes_of(task: Value) -> dict[str, str]:
         if isinstance(value, str | int | float | tuple | list) and name != "name":
             found[name] = str(value)
     return found
+
+
+def _log_of(app: App) -> dict[str, Value]:
+    conf = app.conf
+    return {
+        "format": conf.worker_log_format,
+        "task_format": conf.worker_task_log_format,
+        "color": conf.worker_log_color,
+        "hijacks": conf.worker_hijack_root_logger,
+        "redirects": conf.worker_redirect_stdouts,
+        "redirect_level": conf.worker_redirect_stdouts_level,
+    }
 
 
 def _rates_of(app: App) -> dict[str, float]:
@@ -230,4 +300,16 @@ def build_runs(
     async def run_natively_and_tell(message: bytes, attempt: int, redelivered: bool) -> Ran:  # noqa: FBT001 - as above
         return tell(await run_natively(message, attempt, redelivered), message)
 
-    return Runs(run_and_tell, expire_and_tell, run_natively_and_tell, runner.is_async)
+    node = Node(hostname, app)
+
+    def notify(notice: Notice) -> None:
+        match notice.signal:
+            case "task_revoked":
+                number = notice.number
+                runner.tell_revoked(notice.message, signal.Signals(number).name if number else None)
+            case "worker_process_shutdown":
+                signals.worker_process_shutdown.send(None, pid=os.getpid(), exitcode=0)
+            case name:
+                getattr(signals, name).send(node)
+
+    return Runs(run_and_tell, expire_and_tell, run_natively_and_tell, runner.is_async, notify)

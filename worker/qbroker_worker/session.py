@@ -172,6 +172,10 @@ class Session:
         """The delivery that is held under this id."""
         return self._held.get(id_)
 
+    def held(self) -> list[Delivery]:
+        """They themselves."""
+        return list(self._held.values())
+
     @property
     def prefetch_count(self) -> int:
         """How many deliveries the broker was told may be out at once."""

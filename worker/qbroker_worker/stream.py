@@ -42,9 +42,11 @@ ASIDES_REQUEST_MAX = 1_000
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-    # A link whose other end vanished without a word is found out after at most 5 + 5 s.
-    ("grpc.keepalive_time_ms", 5_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    # A link whose other end vanished without a word is found out after at most 2 + 2 s.
+    ("grpc.keepalive_time_ms", 2_000),
+    ("grpc.keepalive_timeout_ms", 2_000),
+    # Without it gRPC waits a minute for the answer to its ping, whatever the time-out above says.
+    ("grpc.http2.ping_timeout_ms", 2_000),
     ("grpc.http2.max_pings_without_data", 0),
     # Each attempt is a channel of its own, and does not wait out the backoff of an earlier one.
     ("grpc.use_local_subchannel_pool", 1),

@@ -130,6 +130,18 @@ class Runs(NamedTuple):
     """On the running event loop, for tasks that are `async def`."""
     is_async: Callable[[str], bool]
     """Whether the task of that name is one of those."""
+    notify: Callable[["Notice"], None]
+    """Tell the app's own code of something. Raises nothing."""
+
+
+class Notice(NamedTuple):
+    """Something that the app's own code is to be told of: a signal by its name, and what goes with it."""
+
+    signal: str
+    number: int = 0
+    """With "task_revoked": the system's signal that ended the task; 0: none did."""
+    message: bytes = b""
+    """With "task_revoked": the task's."""
 
 
 class Recycling(NamedTuple):

@@ -29,7 +29,7 @@ from qbroker_worker.pools.pool import Pool
 from qbroker_worker.rates import Rates
 from qbroker_worker.session import News, Session
 from qbroker_worker.stream import Refused, Stream
-from qbroker_worker.values import REVOKED, Cancel, Delivery, Finished
+from qbroker_worker.values import REVOKED, Cancel, Delivery, Finished, Notice
 
 logger = logging.getLogger(__name__)
 task_logger = logging.getLogger(trace.__name__)
@@ -60,7 +60,7 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """How a worker takes signals."""
+    """How a worker takes signals, and how much it takes at a time."""
 
     soft_timeout_s: float = 0.0
     """How long what runs may go on before a cold shutdown. Default: 0."""
@@ -68,6 +68,12 @@ class Manners:
     """Wait that long even if nothing runs. Default: False."""
     is_term_quit: bool = False
     """TERM means what QUIT does. Default: False."""
+    prefetch_multiplier: int = 0
+    """How many messages it holds at most, times its slots; 0: as many as are useful. Default: 0."""
+    heard: frozenset[str] = frozenset()
+    """Signals of those it sends that the app listens to. Default: none."""
+    cancels_on_loss: bool = False
+    """End late-acknowledged tasks that run when the link to the broker breaks. Default: False."""
     restarts: bool = True
     """HUP has the program begin anew, else it ends it warmly. Default: True."""
 
@@ -105,6 +111,8 @@ class Worker:
         self._beside = beside
         self._rates = rates or Rates({})
         self._manners = manners
+        self._given_up: dict[str, Delivery] = {}
+        """What is being ended because the link broke, to be given back."""
         self._is_restarting = False
         self._scale = scale
         self._scale_timer: asyncio.TimerHandle | None = None
@@ -121,6 +129,9 @@ class Worker:
         self._changed = asyncio.Event()
         self._failure = ""
         self._is_linked = False
+        self._was_ready = False
+        self._revoked_by: dict[str, int] = {}
+        """With which signal deliveries are being ended that were revoked."""
         self._tells_received = task_logger.isEnabledFor(logging.INFO)
 
     @property
@@ -182,6 +193,9 @@ class Worker:
         session.release(pool.withdraw())
         self._stream.wake()
         await self._until(lambda: pool.is_idle or self.is_cold)
+        if self._was_ready and not self.is_cold:
+            self._notify(Notice("worker_shutdown"))
+            await self._until(lambda: pool.is_idle or self.is_cold)
         if self.is_cold:
             pool.kill()
         await self._flush(streaming)
@@ -225,13 +239,32 @@ class Worker:
             logger.info("Connected to qbroker://%s", self._address)
             if not self._is_linked:
                 logger.info("%s ready.", self._name)
+            if not self._was_ready:
+                self._was_ready = True
+                self._notify(Notice("worker_ready"))
             self._pool.resume()
         else:
             # What has not begun may be somebody else's by the time the link is back.
             self._pool.pause()
+            if self._is_linked and self._manners.cancels_on_loss:
+                self._cancel_late()
             self._journal.unlinked()
         self._is_linked = is_linked
         self._changed.set()
+
+    def _cancel_late(self) -> None:
+        """End what is acknowledged late: somebody else may be running it soon."""
+        late = [delivery for delivery in self._session.held() if delivery.is_late]
+        for delivery in late:
+            if self._pool.cancel(delivery, signal.SIGTERM):
+                self._session.release([delivery])
+            else:
+                logger.warning(
+                    "Ending task %s[%s], for the link to the broker broke.",
+                    delivery.task,
+                    delivery.id,
+                )
+                self._given_up[delivery.id] = delivery
 
     def heard(self, news: News) -> None:
         """Deliveries have come, or gone."""
@@ -334,7 +367,15 @@ class Worker:
             task_logger.info(trace.LOG_REVOKED, {"name": delivery.task, "id": delivery.id})
             self._journal.revoked(delivery)
             self._session.settle(delivery, REVOKED, b"")
+            self._notify(Notice("task_revoked", 0, delivery.message))
             self.changed()
+        elif number is not None:
+            self._revoked_by[delivery.id] = number
+
+    def _notify(self, notice: Notice) -> None:
+        """Have the app told, if it listens."""
+        if notice.signal in self._manners.heard:
+            self._pool.notify(notice)
 
     # -- what the pool tells -------------------------------------------------------------------
 
@@ -349,6 +390,14 @@ class Worker:
         self._journal.finished(finished)
         settle = self._session.settle
         for delivery, outcome, result, requeue, _, level, line, more in finished:
+            was_given_up = self._given_up and self._given_up.pop(delivery.id, None) is delivery
+            if was_given_up and outcome == REVOKED:
+                self._session.release([delivery])
+                continue
+            if self._revoked_by:
+                number = self._revoked_by.pop(delivery.id, 0)
+                if number and outcome == REVOKED:
+                    self._notify(Notice("task_revoked", number, delivery.message))
             is_ours = settle(delivery, outcome, result, requeue=requeue, more=more)
             if level:
                 task_logger.log(level, "%s", line)
@@ -381,6 +430,8 @@ class Worker:
         aside = self._rates.aside_count
         slots_max = self._pool.slots if self._scale is None else self._scale.slots_max
         wanted = max(self._pool.wanted_count, slots_max)
+        if self._manners.prefetch_multiplier:
+            wanted = min(wanted, slots_max * self._manners.prefetch_multiplier)
         self._session.want(wanted + aside, slots_max + aside)
         self._stream.wake()
 

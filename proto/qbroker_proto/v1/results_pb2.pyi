@@ -87,6 +87,24 @@ class TaskState(_message.Message):
     worker: str
     def __init__(self, id: _Optional[str] = ..., stage: _Optional[_Union[Stage, str]] = ..., state: _Optional[str] = ..., result: _Optional[bytes] = ..., is_final: _Optional[bool] = ..., end_reason: _Optional[_Union[EndReason, str]] = ..., detail: _Optional[str] = ..., attempt: _Optional[int] = ..., worker: _Optional[str] = ...) -> None: ...
 
+class TellRequest(_message.Message):
+    __slots__ = ("id", "attempt", "state", "result")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    attempt: int
+    state: str
+    result: bytes
+    def __init__(self, id: _Optional[str] = ..., attempt: _Optional[int] = ..., state: _Optional[str] = ..., result: _Optional[bytes] = ...) -> None: ...
+
+class TellReply(_message.Message):
+    __slots__ = ("is_told",)
+    IS_TOLD_FIELD_NUMBER: _ClassVar[int]
+    is_told: bool
+    def __init__(self, is_told: _Optional[bool] = ...) -> None: ...
+
 class ForgetRequest(_message.Message):
     __slots__ = ("ids",)
     IDS_FIELD_NUMBER: _ClassVar[int]

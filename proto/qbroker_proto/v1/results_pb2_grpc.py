@@ -44,6 +44,11 @@ class ResultsStub:
                 request_serializer=qbroker__proto_dot_v1_dot_results__pb2.ForgetRequest.SerializeToString,
                 response_deserializer=qbroker__proto_dot_v1_dot_results__pb2.ForgetReply.FromString,
                 _registered_method=True)
+        self.Tell = channel.unary_unary(
+                '/qbroker.v1.Results/Tell',
+                request_serializer=qbroker__proto_dot_v1_dot_results__pb2.TellRequest.SerializeToString,
+                response_deserializer=qbroker__proto_dot_v1_dot_results__pb2.TellReply.FromString,
+                _registered_method=True)
 
 
 class ResultsServicer:
@@ -64,6 +69,13 @@ class ResultsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Tell(self, request, context):
+        """Say how far a task has come that has not ended; who watches it is told.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ResultsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -76,6 +88,11 @@ def add_ResultsServicer_to_server(servicer, server):
                     servicer.Forget,
                     request_deserializer=qbroker__proto_dot_v1_dot_results__pb2.ForgetRequest.FromString,
                     response_serializer=qbroker__proto_dot_v1_dot_results__pb2.ForgetReply.SerializeToString,
+            ),
+            'Tell': grpc.unary_unary_rpc_method_handler(
+                    servicer.Tell,
+                    request_deserializer=qbroker__proto_dot_v1_dot_results__pb2.TellRequest.FromString,
+                    response_serializer=qbroker__proto_dot_v1_dot_results__pb2.TellReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -132,6 +149,33 @@ class Results:
             '/qbroker.v1.Results/Forget',
             qbroker__proto_dot_v1_dot_results__pb2.ForgetRequest.SerializeToString,
             qbroker__proto_dot_v1_dot_results__pb2.ForgetReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Tell(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qbroker.v1.Results/Tell',
+            qbroker__proto_dot_v1_dot_results__pb2.TellRequest.SerializeToString,
+            qbroker__proto_dot_v1_dot_results__pb2.TellReply.FromString,
             options,
             channel_credentials,
             insecure,

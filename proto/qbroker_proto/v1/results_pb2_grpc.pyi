@@ -37,6 +37,8 @@ class ResultsStub:
     """
     Forget: _grpc.UnaryUnaryMultiCallable[_results_pb2.ForgetRequest, _results_pb2.ForgetReply]
     """Forget what is kept of ended tasks."""
+    Tell: _grpc.UnaryUnaryMultiCallable[_results_pb2.TellRequest, _results_pb2.TellReply]
+    """Say how far a task has come that has not ended; who watches it is told."""
 
 @_typing.type_check_only
 class ResultsAsyncStub(ResultsStub):
@@ -47,6 +49,8 @@ class ResultsAsyncStub(ResultsStub):
     """
     Forget: _aio.UnaryUnaryMultiCallable[_results_pb2.ForgetRequest, _results_pb2.ForgetReply]  # type: ignore[assignment]
     """Forget what is kept of ended tasks."""
+    Tell: _aio.UnaryUnaryMultiCallable[_results_pb2.TellRequest, _results_pb2.TellReply]  # type: ignore[assignment]
+    """Say how far a task has come that has not ended; who watches it is told."""
 
 class ResultsServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -66,5 +70,13 @@ class ResultsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_results_pb2.ForgetReply, _abc.Awaitable[_results_pb2.ForgetReply]]:
         """Forget what is kept of ended tasks."""
+
+    @_abc_1.abstractmethod
+    def Tell(
+        self,
+        request: _results_pb2.TellRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_results_pb2.TellReply, _abc.Awaitable[_results_pb2.TellReply]]:
+        """Say how far a task has come that has not ended; who watches it is told."""
 
 def add_ResultsServicer_to_server(servicer: ResultsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

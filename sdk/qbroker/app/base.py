@@ -33,7 +33,7 @@ from qbroker.app.connection import Connection
 from qbroker.app.control import Control
 from qbroker.app.events import Events
 from qbroker.app.pipeline import Pipeline, current_pipeline
-from qbroker.app.sending import Call, Defaults, prepare, prepare_again, settle, zone_of
+from qbroker.app.sending import Call, Defaults, prepare, prepare_again, settle, template, zone_of
 from qbroker.app.trace import call_errbacks, execute, plan_of
 from qbroker.app.workflow import is_composite
 from qbroker.canvas import Signature, group, maybe_signature, signature
@@ -62,9 +62,15 @@ from qbroker.task import Task as BaseTask, header_of
 from qbroker.url import parse_url
 
 if TYPE_CHECKING:
+    from qbroker.app.periodic import Schedules
     from qbroker.client import Client, Verdict
 
 __all__ = ["App", "Celery", "TaskRegistry", "shared_task"]
+
+_HERE = frozenset(
+    ["qbroker", "qbroker://", "rpc", "rpc://", "cache+memory", "cache+memory://", "memory"]
+)
+"""What `result_backend` may say for: in the broker."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -175,6 +181,7 @@ class App:
         self._accepted_results: frozenset[str] | None = None
         self._annotations: tuple[Value, ...] | None = None
         self._config_source: tuple[Value, str | None, bool] | None = None
+        self._periodic: dict[str, dict[str, Value]] = {}
         self._later_defaults: list[Callable[[], Mapping[str, Value]]] = []
         self.configured = False
         self.on_configure = signals.Signal("app.on_configure")
@@ -305,6 +312,7 @@ class App:
             namespace = self._config_source[1] if self._config_source is not None else None
             self.conf.configure(found, namespace)
             self.configured = True
+        self._show_periodic()
         self.on_after_configure.send(self, source=self.conf)
 
     def _reload_config(self) -> None:
@@ -357,6 +365,10 @@ class App:
     def timezone(self) -> dt.tzinfo:
         """The zone of times without one."""
         return zone_of(self.conf)
+
+    @timezone.setter
+    def timezone(self, zone: dt.tzinfo | str) -> None:
+        self.conf.timezone = zone
 
     def uses_utc_timezone(self) -> bool:
         """Whether that is UTC."""
@@ -606,13 +618,14 @@ class App:
         url = url or self.conf.broker_url
         client = self._clients.get(url)
         if client is None:
+            from qbroker import inprocess  # noqa: PLC0415 - the same
             from qbroker.client import Client  # noqa: PLC0415 - gRPC is not loaded before it is needed
 
             with self._lock:
                 client = self._clients.get(url)
                 if client is None:
                     client = self._clients[url] = Client(
-                        url, timeout_s=self.conf.broker_connection_timeout
+                        inprocess.reached(url), timeout_s=self.conf.broker_connection_timeout
                     )
         return client
 
@@ -630,9 +643,10 @@ class App:
         if not isinstance(url, str):
             raise ImproperlyConfigured(f"the setting result_backend is to be a URL, not {url!r}")
         kept_s = lambda: self.conf.result_expires  # noqa: E731 - one of several
-        if url in ("qbroker", "qbroker://", "rpc", "rpc://"):
+        if url in _HERE:
             return BrokerBackend(self.client, self._reading, kept_s)
-        parse_url(url)
+        if not url.startswith("memory://"):
+            parse_url(url)
         return BrokerBackend(lambda: self.client(url), self._reading, kept_s)
 
     def _reading(self) -> tuple[frozenset[str], int]:
@@ -1060,6 +1074,63 @@ class App:
         return EagerResult(
             task_id, ended.value, ended.state, traceback=ended.traceback or None, name=task.name
         )
+
+    # -- periodic tasks
+
+    def add_periodic_task(
+        self,
+        schedule: Value,
+        sig: Value,
+        args: Sequence[Value] = (),
+        kwargs: Mapping[str, Value] | None = None,
+        name: str | None = None,
+        **opts: Value,
+    ) -> str:
+        """Have a task run again and again: a line of `beat_schedule`, under its name, which is answered.
+
+        Options are those of the call, and those of the entry: overlap, catch_up, jitter and so on.
+        """
+        if isinstance(sig, Signature):
+            sig = sig.clone(args, kwargs)
+        else:
+            sig = self.signature(sig.name, tuple(args), dict(kwargs or {}))
+        from qbroker.app.periodic import OPTIONS  # noqa: PLC0415 - most programs have no periodic tasks
+
+        own = {option: opts.pop(option) for option in OPTIONS & opts.keys()}
+        key = name or repr(sig)
+        self._periodic[key] = {
+            "schedule": schedule,
+            "task": sig.task,
+            "args": sig.args,
+            "kwargs": sig.kwargs,
+            "options": {**sig.options, **opts},
+            **own,
+        }
+        if self.configured:
+            self._show_periodic()
+        return key
+
+    def _show_periodic(self) -> None:
+        """Have what was added stand in the setting too, where programs look for it."""
+        if self._periodic:
+            self.conf.beat_schedule = {**(self.conf.beat_schedule or {}), **self._periodic}
+
+    def periodic_entries(self) -> dict[str, dict[str, Value]]:
+        """What the app declares, by name: `beat_schedule`, and what was added; asking finalizes the app."""
+        if not self.finalized:
+            self.finalize(auto=True)
+        return {**(self.conf.beat_schedule or {}), **self._periodic}
+
+    @property
+    def schedules(self) -> "Schedules":
+        """The broker's periodic entries, to be looked at and changed."""
+        from qbroker.app.periodic import Schedules  # noqa: PLC0415 - most programs have no periodic tasks
+
+        return Schedules(self, self._template)
+
+    def _template(self, name: str, args: Value, kwargs: Value, options: dict[str, Value]) -> bytes:
+        call, _ = self.prepare(name, args, kwargs, self.tasks.get(name), options)
+        return template(call)
 
     # -- signatures
 

@@ -95,10 +95,18 @@ class Setting:
 
 _TABLE = (
     Setting("accept_content", _names, ("json",), "Serializers, by name or content type, whose content may be read.", ("CELERY_ACCEPT_CONTENT",)),
+    Setting("beat_cron_starting_deadline", _seconds, None, "How many seconds late a crontab's missed run may be to be made up for; None: any."),
+    Setting("beat_max_loop_interval", _seconds, 0.0, "How many seconds a scheduler of your own sleeps at most; 0: its own choice."),
+    Setting("beat_schedule", _any, {}, "Periodic tasks by name, which `qbroker beat` hands to the broker."),
+    Setting("beat_scheduler", _text, "qbroker.beat:PersistentScheduler", "A Scheduler class of your own, which `qbroker beat` runs in the broker's place."),
     Setting("broker_connection_timeout", _seconds, 5.0, "How many seconds a call waits for the broker's answer, connecting included.", ("BROKER_CONNECTION_TIMEOUT",)),
     Setting("broker_url", _text, DEFAULT_URL, "Where the broker is: qbroker://host:port.", ("BROKER_URL",)),
     Setting("compression_level", _count, None, "How hard compression tries, in the method's own numbers; None: as the method likes."),
     Setting("enable_utc", _flag, default=True, meaning="Without a `timezone`, times are in UTC; else in the machine's own.", old_names=("CELERY_ENABLE_UTC",)),
+    Setting("http_allowed_hosts", _names, (), "Hosts that tasks over HTTP may speak to: names, *.names, addresses, networks, `public`; none: whatever has a public address."),
+    Setting("http_ca_file", _any, None, "A file of certificates to trust in tasks over HTTP; None: the system's."),
+    Setting("http_redirects_max", _count, 5, "How many redirects a task over HTTP follows."),
+    Setting("http_timeout", _seconds, 60.0, "How many seconds a task over HTTP waits for the other side."),
     Setting("imports", _names, (), "Modules a worker imports when it starts.", ("CELERY_IMPORTS",)),
     Setting("include", _names, (), "More such modules; App(include=…) adds to them.", ("CELERY_INCLUDE",)),
     Setting("result_accept_content", _names, None, "Serializers whose results may be read; None: as accept_content. Failures are JSON and may always be read."),
@@ -137,6 +145,7 @@ _TABLE = (
     Setting("task_track_started", _flag, default=False, meaning="Show the state STARTED while a task runs.", old_names=("CELERY_TRACK_STARTED",)),
     Setting("timezone", _any, None, "The zone of times without one and of app.now(); None: see enable_utc.", ("CELERY_TIMEZONE",)),
     Setting("unpacked_bytes_max", _count, UNPACKED_BYTES_MAX, "What compressed content may become at most, in bytes; more is refused."),
+    Setting("worker_cancel_long_running_tasks_on_connection_loss", _flag, default=False, meaning="End late-acknowledged tasks that run when the link to the broker breaks, and give them back."),
     Setting("worker_concurrency", _count, None, "How many tasks a worker runs at once; None: as many as there are cores.", ("CELERYD_CONCURRENCY",)),
     Setting("worker_direct", _flag, default=False, meaning="Each worker takes from a queue of its own name too: <name>.dq2.", old_names=("CELERY_WORKER_DIRECT",)),
     Setting("worker_disable_rate_limits", _flag, default=False, meaning="Have no task's rate_limit count.", old_names=("CELERY_DISABLE_RATE_LIMITS",)),
@@ -183,6 +192,8 @@ _EVENTS = (
 _WORKER = "the worker is built differently and has no such part"
 _PUBLISH = "publishing is always confirmed, and always tried again until broker_connection_timeout"
 
+_BEAT = "the broker knows when its entries ran, so there is no schedule file"
+
 _NEVER: Mapping[str, Mapping[str, Value]] = {
     _BROKER: {
         "broker_channel_error_retry": False,
@@ -206,6 +217,10 @@ _NEVER: Mapping[str, Mapping[str, Value]] = {
         "broker_user": None,
         "broker_vhost": None,
         "broker_write_url": None,
+    },
+    _BEAT: {
+        "beat_schedule_filename": "celerybeat-schedule",
+        "beat_sync_every": 0,
     },
     _BACKEND: {
         "arangodb_backend_settings": None,
@@ -271,7 +286,6 @@ _NEVER: Mapping[str, Mapping[str, Value]] = {
     _WORKER: {
         "worker_agent": None,
         "worker_autoscaler": "celery.worker.autoscale:Autoscaler",
-        "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_consumer": "celery.worker.consumer:Consumer",
         "worker_deduplicate_successful_tasks": False,
         "worker_disable_prefetch": False,
@@ -293,14 +307,8 @@ _NEVER: Mapping[str, Mapping[str, Value]] = {
         },
     },
     _LATER: {
-        "beat_cron_starting_deadline": None,
         "beat_enable_remote_control": False,
-        "beat_max_loop_interval": 0,
         "beat_remote_control_max_tick_age": None,
-        "beat_schedule": {},
-        "beat_schedule_filename": "celerybeat-schedule",
-        "beat_scheduler": "celery.beat:PersistentScheduler",
-        "beat_sync_every": 0,
         "result_chord_expires": None,
         "result_extended": False,
         "result_failure_expires": None,
@@ -310,26 +318,18 @@ _NEVER: Mapping[str, Mapping[str, Value]] = {
         "security_key": None,
         "security_key_password": None,
         "task_allow_error_cb_on_chord_header": False,
-        "task_default_rate_limit": None,
         "task_remote_tracebacks": False,
         "task_repr_maxlevels": 3,
         "task_retry_on_worker_lost": False,
         "task_send_sent_event": False,
-        "task_soft_time_limit": None,
         "task_store_eager_result": False,
-        "task_time_limit": None,
-        "worker_disable_rate_limits": False,
         "worker_enable_remote_control": True,
-        "worker_enable_soft_shutdown_on_idle": False,
         "worker_log_datefmt": None,
         "worker_lost_wait": 10.0,
-        "worker_max_memory_per_child": None,
-        "worker_max_tasks_per_child": None,
         "worker_pool_restarts": False,
         "worker_pool_start_method": "fork",
         "worker_proc_alive_timeout": 4.0,
         "worker_send_task_events": False,
-        "worker_soft_shutdown_timeout": 0.0,
         "worker_task_log_datefmt": None,
     },
 }
@@ -340,9 +340,6 @@ _OLD_NEVER = {
     "task_publish_retry": ("CELERY_TASK_PUBLISH_RETRY",),
     "task_publish_retry_policy": ("CELERY_TASK_PUBLISH_RETRY_POLICY",),
     "task_send_sent_event": ("CELERY_SEND_TASK_SENT_EVENT",),
-    "task_soft_time_limit": ("CELERYD_TASK_SOFT_TIME_LIMIT",),
-    "task_time_limit": ("CELERYD_TASK_TIME_LIMIT",),
-    "worker_disable_rate_limits": ("CELERY_DISABLE_RATE_LIMITS",),
     "worker_enable_remote_control": ("CELERY_ENABLE_REMOTE_CONTROL",),
     "worker_lost_wait": ("CELERYD_WORKER_LOST_WAIT",),
     "worker_send_task_events": ("CELERY_SEND_EVENTS",),

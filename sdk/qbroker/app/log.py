@@ -1,7 +1,9 @@
 """Logging as workers and commands set it up: Celery's formats, colours only on a terminal."""
 
+import json
 import logging
 import sys
+from datetime import UTC, datetime
 from typing import TextIO
 
 from qbroker import signals
@@ -12,6 +14,7 @@ __all__ = [
     "LOG_FORMAT",
     "TASK_LOG_FORMAT",
     "ColorFormatter",
+    "JsonFormatter",
     "LoggingProxy",
     "TaskFormatter",
     "redirect_stdouts",
@@ -49,14 +52,37 @@ class TaskFormatter(ColorFormatter):
     """Knows `task_name` and `task_id` of the task that is running; `???` outside of one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        request = current_request.get()
-        if request is not None and request.task is not None:
-            record.__dict__.setdefault("task_id", request.id)
-            record.__dict__.setdefault("task_name", request.task.name)
-        else:
-            record.__dict__.setdefault("task_id", "???")
-            record.__dict__.setdefault("task_name", "???")
+        name, id_ = _running() or ("???", "???")
+        record.__dict__.setdefault("task_id", id_)
+        record.__dict__.setdefault("task_name", name)
         return super().format(record)
+
+
+def _running() -> tuple[str, str] | None:
+    """Name and id of the task this is asked in."""
+    request = current_request.get()
+    if request is None or request.task is None:
+        return None
+    return request.task.name, request.id or ""
+
+
+class JsonFormatter(logging.Formatter):
+    """A line is a JSON object: time, level, logger, process, message; and in a task its name and id."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        found = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "process": record.processName,
+            "pid": record.process,
+            "message": record.getMessage(),
+        }
+        if (running := _running()) is not None:
+            found["task_name"], found["task_id"] = running
+        if record.exc_info:
+            found["exception"] = self.formatException(record.exc_info)
+        return json.dumps(found, ensure_ascii=False)
 
 
 def setup_logging(
@@ -67,11 +93,12 @@ def setup_logging(
     task_log_format: str = TASK_LOG_FORMAT,
     use_color: bool | None = None,
     hijack_root_logger: bool = True,
+    is_json: bool = False,
     stream: TextIO | None = None,
 ) -> None:
     """Send all records to the stream (standard error) or file; who listens to the signal does it instead.
 
-    `use_color` None: where the stream is a terminal. Without `hijack_root_logger`, handlers that the
+    `use_color` None: where the stream is a terminal. `is_json`: each line is a JSON object. Without `hijack_root_logger`, handlers that the
     root logger has already are left alone.
     """
     number = mlevel(level)
@@ -87,14 +114,14 @@ def setup_logging(
         for handler in root.handlers[:]:
             root.removeHandler(handler)
     if not root.handlers:
-        root.addHandler(_handler(stream, logfile, ColorFormatter(log_format, use_color=use_color)))
+        formatter = JsonFormatter() if is_json else ColorFormatter(log_format, use_color=use_color)
+        root.addHandler(_handler(stream, logfile, formatter))
         root.setLevel(number)
     signals.after_setup_logger.send(None, logger=root, **told)
     for handler in task_logger.handlers[:]:
         task_logger.removeHandler(handler)
-    task_logger.addHandler(
-        _handler(stream, logfile, TaskFormatter(task_log_format, use_color=use_color))
-    )
+    formatter = JsonFormatter() if is_json else TaskFormatter(task_log_format, use_color=use_color)
+    task_logger.addHandler(_handler(stream, logfile, formatter))
     task_logger.setLevel(number)
     task_logger.propagate = False
     signals.after_setup_task_logger.send(

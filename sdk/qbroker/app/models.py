@@ -117,7 +117,8 @@ def _hints(fun: Callable[..., Value]) -> dict[str, Value]:
 
 def _model(hint: Value, base: type) -> Value:
     """The model that a parameter is annotated with, as itself or as optional; else None."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    origin: Value = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
         others = [one for one in typing.get_args(hint) if one is not type(None)]
         if len(others) != 1:
             return None

@@ -25,7 +25,7 @@ from qbroker_proto.v1.producer_pb2 import (
     Refusal,
 )
 
-__all__ = ["OPTIONS_NEEDLESS", "Call", "Defaults", "prepare", "prepare_again", "settle"]
+__all__ = ["OPTIONS_NEEDLESS", "Call", "Defaults", "prepare", "prepare_again", "settle", "template"]
 
 OPTIONS_NEEDLESS = frozenset(
     [
@@ -482,6 +482,14 @@ def prepare_again(
     raw = again.SerializeToString()
     envelope.check_size(raw, message.task, conf.task_message_bytes_max)
     return raw, again.eta_ms
+
+
+def template(call: Call) -> bytes:
+    """The message of a call that is made again and again: without what is of one moment only."""
+    message = Message.FromString(call.message)
+    for field in ("id", "origin", "root_id", "parent_id", "eta_ms"):
+        message.ClearField(field)
+    return message.SerializeToString()
 
 
 def settle(calls: Sequence[Call], verdicts: Sequence[Refusal | Existing]) -> MessageRefused | None:

@@ -599,6 +599,8 @@ class Runner:
     """Not at all, for its hard limit has ended its run: the handlers of its failure are run."""
     is_async: Callable[[str], bool]
     """Whether the task of that name is an `async def` one."""
+    tell_revoked: Callable[[bytes, str | None], None]
+    """Not at all: it was revoked, and maybe ended by a signal. Sends task_revoked."""
 
     def __call__(self, message: bytes, attempt: int, redelivered: bool) -> Ran:  # noqa: FBT001 - as a message comes
         """Run it here."""
@@ -788,6 +790,9 @@ def build_runner(
         try:
             task = tasks[name]  # raises NotRegistered
             if call.expires_ms and wall_ms() >= call.expires_ms:
+                signals.task_revoked.send(
+                    task, request=request, terminated=False, signum=None, expired=True
+                )
                 return fail(request, TaskRevokedError("expired"), states.REVOKED)
             if call.takes_input:
                 args.insert(0, _input_of(call, accepted))
@@ -811,6 +816,8 @@ def build_runner(
         if isinstance(found, Ran):
             return found
         call, request, task, args, kwargs, keep = found
+        if signals.task_received:
+            signals.task_received.send(hostname, request=request)
         limited = limits_of(call, task)
         if limited != _UNLIMITED:
             request.soft_time_limit, request.time_limit = limited
@@ -884,9 +891,21 @@ def build_runner(
         found.request.soft_time_limit, found.request.time_limit = limited
         return told(found, _expire(found, limited[1] or 0.0))
 
-    return Runner(
-        run, run_natively, expire, lambda name: name in tasks and plan_of(tasks[name]).is_async
-    )
+    def tell_revoked(message: bytes, signum: str | None) -> None:
+        found = begun(message, 0, False)  # noqa: FBT003 - redelivered
+        if not isinstance(found, Ran):
+            signals.task_revoked.send(
+                found.task,
+                request=found.request,
+                terminated=signum is not None,
+                signum=signum,
+                expired=False,
+            )
+
+    def is_async(name: str) -> bool:
+        return name in tasks and plan_of(tasks[name]).is_async
+
+    return Runner(run, run_natively, expire, is_async, tell_revoked)
 
 
 def _expire(begun: Begun, limit_s: float) -> Ended:

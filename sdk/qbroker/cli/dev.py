@@ -186,7 +186,7 @@ Example:
 @click.option("-A", "--app", metavar="APP", help="Where the app is: proj, proj.celery or proj:app.")
 @click.option("-Q", "--queues", help="Queues to take from, parted by commas.")
 @click.option("-c", "--concurrency", type=int, help="Tasks at once.  [default: number of cores]")
-@click.option("-P", "--pool", help="Where tasks run: prefork, threads or solo.")
+@click.option("-P", "--pool", help="Where tasks run: prefork, threads, asyncio or solo.")
 @click.option("-l", "--loglevel", default="INFO", show_default=True, help="What the worker logs.")
 @click.option(
     "--data-dir",

@@ -17,6 +17,7 @@ from qbroker.cli.main import EntryPointGroup
 from qbroker.cli.queues import DRY_RUN, YES, purge_queue, queue
 from qbroker.cli.remote import control, inspect
 from qbroker.cli.routes import binding, exchange, route
+from qbroker.cli.schedules import schedule
 from qbroker.cli.tables import Plain, duration, echo_json, plain, show
 from qbroker.cli.target import Target
 from qbroker.cli.tasks import explain, revoke, task
@@ -42,6 +43,7 @@ Examples:
   qctl explain 01a2...                 why that task does not run
   qctl task ls --queue mail --state queued
   qctl queue pause mail --why 'the relay is down'
+  qctl schedule next tidy -n 5         when that entry fires next
   qctl dead requeue --task mail.send   give dead letters another try
   qctl inspect active                  what workers run now
   qctl call proj.add -a '[2, 2]'       call a task
@@ -73,8 +75,8 @@ def qctl(context: click.Context, url: str | None, name: str | None) -> None:
 
 
 for _verb in (
-    binding, control, ctx, dead, events, exchange, explain, inspect, queue, revoke, route, task, top,
-    worker, workflow,
+    binding, control, ctx, dead, events, exchange, explain, inspect, queue, revoke, route, schedule,
+    task, top, worker, workflow,
 ):  # fmt: skip
     qctl.add_command(_verb)
 

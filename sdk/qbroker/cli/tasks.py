@@ -188,15 +188,18 @@ def _result(info: TaskInfo) -> tuple[str, str]:
     """What is kept of how it ended, and where it failed."""
     if not info.result:
         return "", ""
-    stored = envelope.decode_result(
-        info.state,
-        info.result,
-        stage=info.stage,
-        is_final=True,
-        end_reason=info.end_reason,
-        detail=info.detail,
-        accepted=_JSON_ONLY,
-    )
+    try:
+        stored = envelope.decode_result(
+            info.state,
+            info.result,
+            stage=info.stage,
+            is_final=True,
+            end_reason=info.end_reason,
+            detail=info.detail,
+            accepted=_JSON_ONLY,
+        )
+    except (KombuError, CeleryError) as exc:
+        return str(exc), ""
     return repr(stored.result), stored.traceback or ""
 
 

@@ -82,7 +82,7 @@ class EventDispatcher:
         event = Event(
             type, hostname=self.hostname, utcoffset=clock.utcoffset(), pid=self.pid, **fields
         )
-        self.app.client().tell(type, json_encode(event))
+        self.app.client().tell_event(type, json_encode(event))
 
     def flush(self, errors: bool = True, groups: bool = True) -> None:  # noqa: FBT001, FBT002 - Celery's signature
         """Do nothing: nothing is held back."""

@@ -16,7 +16,7 @@ from typing import (
     overload,
 )
 
-from qbroker import _state, canvas
+from qbroker import _state, canvas, states
 from qbroker.canvas import Signature
 from qbroker.exceptions import (
     Ignore,
@@ -484,6 +484,28 @@ class Task(Generic[P, R]):
         )
 
     subtask_from_request = signature_from_request
+
+    def update_state(
+        self,
+        task_id: str | None = None,
+        state: str | None = None,
+        meta: Value = None,
+        **kwargs: Value,
+    ) -> None:
+        """Say how far the task is: a state of your own, as "PROGRESS", and what goes with it, `result.info`.
+
+        Those that wait for the result are told (`get(on_message=…)`). It holds until the next such word, or the end.
+        """
+        request = self.request
+        if task_id is None:
+            task_id = request.id
+        if task_id is None:
+            raise ValueError("update_state is for a task that runs, or needs a task_id")
+        if request.is_eager and task_id == request.id:
+            return  # nobody but the caller knows of it
+        self.app.backend.store_result(
+            task_id, meta, state or states.PENDING, request=request, **kwargs
+        )
 
     def AsyncResult(self, task_id: str, **kwargs: Value) -> AsyncResult[R]:  # noqa: N802 - Celery's name
         """The result of an earlier call of this task."""

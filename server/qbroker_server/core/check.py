@@ -7,7 +7,7 @@ serving broker.
 from collections import Counter
 from collections.abc import Iterator
 
-from qbroker_server.core import index, joins, keys, payloads, queue, timetable
+from qbroker_server.core import index, joins, keys, payloads, periodic, queue, timetable
 from qbroker_server.core.errors import CorruptRecord
 from qbroker_server.core.ports import ReadTxn
 from qbroker_server.core.records import Flag, Record, Stage, decode
@@ -31,6 +31,7 @@ def faults(txn: ReadTxn) -> list[str]:
     found += _payload_faults(txn, records)
     found += _dead_faults(txn, records)
     found += _index_faults(txn, records)
+    found += _entry_faults(txn)
     found += _join_faults(txn, records)
     return found
 
@@ -160,6 +161,20 @@ def _index_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
         record = records.get(raw_id.decode("utf-8", "replace"))
         if record is None or record.extras is None:
             yield f"the unique key {key!r} is held by {raw_id!r}, which has none"
+
+
+def _entry_faults(txn: ReadTxn) -> Iterator[str]:
+    reminders = [key for key, _ in _family(txn, keys.TIME)]
+    for key, raw in _family(txn, keys.ENTRY):
+        try:
+            entry = periodic.decode(key, raw)
+        except CorruptRecord as error:
+            yield str(error)
+            continue
+        kind_and_name = timetable.PERIODIC + key[len(keys.ENTRY) :]
+        is_due = entry.next_ms and not entry.paused_ms
+        if is_due and not any(row.endswith(kind_and_name) for row in reminders):
+            yield f"the entry {key!r} is due at {entry.next_ms} but nothing reminds of it"
 
 
 def _join_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:

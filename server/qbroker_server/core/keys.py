@@ -2,6 +2,7 @@
 
     a <digest>                      → a binding (routes.py)
     b <id> 0 <chunk>                → a payload, when too large for the record (payloads.py)
+    c <name>                        → an entry that fires again and again (periodic.py)
     d <time> <id>                   → b""; dead letters, oldest first (dead.py)
     e <id>                          → what is published when the message fails (joins.py)
     f <id>                          → the failure that an errback is told of (joins.py)
@@ -39,6 +40,7 @@ TIME = VHOST + b"t"
 QUEUE = VHOST + b"n"
 DAMAGED = VHOST + b"x"
 DEAD = VHOST + b"d"
+ENTRY = VHOST + b"c"
 INDEX = VHOST + b"i"
 RATE = VHOST + b"k"
 STATUS = VHOST + b"s"

@@ -438,6 +438,10 @@ class Report:
             if record is not None and record.stage == Stage.LEASED:
                 record.stage = Stage.STARTED
                 record.changed_ms = now_ms
+                if record.flags & Flag.TRACK_STARTED:
+                    # What an earlier try left, its reason to be tried again, is past.
+                    payloads.drop_status(txn, start.id, record)
+                    record.state = ""
                 message.save(txn, start.id, record)
                 effects.changed[start.id] = record
         for settle in self.settles:
@@ -531,6 +535,10 @@ def _settle(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: Effe
             detail=settle.detail or "rejected by the task",
         )
     else:
+        state, result = _STATES[outcome], settle.result
+        if outcome == Outcome.IGNORED and record.flags & Flag.HAS_STATUS:
+            # A task that says itself how it ended, and then has its end ignored.
+            state, result = record.state, payloads.read_status(txn, message_id, record)
         results.end(
             txn,
             message_id,
@@ -538,8 +546,8 @@ def _settle(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: Effe
             now_ms,
             effects,
             reason=_REASONS.get(outcome, EndReason.SETTLED),
-            state=_STATES[outcome],
-            result=settle.result,
+            state=state,
+            result=result,
             detail=settle.detail if outcome in _REASONS else "",
             line=settle.detail,
         )

@@ -3,6 +3,9 @@
 KIB = 1024
 MIB = 1024 * KIB
 
+STATE_BYTES_MAX = MIB
+"""What goes with a state on the way; more is refused."""
+
 NAME_BYTES_MAX = 255
 """Of a queue's, a task's or a message id. The store's keys (511 bytes) must hold two of them and a place."""
 

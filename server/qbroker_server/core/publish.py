@@ -248,7 +248,8 @@ def _check_extras(message_id: str, extras: Extras) -> None:
             )
 
 
-def _full(effects: Effects) -> ResourceFull:
+def full(effects: Effects) -> ResourceFull:
+    """What is said when the disk has no room for more messages."""
     return ResourceFull(
         f"the broker's disk is nearly full: {effects.room_bytes} bytes are left, and publishing leaves "
         f"{effects.policy.reserve_bytes} (reserve_bytes) so that running tasks can end. "
@@ -304,7 +305,7 @@ class Publish:
                 duplicates.append(place)
                 continue
             if is_full:
-                refusals.append((place, _full(effects)))
+                refusals.append((place, full(effects)))
                 continue
             try:
                 if isinstance(new, NewMessage):
@@ -439,24 +440,63 @@ def copies_of(txn: ReadTxn, new: NewMessage, effects: Effects) -> tuple[NewMessa
     assert new.route is not None, "it was sent to a queue by name"
     queues = effects.routes.queues(txn, new.route)
     if len(queues) <= 1:
-        return (replace(new, queue=queues[0], route=None),) if queues else ()
+        return (_sent_to(new, queues[0]),) if queues else ()
     extras = new.extras
     if extras is not None and extras.unique_key:
         extras = replace(extras, unique_key="")
     if extras is not None:
         extras = replace(extras, workflow_id="", place=None, history=[])
-    first = replace(new, queue=queues[0], route=None)
+    first = _sent_to(new, queues[0])
+    stem = new.id[:_COPY_STEM_CHARS]
+    seed = new.id.encode()
+    # By position: a fanout makes many.
     rest = [
-        replace(new, id=copy_id(new.id, name), queue=name, extras=extras, errbacks=(), route=None)
+        NewMessage(
+            f"{stem}~{_digest(seed, name)}",
+            new.task,
+            name,
+            new.priority,
+            new.eta_ms,
+            new.expires_ms,
+            new.result_ttl_ms,
+            new.deaths_max,
+            new.flags,
+            new.payload,
+            new.retries,
+            extras,
+        )
         for name in queues[1 : limits.COPIES_MAX]
     ]
     return (first, *rest)
 
 
+def _sent_to(new: NewMessage, queue_name: str) -> NewMessage:
+    """The message, as if it had been sent to that queue by name."""
+    return NewMessage(
+        new.id,
+        new.task,
+        queue_name,
+        new.priority,
+        new.eta_ms,
+        new.expires_ms,
+        new.result_ttl_ms,
+        new.deaths_max,
+        new.flags,
+        new.payload,
+        new.retries,
+        new.extras,
+        new.unique_policy,
+        new.errbacks,
+    )
+
+
 def copy_id(message_id: str, queue_name: str) -> str:
     """The id of the copy for a queue: the same whenever the message is published again."""
-    digest = blake2b(f"{message_id}\x00{queue_name}".encode(), digest_size=8).hexdigest()
-    return f"{message_id[:_COPY_STEM_CHARS]}~{digest}"
+    return f"{message_id[:_COPY_STEM_CHARS]}~{_digest(message_id.encode(), queue_name)}"
+
+
+def _digest(seed: bytes, queue_name: str) -> str:
+    return blake2b(seed + b"\x00" + queue_name.encode(), digest_size=8).hexdigest()
 
 
 _COPY_STEM_CHARS = 50

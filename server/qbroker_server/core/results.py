@@ -7,9 +7,9 @@ publisher who never saw the confirm and sends the message again does not have it
 
 from dataclasses import dataclass
 
-from qbroker_server.core import index, message, payloads, timetable, unique
+from qbroker_server.core import index, limits, message, payloads, timetable, unique
 from qbroker_server.core.effects import Effects, Ended, Policy
-from qbroker_server.core.errors import CorruptRecord
+from qbroker_server.core.errors import CorruptRecord, Invalid
 from qbroker_server.core.ports import Txn
 from qbroker_server.core.records import EndReason, Flag, Record, Stage
 
@@ -176,3 +176,42 @@ class Forget:
             timetable.remind(txn, forget_at, timetable.FORGET, message_id, effects)
             forgotten_count += 1
         return forgotten_count
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """A message that has not ended is in this state now; answers whether it was there to be told of.
+
+    What is told is kept until the next such word or the end, in place of the last.
+    """
+
+    id: str
+    attempt: int
+    """Of the run that says so; 0: anybody does."""
+    state: str
+    result: bytes
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        return 1, len(self.result)
+
+    def apply(self, txn: Txn, now_ms: int, effects: Effects) -> bool:
+        if not 0 < len(self.state.encode()) <= limits.NAME_BYTES_MAX:
+            raise Invalid(f"state {self.state[:60]!r} must have 1 to {limits.NAME_BYTES_MAX} bytes")
+        if len(self.result) > limits.STATE_BYTES_MAX:
+            raise Invalid(
+                f"what goes with state {self.state!r} has {len(self.result)} bytes; up to "
+                f"{limits.STATE_BYTES_MAX} may. Store large data elsewhere and tell where"
+            )
+        record = message.find(txn, self.id, effects)
+        if (
+            record is None
+            or record.stage in (Stage.DONE, Stage.DEAD)
+            or (self.attempt and record.attempt != self.attempt)
+        ):
+            return False
+        record.state = self.state
+        payloads.put_status(txn, self.id, record, self.result)
+        message.save(txn, self.id, record)
+        effects.changed[self.id] = record
+        return True

@@ -1,4 +1,4 @@
-"""What happens when a time comes: a scheduled message is due, a waiting one expires, an ended one is forgotten."""
+"""What happens when a time comes: a message is due, expires, or is forgotten; an entry fires (periodic.py)."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ from qbroker_server.core import (
     joins,
     message,
     payloads,
+    periodic,
     queue,
     results,
     timetable,
@@ -23,6 +24,8 @@ class Sweep:
     """Do what is due, up to `limit` rows of the time index; answers whether there may be more."""
 
     limit: int = 1_000
+    almanac: periodic.Almanac | None = None
+    """What periodic entries need; None where there are none."""
 
     @property
     def cost(self) -> tuple[int, int]:
@@ -34,6 +37,10 @@ class Sweep:
             txn.delete(key)
             if kind == timetable.IDLE:
                 queue.look_at_idle(txn, message_id, now_ms, effects)
+                continue
+            if kind == timetable.PERIODIC:
+                assert self.almanac is not None, "a store with entries is swept with an almanac"
+                periodic.look_at(txn, message_id, now_ms, effects, self.almanac)
                 continue
             if kind == timetable.JOIN:
                 joins.look_at(txn, message_id, now_ms, effects)

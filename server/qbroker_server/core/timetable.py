@@ -25,6 +25,8 @@ WORKFLOW: Final = b"w"
 """A workflow, named in place of a message, is forgotten."""
 IDLE: Final = b"q"
 """A queue, named in place of a message, is removed if it has been idle since the last look."""
+PERIODIC: Final = b"p"
+"""A periodic entry, named in place of a message, may fire (periodic.py)."""
 
 _KIND_AT = len(keys.TIME) + 8
 

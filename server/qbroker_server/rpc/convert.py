@@ -369,10 +369,10 @@ def task_state(txn: ReadTxn, message_id: str, record: Record | None) -> results_
             state.result = payloads.read_status(txn, message_id, record)
         else:
             state.result = payloads.read(txn, message_id, record)
-    elif record.stage == Stage.STARTED and record.flags & Flag.TRACK_STARTED:
-        state.state = "STARTED"
     elif record.flags & Flag.HAS_STATUS:
         state.result = payloads.read_status(txn, message_id, record)
+    elif record.stage == Stage.STARTED and record.flags & Flag.TRACK_STARTED:
+        state.state = "STARTED"
     return state
 
 

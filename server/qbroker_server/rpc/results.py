@@ -13,7 +13,7 @@ from qbroker_server.broker import Broker, Step
 from qbroker_server.core import limits, message
 from qbroker_server.core.errors import CoreError, CorruptRecord, ResourceFull
 from qbroker_server.core.ports import ReadTxn
-from qbroker_server.core.results import Forget
+from qbroker_server.core.results import Forget, Tell
 from qbroker_server.pump import Pump
 from qbroker_server.rpc import convert, status
 from qbroker_server.rpc.streams import Streams
@@ -22,6 +22,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[results_pb2.WatchRequest, results
 ForgetContext: TypeAlias = (
     "grpc.aio.ServicerContext[results_pb2.ForgetRequest, results_pb2.ForgetReply]"
 )
+TellContext: TypeAlias = "grpc.aio.ServicerContext[results_pb2.TellRequest, results_pb2.TellReply]"
 
 _WANTED_MAX = 10_000
 """States of one stream that wait to be sent; past this the stream is not read, and TCP slows the client."""
@@ -81,6 +82,16 @@ class Results(results_pb2_grpc.ResultsServicer):
         except CoreError as error:
             await context.abort(status.status_of(error), str(error))
         return results_pb2.ForgetReply(forgotten_count=count)
+
+    async def Tell(
+        self, request: results_pb2.TellRequest, context: TellContext
+    ) -> results_pb2.TellReply:
+        command = Tell(request.id, request.attempt, request.state, request.result)
+        try:
+            is_told = await self._pump.ask(command)
+        except CoreError as error:
+            await context.abort(status.status_of(error), str(error))
+        return results_pb2.TellReply(is_told=is_told)
 
     async def _read(
         self, requests: AsyncIterator[results_pb2.WatchRequest], stream: "_Stream"

@@ -183,3 +183,20 @@ def test_a_task_is_removed_unless_it_runs(
     assert "Removed 2 tasks." in removed
     assert real_app.AsyncResult("ended").state == "PENDING"
     assert real_app.AsyncResult("waits").stage == "done"
+
+
+def test_show_says_what_it_may_not_read(
+    qctl: Shell, real_app: App, real_broker: RealBroker
+) -> None:
+    real_app.conf.update(accept_content=["json", "pickle"], result_serializer="pickle")
+    real_app.task(name="odd")(lambda x: x)
+    _ = real_app.send_task("odd", (1,), serializer="pickle", task_id="odd-1")
+    before = qctl.json("task", "show", "odd-1", "--args")
+    worker = ToyWorker(real_app, real_broker.url)
+    worker.work()
+    worker.leave()
+
+    after = qctl.json("task", "show", "odd-1")
+
+    assert "Refusing to deserialize" in before["args"]
+    assert "Refusing to deserialize" in after["result"]

@@ -274,3 +274,26 @@ async def test_a_client_that_has_said_all_hears_all_and_is_done() -> None:
 
         assert len(await watch.states(1)) == 1
         assert await hear(watch.call) is grpc.aio.EOF
+
+
+async def test_a_state_on_the_way_is_pushed_to_who_watches() -> None:
+    async with serving() as served:
+        await served.publish(wire())
+        watch = await served.watch().say(watch=["m1"])
+        await watch.hear()
+
+        reply = await served.results.Tell(
+            results_pb2.TellRequest(id="m1", state="PROGRESS", result=b"half")
+        )
+
+        (state,) = await watch.hear()
+        assert reply.is_told
+        assert (state.state, state.result, state.is_final) == ("PROGRESS", b"half", False)
+
+
+async def test_a_state_without_a_name_is_refused() -> None:
+    async with serving() as served:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await served.results.Tell(results_pb2.TellRequest(id="m1"))
+
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT

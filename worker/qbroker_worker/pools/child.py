@@ -10,7 +10,7 @@ from socket import socket
 from qbroker_worker import clock
 from qbroker_worker.pools import frames
 from qbroker_worker.pools.childguard import ChildGuard
-from qbroker_worker.values import Recycling, Runs
+from qbroker_worker.values import SUCCESS, Notice, Ran, Recycling, Runs
 
 RING_S = 0.002
 """How much run time passes before results of an unfinished batch are announced."""
@@ -30,6 +30,19 @@ def memory_kib() -> int:
     """The most memory this process has had resident."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most // 1024 if sys.platform == "darwin" else most
+
+
+def encode_notice(notice: Notice) -> bytes:
+    """A notice as a task's message would be."""
+    name = notice.signal.encode()
+    return frames.NOTICE_HEAD.pack(notice.number, len(name)) + name + notice.message
+
+
+def decode_notice(data: bytes) -> Notice:
+    """The notice that was encoded."""
+    number, size = frames.NOTICE_HEAD.unpack_from(data)
+    head = frames.NOTICE_HEAD.size
+    return Notice(data[head : head + size].decode(), number, data[head + size :])
 
 
 class _Batches:
@@ -116,6 +129,9 @@ def serve(
                 guard.begin(None, HANDLERS_S)
                 ran = expire(message, attempt, flags & frames.REDELIVERED != 0)
                 guard.end()
+            elif flags & frames.NOTICE:
+                runs.notify(decode_notice(message))
+                ran = Ran(SUCCESS, b"", requeue=False, runtime_s=0.0)
             else:
                 ran = run(message, attempt, flags & frames.REDELIVERED != 0)
             outcome, result, requeue, runtime_s, level, line, more = ran

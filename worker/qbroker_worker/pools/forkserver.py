@@ -23,7 +23,7 @@ from typing import NamedTuple, NoReturn
 
 from qbroker_worker.pools import child, frames
 from qbroker_worker.pools.childguard import ChildGuard
-from qbroker_worker.values import Guard, Recycling, Runs
+from qbroker_worker.values import Guard, Notice, Recycling, Runs
 
 PR_SET_PDEATHSIG = 1
 
@@ -285,9 +285,13 @@ class _Nursery:
         with socket.socket(fileno=source) as parent, contextlib.suppress(ConnectionError):
             guard = ChildGuard(shared, parent)
             signal.signal(signal.SIGUSR1, guard.interrupt)
-            faulthandler.register(signal.SIGUSR2)
+            # Not where a task's prints go: those become records of the log.
+            faulthandler.register(signal.SIGUSR2, sys.__stderr__ or sys.stderr)
             runs = self._loaded.begin(number, guard)
-            child.serve(parent, claims, shared, guard, runs, self._loaded.recycling)
+            try:
+                child.serve(parent, claims, shared, guard, runs, self._loaded.recycling)
+            finally:
+                runs.notify(Notice("worker_process_shutdown"))
 
     def _reap(self) -> None:
         # Each by its id: a process that the app itself started is for the app to wait for.

@@ -70,6 +70,8 @@ class Child:
         self.expired_s = 0.0
         self.is_retiring = False
         """It is to end when it has finished what it is at."""
+        self.told: Delivery | None = None
+        """The notice it was given last."""
         self.handles: Delivery | None = None
         """Whose failure handlers it was given to run."""
         self.interrupted_ns = 0

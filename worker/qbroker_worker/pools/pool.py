@@ -8,7 +8,7 @@ from logging import ERROR, WARNING
 from typing import Protocol
 
 from qbroker.exceptions import TimeLimitExceeded, WorkerLostError
-from qbroker_worker.values import REVOKED, TIMEOUT, WORKER_LOST, Delivery, Finished
+from qbroker_worker.values import REVOKED, TIMEOUT, WORKER_LOST, Delivery, Finished, Notice
 
 LostResult = Callable[[Delivery, Exception], tuple[bytes, bytes]]
 """Makes of a task whose process can say no more the result, and what else its settle says, from what ended it."""
@@ -122,6 +122,9 @@ class Pool(Protocol):
 
     def resize(self, slots: int) -> None:
         """Have so many slots from now on. Those that run a task and are too many go when it has ended."""
+
+    def notify(self, notice: Notice) -> None:
+        """Have a process that has the app tell its code of this, when one is free. Until then it is not idle."""
 
     def dump(self) -> None:
         """Have processes other than this one write down what their threads are at."""

@@ -20,11 +20,12 @@ from collections.abc import Iterable
 
 from qbroker_worker import clock
 from qbroker_worker.pools import frames, ledger
+from qbroker_worker.pools.child import encode_notice
 from qbroker_worker.pools.forkserver import ForkServer, how_it_ended
 from qbroker_worker.pools.ledger import Batch, Child
 from qbroker_worker.pools.pace import Pace, Portion
 from qbroker_worker.pools.pool import LostResult, Reports, expired, lost, revoked
-from qbroker_worker.values import Delivery, Finished
+from qbroker_worker.values import Delivery, Finished, Notice
 
 LOOK_S = 0.005
 """How often the parent looks at children that have not said anything. Only while there are some."""
@@ -52,6 +53,8 @@ class PreforkPool:
         self._waiting: deque[Delivery] = deque()
         self._overdue: deque[tuple[Delivery, float]] = deque()
         """What its hard time limit has ended, with that: some child is to run its failure handlers."""
+        self._notices: deque[Delivery] = deque()
+        """What some child is to tell the app of, each in the place of a task's message."""
         self._children: dict[int, Child] = {}
         self._born = 0
         self._is_paused = False
@@ -91,6 +94,7 @@ class PreforkPool:
         return (
             not self._waiting
             and not self._overdue
+            and not self._notices
             and all(child.is_idle for child in self._children.values())
         )
 
@@ -169,6 +173,12 @@ class PreforkPool:
         if not child.unsent:
             child.link.shutdown(socket.SHUT_WR)
 
+    def notify(self, notice: Notice) -> None:
+        self._notices.append(
+            Delivery("", 0, False, "", "", False, encode_notice(notice))  # noqa: FBT003 - a plain value
+        )
+        self._dispatch()
+
     def dump(self) -> None:
         for number, child in self._children.items():
             if child.pid:
@@ -184,6 +194,7 @@ class PreforkPool:
             expired(delivery, limit_s, self._lost_result) for delivery, limit_s in self._overdue
         ]
         self._overdue.clear()
+        self._notices.clear()
         if given_up:
             self._reports.finished(given_up)
 
@@ -269,8 +280,8 @@ class PreforkPool:
         unstarted: list[Delivery] = []
         for batch in child.batches:
             for number, delivery in enumerate(batch.deliveries, batch.first):
-                if delivery is None:
-                    continue
+                if delivery is None or delivery is child.told:
+                    continue  # finished, or a notice, which nobody waits for
                 if number < claimed and delivery is child.revoked:
                     finished.append(revoked(delivery))
                 elif number < claimed and delivery is child.expired:
@@ -297,8 +308,8 @@ class PreforkPool:
             self._waiting.extendleft(reversed(unstarted))
         elif unstarted:
             self._reports.returned(unstarted)
-        if finished:
-            self._reports.finished(finished)
+        if finished or child.told is not None:
+            self._reports.finished([done for done in finished if done.delivery.id])
         self._dispatch()
 
     def _bury(self, child: Child) -> None:
@@ -325,12 +336,20 @@ class PreforkPool:
     # -- handing over --------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
-        if self._is_paused or self._is_closing or not (self._waiting or self._overdue):
+        if (
+            self._is_paused
+            or self._is_closing
+            or not (self._waiting or self._overdue or self._notices)
+        ):
             return
         children = [
             child for child in self._children.values() if child.pid and not child.is_retiring
         ]
         idle = [child for child in children if not child.batches]
+        while self._notices and idle:
+            child, notice = idle.pop(0), self._notices.popleft()
+            child.told = notice
+            self._hand_over_alone(child, notice, frames.NOTICE)
         while self._overdue and idle:
             self._hand_over_expired(idle.pop(0), *self._overdue.popleft())
         for position, child in enumerate(idle):
@@ -357,10 +376,14 @@ class PreforkPool:
     def _hand_over_expired(self, child: Child, delivery: Delivery, limit_s: float) -> None:
         """Have a child run what follows the failure of a task that its hard limit has ended."""
         child.handles, child.expired_s = delivery, limit_s
+        self._hand_over_alone(child, delivery, frames.EXPIRED)
+
+    def _hand_over_alone(self, child: Child, delivery: Delivery, flags: int) -> None:
+        """Give an idle child something that is not simply to be run."""
         child.is_short = False
         child.silent_looks = 0
         child.reported = child.handed + 1  # so that it is not taken back and run
-        self._send(child, child.encode([delivery], frames.EXPIRED))
+        self._send(child, child.encode([delivery], flags))
         self._look_soon()
 
     def _send(self, child: Child, data: bytes) -> None:
@@ -450,6 +473,12 @@ class PreforkPool:
             self._report_start(child, first[0], child.batches[0].first + 1)
 
     def _finish(self, finished: list[Finished]) -> None:
+        if not all(done.delivery.id for done in finished):
+            # What is no task's is of no interest, but that it has ended.
+            finished = [done for done in finished if done.delivery.id]
+            if not finished:
+                self._reports.finished([])
+                return
         observe = self._pace.observe
         task, total_s, count = finished[0].delivery.task, 0.0, 0
         for delivery, _, _, _, runtime_s, _, _, _ in finished:

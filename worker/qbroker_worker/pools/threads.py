@@ -12,7 +12,7 @@ from qbroker_worker import clock
 from qbroker_worker.pools.pace import Pace
 from qbroker_worker.pools.pool import LostResult, Reports, expired, lost
 from qbroker_worker.pools.threadguard import Limited, ThreadGuard
-from qbroker_worker.values import Delivery, Finished, Runs
+from qbroker_worker.values import Delivery, Finished, Notice, Runs
 
 LOOK_S = 0.005
 """How often the loop looks at what the threads are at. Only while it can learn something."""
@@ -37,6 +37,8 @@ class ThreadsPool:
         self.slots = slots
         self._run = runs.run
         self._expire = runs.expire
+        self._notify = runs.notify
+        self._notice_count = 0
         self._guard = guard or ThreadGuard()
         self._watched: dict[Limited, asyncio.TimerHandle] = {}
         self._overdue: dict[int, Delivery] = {}
@@ -149,7 +151,7 @@ class ThreadsPool:
 
     @property
     def is_idle(self) -> bool:
-        return not self._open and not self._overdue
+        return not self._open and not self._overdue and not self._notice_count
 
     def submit(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
@@ -219,6 +221,20 @@ class ThreadsPool:
             self._given_up.append(None)
             self._idents.append(0)
             return len(self._running) - 1
+
+    def notify(self, notice: Notice) -> None:
+        self._notice_count += 1
+
+        def tell() -> None:
+            self._notify(notice)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the pool was killed
+                self._loop.call_soon_threadsafe(self._notified)
+
+        threading.Thread(target=tell, name="qbroker-notice", daemon=True).start()
+
+    def _notified(self) -> None:
+        self._notice_count -= 1
+        self._reports.finished([])
 
     def dump(self) -> None:
         """There are no other processes."""

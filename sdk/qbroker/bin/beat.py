@@ -1,0 +1,153 @@
+"""`qbroker beat`: hand the app's periodic tasks to the broker, which fires them.
+
+So it need not stay up, and two of them harm nobody. What only this program can compute, a schedule or an argument that
+is a function of the app's, it fires itself, and for that it stays.
+"""
+
+import importlib
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+import click
+
+from qbroker.app import App
+from qbroker.app.loading import LoadError, find_app
+from qbroker.app.log import setup_logging
+from qbroker.app.periodic import Declared
+from qbroker.beat import PersistentScheduler, Scheduler, Service
+from qbroker.cli.main import Preload
+from qbroker.exceptions import ImproperlyConfigured, OperationalError, RequestRefused
+from qbroker.utils.log import mlevel
+
+_STANDARD = frozenset(
+    [
+        "beat",
+        "celery.beat:PersistentScheduler",
+        "celery.beat.PersistentScheduler",
+        "qbroker.beat:PersistentScheduler",
+        "qbroker.beat.PersistentScheduler",
+    ]
+)
+"""Names of the scheduler that leaves the work to the broker."""
+
+Show = Callable[[str], object]
+
+
+@click.command(
+    epilog="""\b
+    Examples:
+      qbroker beat -A proj --once     register what the app declares, and end
+      qbroker beat -A proj            register, then stay up for what the broker cannot fire
+      qbroker beat -A proj --dry-run  only say what would change
+    """
+)
+@click.option("-A", "--app", metavar="APP", help="Where the app is: proj, proj.celery or proj:app.")
+@click.option("-b", "--broker", metavar="URL", help="The broker, over what the app says.")
+@click.option("--once", is_flag=True, help="Register, and end.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be added, changed and removed.")
+@click.option("-S", "--scheduler", metavar="CLASS", help="A Scheduler of your own, run in the broker's place: pkg:Class.")  # fmt: skip
+@click.option("--max-interval", type=float, help="How many seconds that one sleeps at most.")
+@click.option("-l", "--loglevel", default="WARNING", show_default=True, metavar="LEVEL", help="What to log: DEBUG, INFO, WARNING, ERROR or CRITICAL.")  # fmt: skip
+@click.pass_context
+def beat(
+    context: click.Context,
+    app: str | None,
+    broker: str | None,
+    scheduler: str | None,
+    max_interval: float | None,
+    loglevel: str,
+    *,
+    once: bool,
+    dry_run: bool,
+) -> None:
+    """Register the app's periodic tasks with the broker, which fires them."""
+    preload = context.obj if isinstance(context.obj, Preload) else Preload()
+    spec = app or preload.app
+    if spec is None:
+        raise click.UsageError("Which app? Name it: qbroker beat -A proj")
+    try:
+        setup_logging(mlevel(loglevel))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--loglevel") from error
+    with find_app(spec) as found:
+        if url := broker or preload.broker:
+            found.conf.broker_url = url
+        found.import_modules()
+        found.finalize()
+        chosen = _class_of(scheduler or found.conf.beat_scheduler)
+        if chosen is not None:
+            run(Service(found, max_interval, scheduler_cls=chosen))
+            return
+        declared = register(found, click.echo, dry_run=dry_run)
+        if not (once or dry_run):
+            stay(found, declared, max_interval)
+
+
+def _class_of(name: str) -> type[Scheduler] | None:
+    """The Scheduler that is named; None for the one that leaves it to the broker."""
+    if name in _STANDARD:
+        return None
+    module, _, attribute = name.partition(":") if ":" in name else name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise LoadError(f"the scheduler {name!r} cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Scheduler)):
+        raise LoadError(f"the scheduler {name!r} is no subclass of qbroker.beat.Scheduler")
+    return found
+
+
+def register(app: App, show: Show, *, dry_run: bool = False) -> Declared:
+    """Declare what the app declares, and say what became of it."""
+    try:
+        declared = app.schedules.declare(dry_run=dry_run)
+    except (ImproperlyConfigured, OperationalError, RequestRefused) as error:
+        raise click.ClickException(str(error)) from error
+    for word, names in (
+        ("added", declared.added),
+        ("changed", declared.changed),
+        ("removed", declared.removed),
+        ("fired by this program", declared.fired_here),
+    ):
+        for name in names:
+            show(f"{word}: {name}")
+    for name, owner in declared.taken:
+        whose = f"the app {owner!r} declared it" if owner else "it was made by hand"
+        show(f"left alone: {name}: {whose}")
+    known = len(declared.added) + len(declared.changed) + len(declared.unchanged)
+    would = "would fire" if dry_run else "fires"
+    show(f"The broker {would} {known} periodic {'task' if known == 1 else 'tasks'} of this app.")
+    return declared
+
+
+def stay(app: App, declared: Declared, max_interval: float | None = None) -> None:
+    """Fire what the broker cannot, until told to stop."""
+
+    class _Rest(PersistentScheduler):
+        def setup_schedule(self) -> None:
+            entries = app.periodic_entries()
+            self.merge_inplace({name: _celerys(entries[name]) for name in declared.fired_here})
+
+    run(Service(app, max_interval, scheduler_cls=_Rest))
+
+
+def _celerys(entry: dict[str, object]) -> dict[str, object]:
+    words = ("task", "schedule", "args", "kwargs", "options", "relative")
+    return {word: entry[word] for word in words if word in entry}
+
+
+def run(service: Service) -> None:
+    """Run the service until TERM or INT."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        del signum, frame
+        service.stop()
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+    service.start()
+    logging.shutdown()

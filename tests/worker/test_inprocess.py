@@ -1,0 +1,64 @@
+"""The worker on threads of another program."""
+
+import threading
+
+import pytest
+
+from qbroker import App, inprocess
+from qbroker_worker.inprocess import InProcessWorker
+
+
+def test_it_runs_tasks_in_this_process_and_ends_when_told() -> None:
+    seen: list[int] = []
+    with App("here", broker="memory://worker", backend="cache+memory://") as app:
+
+        @app.task(shared=False)
+        def note(x: int) -> int:
+            seen.append(x)
+            return 2 * x
+
+        app.finalize()
+        address = inprocess.reached("memory://worker").removeprefix("qbroker://")
+        worker = InProcessWorker(app, address, queues=("celery",), slots=2, name="w@here")
+        worker.start()
+
+        assert note.delay(3).get(timeout=10) == 6
+        assert seen == [3]
+        assert worker.stop(10)
+        assert worker.stop(10)
+    inprocess.stop("memory://worker")
+
+
+def test_a_task_that_goes_on_is_told_by_stop() -> None:
+    held, go_on = threading.Event(), threading.Event()
+    with App("here", broker="memory://held", backend="cache+memory://") as app:
+
+        @app.task(shared=False)
+        def hold() -> None:
+            held.set()
+            go_on.wait(10)
+
+        app.finalize()
+        address = inprocess.reached("memory://held").removeprefix("qbroker://")
+        worker = InProcessWorker(app, address, queues=("celery",), slots=1, name="w@here")
+        worker.start()
+        _ = hold.delay()
+        assert held.wait(10)
+
+        ended = worker.stop(0.05)
+        go_on.set()
+
+        assert not ended
+    inprocess.stop("memory://held")
+
+
+def test_a_worker_without_a_broker_says_so() -> None:
+    with App("here", broker="memory://away") as app:
+        worker = InProcessWorker(
+            app, "127.0.0.1:1", queues=("q",), slots=1, name="w@here", start_s=0.1
+        )
+
+        with pytest.raises(RuntimeError, match="w@here could not register with the broker at 127"):
+            worker.start()
+        # It has nothing to tell anybody.
+        assert worker.stop(10)

@@ -1,0 +1,130 @@
+"""A worker on threads of another program: for its tests, for notebooks.
+
+It is the worker of the threads pool, whose tasks see the program's memory. The SDK finds it by entry point.
+"""
+
+import asyncio
+import os
+import platform
+import random
+import threading
+import uuid
+from typing import TYPE_CHECKING
+
+from qbroker._version import __version__
+from qbroker_worker.loading import build_runs
+from qbroker_worker.pools.threadguard import ThreadGuard
+from qbroker_worker.pools.threads import ThreadsPool
+from qbroker_worker.results import lost_result
+from qbroker_worker.session import Session
+from qbroker_worker.stream import Identity, Stream
+from qbroker_worker.worker import Worker
+
+if TYPE_CHECKING:
+    from qbroker.app import App
+
+START_S = 10.0
+"""How long registering with the broker may take."""
+
+
+class _Told(Worker):
+    """A worker that says when it is ready."""
+
+    ready: threading.Event
+
+    def linked(self, is_linked: bool) -> None:  # noqa: FBT001 - a plain callback
+        super().linked(is_linked)
+        if is_linked:
+            self.ready.set()
+
+
+class InProcessWorker:
+    """Takes from the queues of a broker from `start` to `stop`."""
+
+    def __init__(
+        self,
+        app: "App",
+        address: str,
+        *,
+        queues: tuple[str, ...],
+        slots: int,
+        name: str,
+        start_s: float = START_S,
+    ) -> None:
+        self._start_s = start_s
+        self._app = app
+        self._address = address
+        self._queues = queues
+        self._slots = slots
+        self.name = name
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._worker: _Told | None = None
+        self._failure: BaseException | None = None
+
+    def start(self) -> None:
+        """Register; answers when tasks come."""
+        ready = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(ready,), name="qbroker-inprocess-worker", daemon=True
+        )
+        self._thread.start()
+        if not ready.wait(self._start_s) or self._failure is not None:
+            raise RuntimeError(
+                f"the worker {self.name} could not register with the broker at {self._address}"
+            ) from self._failure
+
+    def stop(self, timeout_s: float) -> bool:
+        """Finish what runs, give back the rest; tells whether that took no longer than it may."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return True
+        assert self._loop is not None
+        assert self._worker is not None
+        self._loop.call_soon_threadsafe(self._worker.signalled, 15)
+        thread.join(timeout_s)
+        return not thread.is_alive()
+
+    def _run(self, ready: threading.Event) -> None:
+        try:
+            asyncio.run(self._live(ready))
+        except Exception as error:  # noqa: BLE001 - told to who waits for the start
+            self._failure = error
+        finally:
+            ready.set()
+
+    async def _live(self, ready: threading.Event) -> None:
+        self._loop = asyncio.get_running_loop()
+        guard = ThreadGuard()
+        pool = ThreadsPool(
+            build_runs(self._app, hostname=self.name, guard=guard),
+            slots=self._slots,
+            lost_result=lost_result(self.name),
+            guard=guard,
+        )
+        identity = Identity(
+            session_id=str(uuid.UUID(bytes=os.urandom(16), version=4)),
+            name=self.name,
+            queues=self._queues,
+            tasks=tuple(sorted(self._app.tasks)),
+            version=__version__,
+            hostname=platform.node(),
+            pid=os.getpid(),
+            pool=pool.name,
+            concurrency=pool.slots,
+        )
+        session = Session(pool.slots)
+
+        def connect(joined: Worker) -> Stream:
+            return Stream(
+                session,
+                identity,
+                address=self._address,
+                on_news=joined.heard,
+                on_link=joined.linked,
+                chance=random.Random(),  # noqa: S311 - spreads reconnects; no secret
+            )
+
+        self._worker = _Told(session, pool, connect, name=self.name, address=self._address)
+        self._worker.ready = ready
+        await self._worker.run()
