@@ -71,6 +71,15 @@ from qbroker_proto.v1.admin_pb2 import (
     TestRouteRequest,
     Topology,
 )
+from qbroker_proto.v1.control_pb2 import (
+    BroadcastReply,
+    BroadcastRequest,
+    Event,
+    EventsReply,
+    EventsRequest,
+    SendEventsReply,
+    SendEventsRequest,
+)
 from qbroker_proto.v1.periodic_pb2 import (
     DeclareSchedulesReply,
     DeclareSchedulesRequest,
@@ -120,7 +129,9 @@ for _name in _set_by_us:
     del os.environ[_name]  # noqa: TID251 - programs started from here get what the user set
 
 __all__ = [
+    "BroadcastReply",
     "Client",
+    "EventStream",
     "RevokeReply",
     "ScheduleInfo",
     "Subscription",
@@ -575,6 +586,77 @@ class _Watcher(_Lane):
             subscription.tell(error)
 
 
+# -- events --------------------------------------------------------------------------------------
+
+_EVENTS_WAITING_MAX = 10_000
+
+
+class _Teller(_Lane):
+    """Events out. Nobody waits for them: what a broken stream swallows is lost, and so is what is too much."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type] # passed through
+        # Until the broker says otherwise.
+        self._is_wanted = True
+
+    def tell(self, event: Event) -> None:
+        """Send an event, if anybody listens."""
+        with self._lock:
+            if self._thread is not None and not self._is_wanted:
+                return
+            if self._inbox.qsize() < _EVENTS_WAITING_MAX:
+                self._send(event)
+
+    def _outstanding(self) -> Iterable[object]:
+        self._is_wanted = True
+        return ()
+
+    def _pack(self, first: object, inbox: "queue.SimpleQueue[object]") -> tuple[bytes, bool]:
+        events: list[Event] = []
+        item: object = first
+        while True:
+            assert isinstance(item, Event)
+            events.append(item)
+            if len(events) >= BATCH_COUNT_MAX or inbox.empty():
+                break
+            item = inbox.get_nowait()
+            if item is None:
+                inbox.put(None)
+                break
+        return SendEventsRequest(events=events).SerializeToString(), False
+
+    def _receive(self, reply: bytes) -> None:
+        self._is_wanted = SendEventsReply.FromString(reply).is_wanted
+
+    def _fail(self, error: OperationalError) -> None:
+        _log.debug("events were lost: %s", error)
+
+
+class EventStream:
+    """Events as they happen, from when this is made. Iterated, it gives (type, JSON of the fields, clock)."""
+
+    def __init__(self, call: "grpc.Call", url: str) -> None:
+        self._call = call
+        self._url = url
+        self._is_closed = False
+
+    def __iter__(self) -> Iterator[tuple[str, bytes, int]]:
+        replies = cast("Iterator[bytes]", self._call)
+        try:
+            for reply in replies:
+                for event in EventsReply.FromString(reply).events:
+                    yield event.type, event.body, event.clock
+        except grpc.RpcError as exc:
+            if not self._is_closed:
+                _, said = _said(exc)
+                raise OperationalError(f"no more events from {self._url}: {said}") from exc
+
+    def close(self) -> None:
+        """End it, also from another thread."""
+        self._is_closed = True
+        self._call.cancel()
+
+
 # -- the connection ------------------------------------------------------------------------------
 
 
@@ -591,10 +673,12 @@ class _Connection:
             self.channel.stream_stream("/qbroker.v1.Producer/Publish"), *shared
         )
         self.watcher = _Watcher(self.channel.stream_stream("/qbroker.v1.Results/Watch"), *shared)
+        self.teller = _Teller(self.channel.stream_stream("/qbroker.v1.Control/SendEvents"), *shared)
 
     def close(self) -> None:
         self.publisher.close()
         self.watcher.close()
+        self.teller.close()
         self.channel.close()
 
 
@@ -641,7 +725,7 @@ class Client:
         """Send nothing from now on, and wait for what is under way, but not long."""
         connection = self._connection
         if connection is not None:
-            for lane in (connection.publisher, connection.watcher):
+            for lane in (connection.publisher, connection.watcher, connection.teller):
                 if lane.gate.acquire(timeout=_FORK_PATIENCE_S):
                     self._gates.append(lane.gate)
                 lane.quiet.wait(_FORK_PATIENCE_S)
@@ -856,6 +940,14 @@ class Client:
         )
         self.declare_topology(Topology(bindings=[made]))
 
+    def bind_queue(self, queue: str, exchange: str, kind: str, routing_key: str) -> None:
+        """Have a queue, and an exchange that passes to it what is sent with the key."""
+        made = Topology()
+        made.exchanges.add(name=exchange, type=kind)
+        made.queues.add(name=queue)
+        made.bindings.add(exchange=exchange, destination=queue, routing_key=routing_key)
+        self.declare_topology(made)
+
     def list_topology(self) -> Topology:
         """All exchanges and bindings."""
         return self._ask("Admin/ListTopology", ListTopologyRequest(), Topology)
@@ -979,6 +1071,74 @@ class Client:
         )
         return self._ask("Admin/RemoveDead", request, DeadReply, BULK_TIMEOUT_S).count
 
+    # -- workers
+
+    def broadcast(
+        self,
+        command: str,
+        arguments: bytes = b"",
+        *,
+        words: Sequence[str] = (),
+        destination: Sequence[str] = (),
+        pattern: str = "",
+        matcher: str = "",
+        timeout_s: float = 1.0,
+        limit: int = 0,
+        is_silent: bool = False,
+    ) -> Iterator[BroadcastReply]:
+        """Ask workers; their answers as they come, until all have answered or the time is over."""
+        request = BroadcastRequest(
+            command=command,
+            arguments=arguments,
+            words=words,
+            destination=destination,
+            pattern=pattern,
+            matcher=matcher,
+            timeout_ms=max(1, round(timeout_s * 1000)),
+            limit=limit,
+            is_silent=is_silent,
+        )
+        ask: Callable[..., Value] = self._connected().channel.unary_stream(
+            "/qbroker.v1.Control/Broadcast"
+        )
+        call = ask(
+            request.SerializeToString(), timeout=timeout_s + self.timeout_s, wait_for_ready=True
+        )
+        try:
+            for reply in call:
+                yield BroadcastReply.FromString(reply)
+        except grpc.RpcError as exc:
+            raise self._error(exc) from exc
+        finally:
+            call.cancel()
+
+    def events(self, routing_key: str = "#") -> EventStream:
+        """Listen to events of these types: "#", "task.*", "worker.heartbeat". Nothing is missed from when this answers."""
+        ask: Callable[..., Value] = self._connected().channel.unary_stream(
+            "/qbroker.v1.Control/Events"
+        )
+        try:
+            # Waiting for the broker is bounded here; listening is not.
+            grpc.channel_ready_future(self._connected().channel).result(self.timeout_s)
+            call = ask(EventsRequest(routing_key=routing_key).SerializeToString())
+            call.initial_metadata()
+        except grpc.FutureTimeoutError as exc:
+            raise OperationalError(f"no answer from {self.url} within {self.timeout_s} s") from exc
+        except grpc.RpcError as exc:
+            raise self._error(exc) from exc
+        return EventStream(call, self.url)
+
+    def tell_event(self, type_: str, body: bytes) -> None:
+        """Send an event to those who listen; it may be lost, and never takes long."""
+        self._connected().teller.tell(Event(type=type_, body=body))
+
+    def _error(self, exc: grpc.RpcError) -> Exception:
+        code, said = _said(exc)
+        refused = _REFUSED.get(code)
+        if refused is not None:
+            return refused(said)
+        return OperationalError(f"no answer from {self.url}: {said}")
+
     # -- periodic entries
 
     def list_schedules(self) -> Iterator[ScheduleInfo]:
@@ -1073,11 +1233,7 @@ class Client:
                 wait_for_ready=timeout_s is None,
             )
         except grpc.RpcError as exc:
-            code, said = _said(exc)
-            refused = _REFUSED.get(code)
-            if refused is not None:
-                raise refused(said) from exc
-            raise OperationalError(f"no answer from {self.url}: {said}") from exc
+            raise self._error(exc) from exc
         return reply.FromString(answer)
 
 

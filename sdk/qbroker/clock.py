@@ -29,3 +29,8 @@ def wall_ms() -> int:
 def give_way() -> None:
     """Let other threads have a turn now, not when the interpreter's switch interval (5 ms) is over."""
     time.sleep(0)
+
+
+def utcoffset() -> int:
+    """How many hours local time is behind UTC."""
+    return -(time.localtime().tm_gmtoff // 3600)

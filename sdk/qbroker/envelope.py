@@ -6,6 +6,7 @@ them makes them from the body.
 """
 
 import contextlib
+import datetime as dt
 import importlib
 import json
 import sys
@@ -420,3 +421,108 @@ _ENDINGS: dict[int, tuple[str, Callable[[str], BaseException]]] = {
         lambda detail: ChordError(detail or "what it waited for failed"),
     ),
 }
+
+
+# -- what monitors are shown ---------------------------------------------------------------------
+
+_REPR_CHARS_MAX = 1024
+
+
+def _shown(value: Value) -> str:
+    text = repr(value)
+    return text if len(text) <= _REPR_CHARS_MAX else f"{text[: _REPR_CHARS_MAX - 3]}..."
+
+
+def _arguments(message: Message, accepted: frozenset[str]) -> tuple[Value, Value]:
+    """Args and kwargs as far as they may be read: a body that may not is told of in their place."""
+    try:
+        args, kwargs, _ = decode_body(message, accepted)
+    except (SerializationError, InvalidTaskError):
+        return [f"<{len(message.body)} bytes of {message.content_type}>"], {}
+    return args, kwargs
+
+
+def task_info(
+    raw: bytes,
+    accepted: frozenset[str],
+    *,
+    hostname: str,
+    redelivered: bool,
+    time_start: float | None = None,
+    acknowledged: bool = False,
+    worker_pid: int | None = None,
+    safe: bool = False,
+) -> dict[str, Value]:
+    """A serialized message in the shape of Celery's `Request.info()`. With `safe`, args and kwargs are text."""
+    message = Message.FromString(raw)
+    args, kwargs = _arguments(message, accepted)
+    if safe:
+        args, kwargs = _shown(tuple(args)), _shown(kwargs)
+    return {
+        "id": message.id,
+        "name": message.task,
+        "args": args,
+        "kwargs": kwargs,
+        "type": message.task,
+        "hostname": hostname,
+        "time_start": time_start,
+        "acknowledged": acknowledged,
+        "delivery_info": {
+            "exchange": "",
+            "routing_key": message.queue,
+            "priority": message.priority,
+            "redelivered": redelivered,
+        },
+        "worker_pid": worker_pid,
+    }
+
+
+def call_fields(raw: bytes, accepted: frozenset[str]) -> dict[str, Value]:
+    """What an event tells of a call: arguments as text, and when it is due."""
+    message = Message.FromString(raw)
+    args, kwargs = _arguments(message, accepted)
+    return {
+        "uuid": message.id,
+        "name": message.task,
+        "args": message.argsrepr or _shown(tuple(args)),
+        "kwargs": message.kwargsrepr or _shown(kwargs),
+        "root_id": message.root_id or message.id,
+        "parent_id": message.parent_id or None,
+        "retries": message.retries,
+        "eta": iso(message.eta_ms),
+        "expires": iso(message.expires_ms),
+    }
+
+
+def sent_fields(raw: bytes, accepted: frozenset[str]) -> dict[str, Value]:
+    """The same of a call that was just sent, and where it went."""
+    queue = Message.FromString(raw).queue
+    where = {"queue": queue, "exchange": "", "routing_key": queue}
+    return call_fields(raw, accepted) | where
+
+
+def iso(unix_ms: int) -> str | None:
+    """A time as ISO 8601, or None for none."""
+    if not unix_ms:
+        return None
+    return dt.datetime.fromtimestamp(unix_ms / 1000, dt.UTC).isoformat()
+
+
+def end_fields(result: bytes, accepted: frozenset[str]) -> dict[str, Value]:
+    """What an event tells of an end: `result` as text, or `exception` and `traceback`. Nothing is known where nothing is kept."""
+    if not result:
+        return {"result": _shown(None), "exception": None, "traceback": None}
+    kept = Result.FromString(result)
+    value: Value = None
+    if kept.body:
+        try:
+            value = serialization.decode(kept.body, kept.content_type, accepted)
+        except SerializationError as exc:
+            value = exc
+    if kept.state in states.EXCEPTION_STATES and isinstance(value, dict):
+        value = decode_exception(value)
+    return {
+        "result": _shown(value),
+        "exception": _shown(value),
+        "traceback": kept.traceback or None,
+    }

@@ -43,6 +43,7 @@ __all__ = [
     "Conflict",
     "ContentDisallowed",
     "DecodeError",
+    "DuplicateNodenameWarning",
     "DuplicateTaskError",
     "DuplicateTaskNameWarning",
     "EncodeError",
@@ -84,6 +85,10 @@ __all__ = [
 
 class CeleryWarning(UserWarning):
     """Something is odd, and works."""
+
+
+class DuplicateNodenameWarning(CeleryWarning):
+    """Workers of the same name answered; only one answer of each name is kept."""
 
 
 class DuplicateTaskNameWarning(CeleryWarning):

@@ -16,6 +16,10 @@ class Sender(Protocol):
     def conf(self) -> Value:
         """The settings."""
 
+    @property
+    def events(self) -> Value:
+        """What there is to tell of events."""
+
     def send_task(
         self,
         name: str,

@@ -41,6 +41,11 @@ EX_IOERR = 74
     help="Where to listen; port 0 takes a free one. [default: 127.0.0.1:7450]",
 )
 @click.option(
+    "--http-listen",
+    metavar="HOST:PORT",
+    help="Where to serve /metrics, /livez and /readyz. [default: nowhere]",
+)
+@click.option(
     "--config",
     "file",
     type=click.Path(path_type=Path),
@@ -61,6 +66,7 @@ EX_IOERR = 74
 def serve(
     data_dir: Path | None,
     listen: str | None,
+    http_listen: str | None,
     file: Path | None,
     log_level: str | None,
     engine: str | None,
@@ -73,6 +79,7 @@ def serve(
     flags = {
         "data_dir": data_dir,
         "listen": listen,
+        "http_listen": http_listen,
         "log_level": log_level,
         "engine": engine,
     }

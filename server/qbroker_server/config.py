@@ -25,6 +25,8 @@ class Config:
     """Where everything durable is kept; made when missing. Default: ./qbroker-data."""
     listen: str = "127.0.0.1:7450"
     """Address and port for gRPC; port 0 takes a free one. Default: 127.0.0.1:7450."""
+    http_listen: str = ""
+    """Address and port for /metrics, /livez and /readyz over HTTP; empty: nowhere. Default: empty."""
     engine: str = "lmdb"
     """`lmdb`, or `memory`: nothing survives the process. Default: lmdb."""
     log_level: str = "info"
@@ -108,11 +110,13 @@ def _convert(name: str, value: object, kind: type, where: str) -> object:
     text = str(value)
     if name in _CHOICES and text.lower() not in _CHOICES[name]:
         raise ConfigError(f"{name} = {value!r} {where} must be one of {', '.join(_CHOICES[name])}")
-    if name == "listen":
+    if name == "http_listen" and not text:
+        return text
+    if name in ("listen", "http_listen"):
         host, _, port = text.rpartition(":")
         if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
             raise ConfigError(
-                f"listen = {value!r} {where} must be HOST:PORT, such as 127.0.0.1:7450"
+                f"{name} = {value!r} {where} must be HOST:PORT, such as 127.0.0.1:7450"
             )
         return text
     return text.lower()

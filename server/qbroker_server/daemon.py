@@ -4,8 +4,8 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from importlib.metadata import version
 
 import grpc
@@ -15,6 +15,8 @@ from grpc_reflection.v1alpha import reflection
 from qbroker_proto.v1 import (
     admin_pb2,
     admin_pb2_grpc,
+    control_pb2,
+    control_pb2_grpc,
     periodic_pb2,
     periodic_pb2_grpc,
     producer_pb2,
@@ -33,11 +35,16 @@ from qbroker_server.core.effects import Policy
 from qbroker_server.core.ports import Engine, StoreError
 from qbroker_server.engines.lmdb import LmdbEngine
 from qbroker_server.engines.memory import MemoryEngine
+from qbroker_server.http.metrics import Metrics
+from qbroker_server.http.pages import Pages, serving, verdict
 from qbroker_server.lock import owned
 from qbroker_server.pump import Pump
 from qbroker_server.rates import Rates
 from qbroker_server.rpc.admin import Admin
 from qbroker_server.rpc.almanac import WireAlmanac
+from qbroker_server.rpc.calls import Calls
+from qbroker_server.rpc.control import Control
+from qbroker_server.rpc.hub import Hub
 from qbroker_server.rpc.periodic import Periodic
 from qbroker_server.rpc.publish import Producer
 from qbroker_server.rpc.results import Results
@@ -68,6 +75,7 @@ _OPTIONS = (
 
 _SERVICES = (
     admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name,
+    control_pb2.DESCRIPTOR.services_by_name["Control"].full_name,
     periodic_pb2.DESCRIPTOR.services_by_name["Periodic"].full_name,
     workflow_pb2.DESCRIPTOR.services_by_name["Workflows"].full_name,
     producer_pb2.DESCRIPTOR.services_by_name["Producer"].full_name,
@@ -115,9 +123,10 @@ async def run(config: Config, announce: Callable[[str], None]) -> None:
         recovered = broker.recover()
         daemon = Daemon(config, broker, clock)
         port = await daemon.start(recovered)
-        announce(_announcement(config, port, recovered))
-        await daemon.wait()
-        await daemon.stop()
+        async with daemon.pages():
+            announce(_announcement(config, port, recovered))
+            await daemon.wait()
+            await daemon.stop()
 
 
 class Daemon:
@@ -127,6 +136,7 @@ class Daemon:
         self._config = config
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
+        self._is_stopping = False
         self._server = grpc.aio.server(options=_OPTIONS)
         self._streams = Streams()
         self._health = health.aio.HealthServicer()
@@ -134,10 +144,14 @@ class Daemon:
         almanac = WireAlmanac(message_bytes_max=config.max_message_bytes)
         self._sweeper = Sweeper(broker, self._pump, clock, almanac)
         release = version("qbroker")
+        calls = Calls()
+        hub = Hub(clock)
         self._worker = Worker(
             broker,
             self._pump,
             self._streams,
+            calls,
+            hub,
             version=release,
             grace_ms=config.grace_ms,
             message_bytes_max=config.max_message_bytes,
@@ -146,7 +160,12 @@ class Daemon:
         results = Results(broker, self._pump, self._streams)
         rates = Rates(clock)
         broker.listeners.append(rates)
+        self._metrics = Metrics(broker, version=release)
+        if config.http_listen:
+            broker.listeners.append(self._metrics)
         admin = Admin(broker, self._pump, self._worker, rates, clock, version=release)
+        control = Control(broker, self._worker, calls, hub, self._streams)
+        control_pb2_grpc.add_ControlServicer_to_server(control, self._server)
         periodic = Periodic(broker, self._pump, clock, almanac)
         workflows = Workflows(broker, self._pump, self._worker)
         worker_pb2_grpc.add_WorkerServicer_to_server(self._worker, self._server)
@@ -187,12 +206,43 @@ class Daemon:
         self._pump.nudge()
         return port
 
+    @asynccontextmanager
+    async def pages(self) -> AsyncIterator[int]:
+        """Serve the pages for probes and metrics, where they are asked for; gives the port, or 0.
+
+        ListenError, and the broker has stopped, when that cannot be.
+        """
+        listen = self._config.http_listen
+        if not listen:
+            yield 0
+            return
+        found: Pages = {
+            "/livez": lambda: verdict(""),
+            "/readyz": lambda: verdict(self._trouble()),
+            "/metrics": self._metrics.page,
+        }
+        async with AsyncExitStack() as stack:
+            try:
+                port = await stack.enter_async_context(serving(listen, found))
+            except OSError as error:
+                await self.stop()
+                raise ListenError(
+                    f"Cannot listen on {listen}: {error.strerror}; choose another address with --http-listen HOST:PORT."
+                ) from error
+            yield port
+
+    def _trouble(self) -> str:
+        if self._failure is not None:
+            return f"the store failed: {self._failure}"
+        return "the broker is shutting down" if self._is_stopping else ""
+
     async def wait(self) -> None:
         """Until somebody asks the broker to stop, or it must."""
         await self._stop.wait()
 
     async def stop(self) -> None:
         """Take nothing new, finish what was taken, say goodbye; StoreFailed when that is the cause."""
+        self._is_stopping = True
         await self._health.enter_graceful_shutdown()
         await self._end_if_failed()
         self._worker.stop()

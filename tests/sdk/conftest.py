@@ -6,10 +6,12 @@ import pytest
 
 from qbroker import App, _state
 from qbroker.serialization import Value
+from tests.sdk.answering import AnsweringWorker, Answers
 from tests.sdk.fake_broker import FakeBroker, echo
 from tests.sdk.real_broker import RealBroker
 
 MakeApp = Callable[..., App]
+Hire = Callable[..., AnsweringWorker]
 
 
 @pytest.fixture
@@ -54,3 +56,18 @@ def real_broker() -> Iterator[RealBroker]:
 def real_app(real_broker: RealBroker, make_app: MakeApp) -> App:
     """An app that keeps results in it."""
     return make_app(broker=real_broker.url, backend="qbroker://")
+
+
+@pytest.fixture
+def hire(real_broker: RealBroker) -> Iterator[Hire]:
+    """Makes workers that are connected to the real broker and answer as they are told, until the test ends."""
+    hired: list[AnsweringWorker] = []
+
+    def hire(name: str, answers: Answers, **options: Value) -> AnsweringWorker:
+        worker = AnsweringWorker(real_broker.url, name, answers, **options)
+        hired.append(worker)
+        return worker
+
+    yield hire
+    for worker in hired:
+        worker.leave()

@@ -56,7 +56,15 @@ class RealBroker:
         assert self._is_up.wait(WAIT_S)
         return self
 
+    def stop_now(self) -> None:
+        """Begin to stop; `stop` waits for the end."""
+        assert self._loop is not None
+        assert self._end is not None
+        self._loop.call_soon_threadsafe(self._end.set)
+
     def stop(self) -> None:
+        if not self._thread.is_alive():
+            return
         assert self._loop is not None
         assert self._end is not None
         self._loop.call_soon_threadsafe(self._end.set)

@@ -115,7 +115,7 @@ bound.delay("x")  # WRONG: arg-type
 send.delay(to=1)  # WRONG: arg-type
 flaky.retry(countdown="soon")  # WRONG: arg-type
 Limit("k", concurrency="3")  # WRONG: arg-type
-app.control.revoke(1)  # WRONG: arg-type
+app.control.revoke(1)  # WRONG: call-overload
 """
 
 

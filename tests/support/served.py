@@ -10,6 +10,7 @@ import grpc
 from qbroker_proto.v1 import (
     admin_pb2,
     admin_pb2_grpc,
+    control_pb2_grpc,
     message_pb2,
     producer_pb2,
     producer_pb2_grpc,
@@ -174,6 +175,7 @@ class Served:
         self.worker = worker_pb2_grpc.WorkerStub(channel)
         self.results = results_pb2_grpc.ResultsStub(channel)
         self.admin = admin_pb2_grpc.AdminStub(channel)
+        self.control = control_pb2_grpc.ControlStub(channel)
         self.workflows = workflow_pb2_grpc.WorkflowsStub(channel)
 
     async def stop(self) -> None:

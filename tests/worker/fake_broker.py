@@ -35,6 +35,10 @@ class FakeBroker(WorkerServicer):
         self.revoked: list[Cancel] = []
         """What the next reply says is revoked."""
         self.released: list[str] = []
+        self.asides: list[WorkRequest] = []
+        """What was said beside the session."""
+        self.remarks: list[WorkReply] = []
+        """What is said beside it when a session has opened."""
         self.started: list[str] = []
         self.registers: list[Register] = []
         self.refusal: tuple[grpc.StatusCode, str] | None = None
@@ -94,6 +98,10 @@ class FakeBroker(WorkerServicer):
             async for request in requests:
                 if request.HasField("register"):
                     await self._register(request.register, context)
+                    for remark in self.remarks:
+                        await self._write(context, remark)
+                elif not request.seq:
+                    self.asides.append(request)
                 elif self.applies:
                     self._apply(request)
                     cancels, self.revoked = self.revoked, []

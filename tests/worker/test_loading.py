@@ -118,3 +118,27 @@ def test_a_worker_takes_from_the_apps_queues_and_says_what_they_need() -> None:
     assert [(one.exchange, one.destination) for one in topology.bindings] == [("news", "own-news")]
     both = Topology.FromString(facts.topology_of(facts.queues))
     assert [one.name for one in both.exchanges] == ["celery", "media", "news"]
+
+
+def test_facts_have_what_remote_commands_show_of_tasks_and_settings() -> None:
+    app = _app()
+    app.conf.task_acks_late = True
+    app.conf.broker_url = "qbroker://me:secret@here:7450"
+    app.conf.api_token = "hidden"  # noqa: S105 - no secret
+
+    @app.task(name="proj.silent", send_events=False, max_retries=7)
+    def silent() -> None: ...
+
+    facts = Facts.decode(_facts_of(app).encode())
+
+    assert facts.attributes["proj.silent"]["max_retries"] == "7"
+    assert facts.attributes["proj.add"]["acks_late"] == "True"
+    assert not any(name.startswith("_") for name in facts.attributes["proj.add"])
+    assert facts.silent_tasks == ("proj.silent",)
+    assert facts.conf["task_acks_late"] is True
+    assert "worker_concurrency" in facts.conf
+    assert "task_acks_late" in facts.conf_set
+    assert "worker_concurrency" not in facts.conf_set
+    assert "secret" not in facts.conf["broker_url"]
+    assert facts.conf["api_token"] != "hidden"  # noqa: S105 - the same
+    assert "qbroker" in facts.report

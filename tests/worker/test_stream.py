@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
 import pytest
 
+from qbroker_proto.v1.control_pb2 import ControlRequest
+from qbroker_proto.v1.message_pb2 import Message
 from qbroker_proto.v1.worker_pb2 import (
     Cancel as WireCancel,
     Delivery as WireDelivery,
@@ -16,7 +18,7 @@ from qbroker_proto.v1.worker_pb2 import (
 )
 from qbroker_worker.session import News, Session
 from qbroker_worker.stream import BACKOFF_MAX_S, Identity, Refused, Stream, _heard, backoff_s
-from qbroker_worker.values import RETRY, SUCCESS, Cancel, Delivery
+from qbroker_worker.values import RETRY, SUCCESS, Answer, Ask, Cancel, Delivery, Event
 from tests.worker.fake_broker import FakeBroker, serving
 from tests.worker.toys import PATIENCE_S
 
@@ -42,6 +44,8 @@ class Worker:
         self.cancelled: list[Cancel] = []
         self._news = asyncio.Event()
         self.links: list[bool] = []
+        self.asked: list[Ask] = []
+        self.wanted: list[bool] = []
         self.is_settling = True
         self.stream = Stream(
             self.session,
@@ -50,7 +54,13 @@ class Worker:
             on_news=self._hear,
             on_link=self.links.append,
             chance=random.Random(7),
+            on_asked=self._take_questions,
+            on_wanted=self.wanted.append,
         )
+
+    def _take_questions(self, asks: Sequence[Ask]) -> None:
+        self.asked += asks
+        self._news.set()
 
     def _hear(self, news: News) -> None:
         self.heard += news.fresh
@@ -160,6 +170,56 @@ async def test_what_the_broker_did_not_apply_is_said_again_on_the_next_link() ->
             await broker.until(lambda b: "id" in b.settled)
 
     assert [lease.id for lease in broker.registers[-1].held] == ["id"]
+
+
+async def test_what_is_asked_is_heard_and_what_is_said_aside_goes_out_in_order() -> None:
+    broker = FakeBroker()
+    broker.remarks = [
+        WorkReply(
+            events_wanted=True,
+            controls=[ControlRequest(id=5, command="ping", arguments=b"{}", words=["x"])],
+        )
+    ]
+    async with serving(broker) as port:
+        worker = Worker(port)
+        worker.stream.say(Answer(1, b"lost: there is no link"))
+        async with running(worker):
+            await worker.until(lambda: bool(worker.asked))
+            worker.stream.say(Event("task-sent", b"{}"))
+            worker.stream.take_from(("celery", "mail"))
+            worker.stream.say(Answer(5, b'"pong"'))
+            await broker.until(lambda b: len(b.asides) == 2)
+            broker.remarks = []
+            broker.break_links()
+            await broker.until(lambda b: len(b.registers) == 2)
+
+    assert worker.asked == [Ask(5, "ping", b"{}", ("x",))]
+    assert worker.wanted[0] is True
+    first, second = broker.asides
+    assert [(event.type, event.body) for event in first.events] == [("task-sent", b"{}")]
+    assert not first.HasField("consume")
+    assert list(second.consume.queues) == ["celery", "mail"]
+    assert [(reply.id, reply.body) for reply in second.control_replies] == [(5, b'"pong"')]
+    assert list(broker.registers[1].queues) == ["celery", "mail"]
+    assert worker.stream.queues == ("celery", "mail")
+
+
+async def test_calls_that_say_nothing_of_their_time_are_given_that_of_their_task() -> None:
+    broker = FakeBroker()
+    async with serving(broker) as port:
+        worker = Worker(port)
+        worker.stream.limit("echo", 1.5, None)
+        async with running(worker):
+            broker.publish("plain", Message(id="plain").SerializeToString())
+            broker.publish("own", Message(id="own", time_limit=9).SerializeToString())
+            broker.publish("other", b"as it is", "other")
+            await broker.until(lambda b: len(b.settled) == 3)
+
+    # This worker settles with what it was given.
+    plain, own = (Message.FromString(broker.settled[id_][1]) for id_ in ("plain", "own"))
+    assert (plain.id, plain.soft_time_limit, plain.time_limit) == ("plain", 1.5, 0.0)
+    assert (own.id, own.soft_time_limit, own.time_limit) == ("own", 0.0, 9.0)
+    assert broker.settled["other"][1] == b"as it is"
 
 
 async def test_the_stream_waits_for_a_broker_that_is_not_there_yet() -> None:

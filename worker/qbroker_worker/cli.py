@@ -13,6 +13,7 @@ import click
 from qbroker import __version__
 from qbroker.utils.log import mlevel
 from qbroker_worker import machine
+from qbroker_worker.aide import Ends
 from qbroker_worker.detach import detach as begin_detached
 from qbroker_worker.loading import Project
 from qbroker_worker.names import file_name, node_name
@@ -153,6 +154,17 @@ def _beat_beside(project: Project) -> Iterator[None]:
     help="What to log: DEBUG, INFO, WARNING, ERROR or CRITICAL.",
 )
 @click.option(
+    "-E",
+    "--task-events",
+    is_flag=True,
+    help="Tell those who listen what becomes of each task.",
+)
+@click.option(
+    "--http-listen",
+    metavar="HOST:PORT",
+    help="Where to serve /metrics, /livez and /readyz.  [default: the app's worker_http_listen]",
+)
+@click.option(
     "-f",
     "--logfile",
     metavar="FILE",
@@ -247,6 +259,8 @@ def worker(
     autoscale: tuple[int, int] | None,
     max_tasks_per_child: int | None,
     max_memory_per_child: int | None,
+    http_listen: str | None,
+    task_events: bool,
     beat: bool,
     **_without_effect: str | bool | float | None,
 ) -> None:
@@ -284,12 +298,13 @@ def worker(
     if detach:
         begin_detached(Path(file_name(logfile or "", name)), umask)
     server = None
+    ends = Ends(project.hostname)
     try:
         if lock is not None:
             lock.take()
         if pool is None or POOLS[pool] == "prefork":
             # Before grpc is imported and before there is a second thread: neither survives a fork.
-            server = forkserver.fork(project.load)
+            server = forkserver.fork(ends.beside(project.load))
         # From here on this process may be what the fork server must not be.
         from qbroker_worker import launch  # noqa: PLC0415 - it imports grpc, which must come after the fork
         from qbroker_worker.worker import RESTART  # noqa: PLC0415 - the same
@@ -308,9 +323,11 @@ def worker(
             restarts=sys.stdin is None or not sys.stdin.isatty(),
             version=__version__,
             loglevel=loglevel,
+            sends_task_events=task_events,
+            http_listen=http_listen,
         )
         with _beat_beside(project) if beat else nullcontext():
-            code = launch.launch(config, project, server, show=click.echo)
+            code = launch.launch(config, project, server, ends, show=click.echo)
     except forkserver.Refusal as exc:
         if exc.details:
             click.echo(exc.details, err=True)

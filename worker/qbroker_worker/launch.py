@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import random
+import socket
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,11 @@ from qbroker.client import Client
 from qbroker.exceptions import ImproperlyConfigured, NotFound, OperationalError
 from qbroker.url import parse_url
 from qbroker_worker import banner, worker
+from qbroker_worker.aide import Aide, Ends
 from qbroker_worker.autoscale import Autoscale
+from qbroker_worker.clock import monotonic
+from qbroker_worker.control import Commands, State
+from qbroker_worker.journal import Journal
 from qbroker_worker.loading import Facts, Project
 from qbroker_worker.pools.aio import AsyncioPool
 from qbroker_worker.pools.forkserver import ForkServer, Refusal
@@ -85,8 +90,16 @@ class Config:
     loglevel: int
     """The least level that is logged. Default: WARNING."""
 
+    sends_task_events: bool = False
+    """Tell those who listen what becomes of each task, whatever the app says. Default: False."""
 
-def launch(config: Config, project: Project, server: ForkServer | None, *, show: Show) -> int:
+    http_listen: str | None = None
+    """Where to serve /metrics, /livez and /readyz; None: as the app says. Default: None."""
+
+
+def launch(
+    config: Config, project: Project, server: ForkServer | None, ends: Ends, *, show: Show
+) -> int:
     """Run a worker until it is told to stop; the exit code. Raises Refusal when it cannot begin."""
     pool, facts = _pool(config, project, server)
     excluded = {facts.aliases.get(name, name) for name in config.excluded_queues}
@@ -101,6 +114,7 @@ def launch(config: Config, project: Project, server: ForkServer | None, *, show:
         host, port = parse_url(facts.broker)
     except ImproperlyConfigured as exc:
         raise Refusal(str(exc)) from exc
+    http_listen = _http_listen(config.http_listen or facts.conf.get("worker_http_listen"))
     show(
         banner.render(
             name=config.name,
@@ -131,6 +145,16 @@ def launch(config: Config, project: Project, server: ForkServer | None, *, show:
         concurrency=pool.slots,
         topology=facts.topology_of(queues),
     )
+    sends = facts.send_task_events or config.sends_task_events
+    journal = Journal(
+        name=config.name,
+        pid=identity.pid,
+        version=config.version,
+        sends_task_events=sends,
+        silent_tasks=frozenset(facts.silent_tasks),
+        load=os.getloadavg,
+    )
+    aide = ends.here() if pool.name != "prefork" else ends.elsewhere()
     rates = Rates(facts.rates)
     manners = worker.Manners(
         soft_timeout_s=facts.soft_shutdown_s,
@@ -143,10 +167,52 @@ def launch(config: Config, project: Project, server: ForkServer | None, *, show:
     )
     scale = Autoscale(*config.autoscale) if config.autoscale else None
     return worker.run(
-        lambda: _build(pool, identity, f"{host}:{port}", rates, scale, manners),
+        lambda: _build(
+            pool,
+            identity,
+            f"{host}:{port}",
+            rates,
+            scale,
+            manners,
+            facts,
+            journal,
+            aide,
+            _beside(http_listen, journal),
+        ),
         pool.serve,
         new_loop,
     )
+
+
+def _http_listen(listen: str | None) -> str | None:
+    """Where to serve pages. Raises Refusal when nobody can."""
+    if not listen:
+        return None
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal():
+        raise Refusal(
+            f"--http-listen is {listen!r}; it is to be HOST:PORT, such as 127.0.0.1:7460."
+        )
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        # Before anything is taken from the broker, rather than after.
+        socket.create_server((host, int(port)), family=family).close()
+    except (OSError, OverflowError) as exc:
+        raise Refusal(
+            f"Cannot serve probes on {listen}: {exc}. Choose another --http-listen."
+        ) from exc
+    return listen
+
+
+def _beside(listen: str | None, journal: Journal) -> worker.Beside:
+    """What serves the pages beside the worker."""
+    if listen is None:
+        return worker.alone
+    # Prometheus is slow to import, and most workers have no pages.
+    from qbroker_worker import probes  # noqa: PLC0415 - see above
+
+    return lambda joined: probes.serving(listen, joined, journal)
 
 
 def _pool(config: Config, project: Project, server: ForkServer | None) -> tuple[Pool, Facts]:
@@ -210,18 +276,39 @@ def _build(
     rates: Rates,
     scale: Autoscale | None,
     manners: worker.Manners,
+    facts: Facts,
+    journal: Journal,
+    aide: Aide,
+    beside: worker.Beside,
 ) -> worker.Worker:
     session = Session(scale.slots_max if scale else pool.slots)
 
     def connect(joined: worker.Worker) -> Stream:
-        return Stream(
+        stream = Stream(
             session,
             identity,
             address=address,
             on_news=joined.heard,
             on_link=joined.linked,
             chance=random.Random(),  # noqa: S311 - spreads reconnects; no secret
+            on_asked=lambda asks: commands.asked(asks),
+            on_wanted=journal.want,
         )
+        state = State(
+            name=identity.name,
+            facts=facts,
+            address=address,
+            pid=identity.pid,
+            session=session,
+            pool=pool,
+            link=stream,
+            journal=journal,
+            worker=joined,
+            monotonic=monotonic,
+            started_s=monotonic(),
+        )
+        commands = Commands(state, aide)
+        return stream
 
     return worker.Worker(
         session,
@@ -232,4 +319,6 @@ def _build(
         rates=rates,
         scale=scale,
         manners=manners,
+        journal=journal,
+        beside=beside,
     )

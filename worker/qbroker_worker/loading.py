@@ -7,7 +7,7 @@ import os
 import signal
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from qbroker import signals
 from qbroker.app import App, trace
@@ -17,6 +17,7 @@ from qbroker.app.log import redirect_stdouts, setup_logging
 from qbroker.envelope import OUTCOME_RETRY, OUTCOME_SUCCESS
 from qbroker.limits import per_second
 from qbroker.serialization import Value
+from qbroker.worker.control import Panel
 from qbroker_proto.v1.message_pb2 import Message
 from qbroker_proto.v1.worker_pb2 import Settle
 from qbroker_worker.names import file_name, names_children
@@ -152,16 +153,29 @@ class Facts:
     """It takes from a queue of its own name too."""
     rates: dict[str, float]
     """How many times a second the worker may start a task, of those that have a `rate_limit`."""
+    send_task_events: bool = False
+    attributes: dict[str, dict[str, str]] = field(default_factory=dict)
+    """What `registered` may show of each task: attributes that have a value, as text."""
+    silent_tasks: tuple[str, ...] = ()
+    """Tasks of which no events are told."""
+    conf: dict[str, Value] = field(default_factory=dict)
+    """All settings, secrets masked."""
+    conf_set: tuple[str, ...] = ()
+    """Those that are not the default's."""
+    report: str = ""
+    commands: tuple[str, ...] = ()
+    """Remote commands the app has added."""
 
     def encode(self) -> bytes:
         """As bytes, for another process."""
-        return json.dumps(asdict(self)).encode()
+        return json.dumps(asdict(self), default=repr).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> "Facts":
         """The facts that were encoded."""
         found = json.loads(data)
-        return cls(**found | {name: tuple(found[name]) for name in ("tasks", "queues", "heard")})
+        lists = {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
+        return cls(**found | lists)
 
     def queues_of(self, worker: str, wanted: Sequence[str]) -> tuple[str, ...]:
         """The queues that a worker of that name takes from: those wanted, or else the app's."""
@@ -187,6 +201,13 @@ def _facts_of(app: App) -> Facts:
         queue=conf.task_default_queue,
         concurrency=conf.worker_concurrency,
         pool=conf.worker_pool,
+        send_task_events=conf.worker_send_task_events,
+        attributes={name: _attributes_of(task) for name, task in app.tasks.items()},
+        silent_tasks=tuple(name for name, task in app.tasks.items() if not task.send_events),
+        conf=conf.table(with_defaults=True),
+        conf_set=tuple(conf.without_defaults()),
+        report=app.bugreport(),
+        commands=tuple(Panel.data),
         heard=tuple(name for name in NOTICES if getattr(signals, name)),
         log=_log_of(app),
         # The default is Celery's number and no cap: what is short is read ahead by more, what is long by less.
@@ -203,6 +224,16 @@ def _facts_of(app: App) -> Facts:
         is_direct=bool(conf.worker_direct),
         rates={} if conf.worker_disable_rate_limits else _rates_of(app),
     )
+
+
+def _attributes_of(task: Value) -> dict[str, str]:
+    """What is plainly an attribute: public, set, and no method."""
+    found = {}
+    for name in dir(type(task)):
+        value = None if name.startswith("_") else getattr(task, name, None)
+        if isinstance(value, str | int | float | tuple | list) and name != "name":
+            found[name] = str(value)
+    return found
 
 
 def _log_of(app: App) -> dict[str, Value]:

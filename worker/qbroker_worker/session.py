@@ -168,6 +168,10 @@ class Session:
         """Deliveries without an answer yet."""
         return len(self._held)
 
+    def find(self, id_: str) -> Delivery | None:
+        """The delivery that is held under this id."""
+        return self._held.get(id_)
+
     def held(self) -> list[Delivery]:
         """They themselves."""
         return list(self._held.values())

@@ -3,14 +3,16 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import grpc
 
 from qbroker_proto.v1.admin_pb2 import Topology
-from qbroker_proto.v1.message_pb2 import ACK_POLICY_LATE
+from qbroker_proto.v1.control_pb2 import Consume, ControlReply, Event as WireEvent
+from qbroker_proto.v1.message_pb2 import ACK_POLICY_LATE, Message
 from qbroker_proto.v1.worker_pb2 import (
     Lease as WireLease,
     Register,
@@ -21,7 +23,7 @@ from qbroker_proto.v1.worker_pb2 import (
 )
 from qbroker_proto.v1.worker_pb2_grpc import WorkerStub
 from qbroker_worker.session import Heard, Hello, News, Request, Session
-from qbroker_worker.values import Cancel, Delivery, Lease
+from qbroker_worker.values import Answer, Aside, Ask, Cancel, Delivery, Event, Lease, Queues
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,11 @@ BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 2.0
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+
+ASIDES_MAX = 20_000
+"""What may wait to be said aside; what is more is dropped."""
+
+ASIDES_REQUEST_MAX = 1_000
 
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -90,12 +97,19 @@ class Stream:
         on_news: Callable[[News], None],
         on_link: Callable[[bool], None],
         chance: random.Random,
+        on_asked: Callable[[Sequence[Ask]], None] = lambda _: None,
+        on_wanted: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._session = session
         self._identity = identity
         self._address = address
         self._on_news = on_news
         self._on_link = on_link
+        self._on_asked = on_asked
+        self._on_wanted = on_wanted
+        self._asides: deque[Aside] = deque()
+        self._limits: dict[str, bytes] = {}
+        self._is_linked = False
         self._chance = chance
         self._wake = asyncio.Event()
         self._failures = 0
@@ -103,6 +117,42 @@ class Stream:
     def wake(self) -> None:
         """The session may have something to say."""
         self._wake.set()
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """What this worker takes from."""
+        return self._identity.queues
+
+    def take_from(self, queues: tuple[str, ...]) -> None:
+        """Take from these queues, on this link and all that follow."""
+        self._identity = replace(self._identity, queues=queues)
+        self.say(Queues(queues))
+
+    def limit(self, task: str, soft_s: float | None, hard_s: float | None) -> None:
+        """Have calls of the task that come from now on, and say nothing of it, run so long."""
+        self._limits[task] = Message(
+            soft_time_limit=soft_s or 0, time_limit=hard_s or 0
+        ).SerializeToString()
+
+    def _limited(self, heard: Heard) -> Heard:
+        """What was heard, with the time limits of tasks whose limits were changed."""
+        return heard._replace(deliveries=[self._limited_one(one) for one in heard.deliveries])
+
+    def _limited_one(self, delivery: Delivery) -> Delivery:
+        limits = self._limits.get(delivery.task)
+        if limits is None:
+            return delivery
+        call = Message.FromString(delivery.message)
+        if call.soft_time_limit or call.time_limit:
+            return delivery
+        # Protobuf messages in a row are one.
+        return delivery._replace(message=delivery.message + limits)
+
+    def say(self, aside: Aside) -> None:
+        """Say this on the link that is up; without one, nobody would hear it."""
+        if self._is_linked and len(self._asides) < ASIDES_MAX:
+            self._asides.append(aside)
+            self._wake.set()
 
     async def run(self) -> None:
         """Keep a link until the session has left. Raises Refused when the broker says so for good."""
@@ -140,6 +190,8 @@ class Stream:
                 return await call.code(), await call.details() or ""
             finally:
                 call.cancel()
+                self._is_linked = False
+                self._asides.clear()
                 session.hang_up()
                 self._on_link(False)  # noqa: FBT003 - a plain callback
 
@@ -150,6 +202,9 @@ class Stream:
             await call.write(_hello(hello, self._identity))
             while True:
                 wake.clear()
+                # First, because after its farewell the session is not listened to.
+                while self._asides:
+                    await call.write(_aside(self._asides))
                 while (request := next_request()) is not None:
                     await call.write(_request(request))
                 if self._session.has_left:
@@ -171,11 +226,20 @@ class Stream:
                 return ""
             assert isinstance(reply, WorkReply), "the other possibility was EOF"
             heard = _heard(reply, begun)
+            if self._limits and heard.deliveries:
+                heard = self._limited(heard)
             news = session.heard(heard)
             if heard.is_registered:
                 self._failures = 0
+                self._is_linked = True
                 self._on_link(True)  # noqa: FBT003 - a plain callback
             self._on_news(news)
+            if reply.HasField("events_wanted"):
+                self._on_wanted(reply.events_wanted)
+            if reply.controls:
+                self._on_asked(
+                    [Ask(c.id, c.command, c.arguments, tuple(c.words)) for c in reply.controls]
+                )
             if session.has_left:
                 return ""
             if reply.goodbye:
@@ -227,6 +291,23 @@ def _request(request: Request) -> WorkRequest:
         settle = add(id=id_, attempt=attempt, outcome=outcome, result=result, requeue=requeue)
         if more:
             settle.MergeFromString(more)
+    return wire
+
+
+def _aside(asides: deque[Aside]) -> WorkRequest:
+    """The next request of what is said aside. The queues come alone, so that an answer follows what it tells of."""
+    wire = WorkRequest()
+    for _ in range(min(len(asides), ASIDES_REQUEST_MAX)):
+        match asides[0]:
+            case Answer(id_, body):
+                wire.control_replies.append(ControlReply(id=id_, body=body))
+            case Event(type_, body):
+                wire.events.append(WireEvent(type=type_, body=body))
+            case Queues(names):
+                if wire.HasField("consume") or wire.control_replies or wire.events:
+                    break
+                wire.consume.CopyFrom(Consume(queues=names))
+        asides.popleft()
     return wire
 
 

@@ -3,7 +3,7 @@
 Named tuples, because one of each is made for every task.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import NamedTuple, Protocol
 
 SUCCESS = 1
@@ -65,6 +65,42 @@ class Cancel(NamedTuple):
     """End it even if it runs."""
     signal: str
     """With which signal, where the pool can: "SIGTERM"."""
+
+
+class Ask(NamedTuple):
+    """A remote command for this worker."""
+
+    id: int
+    """Names the question on this link."""
+    command: str
+    arguments: bytes
+    """A JSON object, or b"" for none."""
+    words: Sequence[str] = ()
+    """Arguments as somebody typed them."""
+
+
+class Answer(NamedTuple):
+    """What a command answered, as JSON."""
+
+    id: int
+    body: bytes
+
+
+class Event(NamedTuple):
+    """Something happened. `body` is a JSON object with all its fields."""
+
+    type: str
+    body: bytes
+
+
+class Queues(NamedTuple):
+    """The queues this worker takes from, from now on."""
+
+    names: tuple[str, ...]
+
+
+Aside = Answer | Event | Queues
+"""What is said beside the session's words: lost with the link, and nobody is the worse for it."""
 
 
 class Ran(NamedTuple):

@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
 from types import FrameType
@@ -23,6 +24,7 @@ from qbroker.request import plain_seconds
 from qbroker_worker import clock
 from qbroker_worker.autoscale import Autoscale
 from qbroker_worker.clock import Clock
+from qbroker_worker.journal import Journal
 from qbroker_worker.pools.pool import Pool
 from qbroker_worker.rates import Rates
 from qbroker_worker.session import News, Session
@@ -79,6 +81,15 @@ class Manners:
 _USUAL = Manners()
 
 
+Beside = Callable[["Worker"], AbstractAsyncContextManager[object]]
+"""What goes on beside the worker, from its start to its end."""
+
+
+def alone(_: "Worker") -> AbstractAsyncContextManager[object]:
+    """Nothing goes on beside it."""
+    return nullcontext()
+
+
 class Worker:
     """One worker, from registration to farewell. Everything here is on the event loop's thread."""
 
@@ -94,7 +105,10 @@ class Worker:
         scale: Autoscale | None = None,
         manners: Manners = _USUAL,
         monotonic: Clock = clock.monotonic,
+        journal: Journal | None = None,
+        beside: Beside = alone,
     ) -> None:
+        self._beside = beside
         self._rates = rates or Rates({})
         self._manners = manners
         self._given_up: dict[str, Delivery] = {}
@@ -108,7 +122,9 @@ class Worker:
         self._pool = pool
         self._name = name
         self._address = address
+        self._journal = journal or Journal(name=name)
         self._stream = connect(self)
+        self._journal.say = self._stream.say
         self._phase = Phase.RUNNING
         self._changed = asyncio.Event()
         self._failure = ""
@@ -123,8 +139,33 @@ class Worker:
         """Whether tasks were abandoned."""
         return self._phase is Phase.COLD
 
+    @property
+    def trouble(self) -> str:
+        """Why it takes no tasks, in a sentence; "" when it does."""
+        if self._failure:
+            return self._failure
+        if self._phase is not Phase.RUNNING:
+            return "the worker is shutting down"
+        if not self._is_linked:
+            return f"there is no link to the broker at {self._address}"
+        return "" if self._stream.queues else "the worker takes from no queue"
+
+    @property
+    def slots(self) -> int:
+        """How many tasks run at once at most."""
+        return self._pool.slots
+
+    @property
+    def held_count(self) -> int:
+        """How many tasks it has, those that run included."""
+        return self._session.held_count
+
     async def run(self) -> int:
         """Work until told to stop; the exit code."""
+        async with self._beside(self):
+            return await self._run()
+
+    async def _run(self) -> int:
         pool = self._pool
         # Nothing is started before the broker has said what is ours.
         pool.pause()
@@ -167,6 +208,7 @@ class Worker:
                 await self._until(
                     lambda: streaming.done() or (self._pool.is_idle and session.is_flushed)
                 )
+                self._journal.leaving()
                 session.leave()
                 self._stream.wake()
                 await self._until(lambda: streaming.done() or session.has_left)
@@ -206,6 +248,7 @@ class Worker:
             self._pool.pause()
             if self._is_linked and self._manners.cancels_on_loss:
                 self._cancel_late()
+            self._journal.unlinked()
         self._is_linked = is_linked
         self._changed.set()
 
@@ -228,10 +271,12 @@ class Worker:
         if news.lost:
             for delivery in news.lost:
                 logger.warning("Lost the lease of task %s[%s]", delivery.task, delivery.id)
+            self._journal.lost(news.lost)
             self._pool.forget([one for one in news.lost if not self._rates.discard(one)])
         for delivery, cancel in news.cancelled:
             self._cancel(delivery, cancel)
         if news.fresh:
+            self._journal.received(news.fresh)
             if self._tells_received:
                 for delivery in news.fresh:
                     task_logger.info(trace.LOG_RECEIVED, {"name": delivery.task, "id": delivery.id})
@@ -254,6 +299,16 @@ class Worker:
         """Follow the work between these bounds from now on."""
         self._scale = Autoscale(slots_max, slots_min)
         self._follow()
+
+    @property
+    def bounds(self) -> tuple[int, int] | None:
+        """The greatest and least number of slots it scales between; None: it does not."""
+        return None if self._scale is None else (self._scale.slots_max, self._scale.slots_min)
+
+    @property
+    def can_restart(self) -> bool:
+        """Whether the program can begin anew."""
+        return self._manners.restarts
 
     def _follow(self) -> None:
         """Have as many slots as there is work for, if that is wanted."""
@@ -310,6 +365,7 @@ class Worker:
         number = _signal_number(cancel.signal) if cancel.is_terminated else None
         if self._rates.discard(delivery) or self._pool.cancel(delivery, number):
             task_logger.info(trace.LOG_REVOKED, {"name": delivery.task, "id": delivery.id})
+            self._journal.revoked(delivery)
             self._session.settle(delivery, REVOKED, b"")
             self._notify(Notice("task_revoked", 0, delivery.message))
             self.changed()
@@ -325,11 +381,13 @@ class Worker:
 
     def started(self, delivery: Delivery, pid: int) -> None:
         """The task runs, and will go on for a while."""
+        self._journal.started(delivery, pid)
         self._session.start(delivery, pid)
         self._stream.wake()
 
     def finished(self, finished: Sequence[Finished]) -> None:
         """These have ended."""
+        self._journal.finished(finished)
         settle = self._session.settle
         for delivery, outcome, result, requeue, _, level, line, more in finished:
             was_given_up = self._given_up and self._given_up.pop(delivery.id, None) is delivery

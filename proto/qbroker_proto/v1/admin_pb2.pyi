@@ -46,7 +46,7 @@ class QueueStatus(_message.Message):
     def __init__(self, name: _Optional[str] = ..., ready_count: _Optional[int] = ..., leased_count: _Optional[int] = ..., consumer_count: _Optional[int] = ..., is_paused: _Optional[bool] = ...) -> None: ...
 
 class WorkerStatus(_message.Message):
-    __slots__ = ("name", "session_id", "hostname", "pid", "pool", "concurrency", "prefetch_count", "leased_count", "is_connected", "queues", "version")
+    __slots__ = ("name", "session_id", "hostname", "pid", "pool", "concurrency", "prefetch_count", "leased_count", "is_connected", "queues", "version", "is_draining")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
@@ -58,6 +58,7 @@ class WorkerStatus(_message.Message):
     IS_CONNECTED_FIELD_NUMBER: _ClassVar[int]
     QUEUES_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    IS_DRAINING_FIELD_NUMBER: _ClassVar[int]
     name: str
     session_id: str
     hostname: str
@@ -69,7 +70,8 @@ class WorkerStatus(_message.Message):
     is_connected: bool
     queues: _containers.RepeatedScalarFieldContainer[str]
     version: str
-    def __init__(self, name: _Optional[str] = ..., session_id: _Optional[str] = ..., hostname: _Optional[str] = ..., pid: _Optional[int] = ..., pool: _Optional[str] = ..., concurrency: _Optional[int] = ..., prefetch_count: _Optional[int] = ..., leased_count: _Optional[int] = ..., is_connected: _Optional[bool] = ..., queues: _Optional[_Iterable[str]] = ..., version: _Optional[str] = ...) -> None: ...
+    is_draining: bool
+    def __init__(self, name: _Optional[str] = ..., session_id: _Optional[str] = ..., hostname: _Optional[str] = ..., pid: _Optional[int] = ..., pool: _Optional[str] = ..., concurrency: _Optional[int] = ..., prefetch_count: _Optional[int] = ..., leased_count: _Optional[int] = ..., is_connected: _Optional[bool] = ..., queues: _Optional[_Iterable[str]] = ..., version: _Optional[str] = ..., is_draining: _Optional[bool] = ...) -> None: ...
 
 class QueueOptions(_message.Message):
     __slots__ = ("length_max", "bytes_max", "overflow", "message_ttl_ms", "max_deliveries", "expires_ms", "ageing_ms")

@@ -22,39 +22,40 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from qbroker_proto.v1 import control_pb2 as qbroker__proto_dot_v1_dot_control__pb2
 from qbroker_proto.v1 import admin_pb2 as qbroker__proto_dot_v1_dot_admin__pb2
 from qbroker_proto.v1 import message_pb2 as qbroker__proto_dot_v1_dot_message__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dqbroker_proto/v1/worker.proto\x12\nqbroker.v1\x1a\x1cqbroker_proto/v1/admin.proto\x1a\x1eqbroker_proto/v1/message.proto\"\xa5\x02\n\x0bWorkRequest\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12&\n\x08register\x18\x02 \x01(\x0b\x32\x14.qbroker.v1.Register\x12\x1b\n\x0eprefetch_count\x18\x03 \x01(\rH\x00\x88\x01\x01\x12!\n\x06starts\x18\x04 \x03(\x0b\x32\x11.qbroker.v1.Start\x12#\n\x07settles\x18\x05 \x03(\x0b\x32\x12.qbroker.v1.Settle\x12#\n\x08releases\x18\x06 \x03(\x0b\x32\x11.qbroker.v1.Lease\x12\r\n\x05\x64rain\x18\x07 \x01(\x08\x12\r\n\x05leave\x18\x08 \x01(\x08\x12&\n\x08unwanted\x18\x18 \x01(\x0b\x32\x14.qbroker.v1.UnwantedB\x11\n\x0f_prefetch_count\"\x19\n\x08Unwanted\x12\r\n\x05tasks\x18\x01 \x03(\t\"\xff\x01\n\x08Register\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06queues\x18\x03 \x03(\t\x12\r\n\x05tasks\x18\x04 \x03(\t\x12\x16\n\x0eprefetch_count\x18\x05 \x01(\r\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x10\n\x08hostname\x18\x07 \x01(\t\x12\x0b\n\x03pid\x18\x08 \x01(\r\x12\x0c\n\x04pool\x18\t \x01(\t\x12\x13\n\x0b\x63oncurrency\x18\n \x01(\r\x12\x1f\n\x04held\x18\x0b \x03(\x0b\x32\x11.qbroker.v1.Lease\x12&\n\x08topology\x18< \x01(\x0b\x32\x14.qbroker.v1.Topology\"$\n\x05Lease\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"1\n\x05Start\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0b\n\x03pid\x18\x03 \x01(\r\"\xc8\x01\n\x06Settle\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12$\n\x07outcome\x18\x03 \x01(\x0e\x32\x13.qbroker.v1.Outcome\x12\x0e\n\x06result\x18\x04 \x01(\x0c\x12\x0f\n\x07requeue\x18\x05 \x01(\x08\x12\x12\n\nfollow_ups\x18\x06 \x03(\x0c\x12\x0f\n\x07message\x18\x07 \x01(\x0c\x12\x0e\n\x06\x65ta_ms\x18\x08 \x01(\x03\x12\x0e\n\x06\x64\x65tail\x18\t \x01(\t\x12\x15\n\radded_members\x18\n \x03(\x0c\"\xcd\x01\n\tWorkReply\x12*\n\nregistered\x18\x01 \x01(\x0b\x32\x16.qbroker.v1.Registered\x12(\n\ndeliveries\x18\x02 \x03(\x0b\x32\x14.qbroker.v1.Delivery\x12\x13\n\x0b\x61pplied_seq\x18\x03 \x01(\x04\x12\x1f\n\x04lost\x18\x04 \x03(\x0b\x32\x11.qbroker.v1.Lease\x12\x0f\n\x07goodbye\x18\x05 \x01(\t\x12#\n\x07\x63\x61ncels\x18\x06 \x03(\x0b\x32\x12.qbroker.v1.Cancel\"H\n\x06\x43\x61ncel\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x11\n\tterminate\x18\x03 \x01(\x08\x12\x0e\n\x06signal\x18\x04 \x01(\t\"6\n\nRegistered\x12\x16\n\x0e\x62roker_version\x18\x01 \x01(\t\x12\x10\n\x08grace_ms\x18\x02 \x01(\x03\"\xa7\x01\n\x08\x44\x65livery\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x13\n\x0bredelivered\x18\x03 \x01(\x08\x12\x0c\n\x04task\x18\x04 \x01(\t\x12\r\n\x05queue\x18\x05 \x01(\t\x12)\n\nack_policy\x18\x06 \x01(\x0e\x32\x15.qbroker.v1.AckPolicy\x12\x0f\n\x07message\x18\x07 \x01(\x0c\x12\x10\n\x08has_more\x18\x08 \x01(\x08*\xe3\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_SUCCESS\x10\x01\x12\x13\n\x0fOUTCOME_FAILURE\x10\x02\x12\x17\n\x13OUTCOME_WORKER_LOST\x10\x03\x12\x13\n\x0fOUTCOME_IGNORED\x10\x04\x12\x14\n\x10OUTCOME_REJECTED\x10\x05\x12\x13\n\x0fOUTCOME_REVOKED\x10\x06\x12\x11\n\rOUTCOME_RETRY\x10\x07\x12\x13\n\x0fOUTCOME_TIMEOUT\x10\x08\x12\x14\n\x10OUTCOME_REPLACED\x10\t2D\n\x06Worker\x12:\n\x04Work\x12\x17.qbroker.v1.WorkRequest\x1a\x15.qbroker.v1.WorkReply(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dqbroker_proto/v1/worker.proto\x12\nqbroker.v1\x1a\x1eqbroker_proto/v1/control.proto\x1a\x1cqbroker_proto/v1/admin.proto\x1a\x1eqbroker_proto/v1/message.proto\"\xa1\x03\n\x0bWorkRequest\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12&\n\x08register\x18\x02 \x01(\x0b\x32\x14.qbroker.v1.Register\x12\x1b\n\x0eprefetch_count\x18\x03 \x01(\rH\x00\x88\x01\x01\x12!\n\x06starts\x18\x04 \x03(\x0b\x32\x11.qbroker.v1.Start\x12#\n\x07settles\x18\x05 \x03(\x0b\x32\x12.qbroker.v1.Settle\x12#\n\x08releases\x18\x06 \x03(\x0b\x32\x11.qbroker.v1.Lease\x12\r\n\x05\x64rain\x18\x07 \x01(\x08\x12\r\n\x05leave\x18\x08 \x01(\x08\x12\x31\n\x0f\x63ontrol_replies\x18\x14 \x03(\x0b\x32\x18.qbroker.v1.ControlReply\x12!\n\x06\x65vents\x18\x15 \x03(\x0b\x32\x11.qbroker.v1.Event\x12$\n\x07\x63onsume\x18\x16 \x01(\x0b\x32\x13.qbroker.v1.Consume\x12&\n\x08unwanted\x18\x18 \x01(\x0b\x32\x14.qbroker.v1.UnwantedB\x11\n\x0f_prefetch_count\"\x19\n\x08Unwanted\x12\r\n\x05tasks\x18\x01 \x03(\t\"\xff\x01\n\x08Register\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06queues\x18\x03 \x03(\t\x12\r\n\x05tasks\x18\x04 \x03(\t\x12\x16\n\x0eprefetch_count\x18\x05 \x01(\r\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x10\n\x08hostname\x18\x07 \x01(\t\x12\x0b\n\x03pid\x18\x08 \x01(\r\x12\x0c\n\x04pool\x18\t \x01(\t\x12\x13\n\x0b\x63oncurrency\x18\n \x01(\r\x12\x1f\n\x04held\x18\x0b \x03(\x0b\x32\x11.qbroker.v1.Lease\x12&\n\x08topology\x18< \x01(\x0b\x32\x14.qbroker.v1.Topology\"$\n\x05Lease\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"1\n\x05Start\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0b\n\x03pid\x18\x03 \x01(\r\"\xc8\x01\n\x06Settle\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12$\n\x07outcome\x18\x03 \x01(\x0e\x32\x13.qbroker.v1.Outcome\x12\x0e\n\x06result\x18\x04 \x01(\x0c\x12\x0f\n\x07requeue\x18\x05 \x01(\x08\x12\x12\n\nfollow_ups\x18\x06 \x03(\x0c\x12\x0f\n\x07message\x18\x07 \x01(\x0c\x12\x0e\n\x06\x65ta_ms\x18\x08 \x01(\x03\x12\x0e\n\x06\x64\x65tail\x18\t \x01(\t\x12\x15\n\radded_members\x18\n \x03(\x0c\"\xa9\x02\n\tWorkReply\x12*\n\nregistered\x18\x01 \x01(\x0b\x32\x16.qbroker.v1.Registered\x12(\n\ndeliveries\x18\x02 \x03(\x0b\x32\x14.qbroker.v1.Delivery\x12\x13\n\x0b\x61pplied_seq\x18\x03 \x01(\x04\x12\x1f\n\x04lost\x18\x04 \x03(\x0b\x32\x11.qbroker.v1.Lease\x12\x0f\n\x07goodbye\x18\x05 \x01(\t\x12#\n\x07\x63\x61ncels\x18\x06 \x03(\x0b\x32\x12.qbroker.v1.Cancel\x12,\n\x08\x63ontrols\x18\x14 \x03(\x0b\x32\x1a.qbroker.v1.ControlRequest\x12\x1a\n\revents_wanted\x18\x15 \x01(\x08H\x00\x88\x01\x01\x42\x10\n\x0e_events_wanted\"H\n\x06\x43\x61ncel\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x11\n\tterminate\x18\x03 \x01(\x08\x12\x0e\n\x06signal\x18\x04 \x01(\t\"6\n\nRegistered\x12\x16\n\x0e\x62roker_version\x18\x01 \x01(\t\x12\x10\n\x08grace_ms\x18\x02 \x01(\x03\"\xa7\x01\n\x08\x44\x65livery\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x13\n\x0bredelivered\x18\x03 \x01(\x08\x12\x0c\n\x04task\x18\x04 \x01(\t\x12\r\n\x05queue\x18\x05 \x01(\t\x12)\n\nack_policy\x18\x06 \x01(\x0e\x32\x15.qbroker.v1.AckPolicy\x12\x0f\n\x07message\x18\x07 \x01(\x0c\x12\x10\n\x08has_more\x18\x08 \x01(\x08*\xe3\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_SUCCESS\x10\x01\x12\x13\n\x0fOUTCOME_FAILURE\x10\x02\x12\x17\n\x13OUTCOME_WORKER_LOST\x10\x03\x12\x13\n\x0fOUTCOME_IGNORED\x10\x04\x12\x14\n\x10OUTCOME_REJECTED\x10\x05\x12\x13\n\x0fOUTCOME_REVOKED\x10\x06\x12\x11\n\rOUTCOME_RETRY\x10\x07\x12\x13\n\x0fOUTCOME_TIMEOUT\x10\x08\x12\x14\n\x10OUTCOME_REPLACED\x10\t2D\n\x06Worker\x12:\n\x04Work\x12\x17.qbroker.v1.WorkRequest\x1a\x15.qbroker.v1.WorkReply(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'qbroker_proto.v1.worker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=1489
-  _globals['_OUTCOME']._serialized_end=1716
-  _globals['_WORKREQUEST']._serialized_start=108
-  _globals['_WORKREQUEST']._serialized_end=401
-  _globals['_UNWANTED']._serialized_start=403
-  _globals['_UNWANTED']._serialized_end=428
-  _globals['_REGISTER']._serialized_start=431
-  _globals['_REGISTER']._serialized_end=686
-  _globals['_LEASE']._serialized_start=688
-  _globals['_LEASE']._serialized_end=724
-  _globals['_START']._serialized_start=726
-  _globals['_START']._serialized_end=775
-  _globals['_SETTLE']._serialized_start=778
-  _globals['_SETTLE']._serialized_end=978
-  _globals['_WORKREPLY']._serialized_start=981
-  _globals['_WORKREPLY']._serialized_end=1186
-  _globals['_CANCEL']._serialized_start=1188
-  _globals['_CANCEL']._serialized_end=1260
-  _globals['_REGISTERED']._serialized_start=1262
-  _globals['_REGISTERED']._serialized_end=1316
-  _globals['_DELIVERY']._serialized_start=1319
-  _globals['_DELIVERY']._serialized_end=1486
-  _globals['_WORKER']._serialized_start=1718
-  _globals['_WORKER']._serialized_end=1786
+  _globals['_OUTCOME']._serialized_start=1737
+  _globals['_OUTCOME']._serialized_end=1964
+  _globals['_WORKREQUEST']._serialized_start=140
+  _globals['_WORKREQUEST']._serialized_end=557
+  _globals['_UNWANTED']._serialized_start=559
+  _globals['_UNWANTED']._serialized_end=584
+  _globals['_REGISTER']._serialized_start=587
+  _globals['_REGISTER']._serialized_end=842
+  _globals['_LEASE']._serialized_start=844
+  _globals['_LEASE']._serialized_end=880
+  _globals['_START']._serialized_start=882
+  _globals['_START']._serialized_end=931
+  _globals['_SETTLE']._serialized_start=934
+  _globals['_SETTLE']._serialized_end=1134
+  _globals['_WORKREPLY']._serialized_start=1137
+  _globals['_WORKREPLY']._serialized_end=1434
+  _globals['_CANCEL']._serialized_start=1436
+  _globals['_CANCEL']._serialized_end=1508
+  _globals['_REGISTERED']._serialized_start=1510
+  _globals['_REGISTERED']._serialized_end=1564
+  _globals['_DELIVERY']._serialized_start=1567
+  _globals['_DELIVERY']._serialized_end=1734
+  _globals['_WORKER']._serialized_start=1966
+  _globals['_WORKER']._serialized_end=2034
 # @@protoc_insertion_point(module_scope)

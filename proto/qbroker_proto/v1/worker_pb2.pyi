@@ -1,3 +1,4 @@
+from qbroker_proto.v1 import control_pb2 as _control_pb2
 from qbroker_proto.v1 import admin_pb2 as _admin_pb2
 from qbroker_proto.v1 import message_pb2 as _message_pb2
 from google.protobuf.internal import containers as _containers
@@ -33,7 +34,7 @@ OUTCOME_TIMEOUT: Outcome
 OUTCOME_REPLACED: Outcome
 
 class WorkRequest(_message.Message):
-    __slots__ = ("seq", "register", "prefetch_count", "starts", "settles", "releases", "drain", "leave", "unwanted")
+    __slots__ = ("seq", "register", "prefetch_count", "starts", "settles", "releases", "drain", "leave", "control_replies", "events", "consume", "unwanted")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     REGISTER_FIELD_NUMBER: _ClassVar[int]
     PREFETCH_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +43,9 @@ class WorkRequest(_message.Message):
     RELEASES_FIELD_NUMBER: _ClassVar[int]
     DRAIN_FIELD_NUMBER: _ClassVar[int]
     LEAVE_FIELD_NUMBER: _ClassVar[int]
+    CONTROL_REPLIES_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    CONSUME_FIELD_NUMBER: _ClassVar[int]
     UNWANTED_FIELD_NUMBER: _ClassVar[int]
     seq: int
     register: Register
@@ -51,8 +55,11 @@ class WorkRequest(_message.Message):
     releases: _containers.RepeatedCompositeFieldContainer[Lease]
     drain: bool
     leave: bool
+    control_replies: _containers.RepeatedCompositeFieldContainer[_control_pb2.ControlReply]
+    events: _containers.RepeatedCompositeFieldContainer[_control_pb2.Event]
+    consume: _control_pb2.Consume
     unwanted: Unwanted
-    def __init__(self, seq: _Optional[int] = ..., register: _Optional[_Union[Register, _Mapping]] = ..., prefetch_count: _Optional[int] = ..., starts: _Optional[_Iterable[_Union[Start, _Mapping]]] = ..., settles: _Optional[_Iterable[_Union[Settle, _Mapping]]] = ..., releases: _Optional[_Iterable[_Union[Lease, _Mapping]]] = ..., drain: _Optional[bool] = ..., leave: _Optional[bool] = ..., unwanted: _Optional[_Union[Unwanted, _Mapping]] = ...) -> None: ...
+    def __init__(self, seq: _Optional[int] = ..., register: _Optional[_Union[Register, _Mapping]] = ..., prefetch_count: _Optional[int] = ..., starts: _Optional[_Iterable[_Union[Start, _Mapping]]] = ..., settles: _Optional[_Iterable[_Union[Settle, _Mapping]]] = ..., releases: _Optional[_Iterable[_Union[Lease, _Mapping]]] = ..., drain: _Optional[bool] = ..., leave: _Optional[bool] = ..., control_replies: _Optional[_Iterable[_Union[_control_pb2.ControlReply, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[_control_pb2.Event, _Mapping]]] = ..., consume: _Optional[_Union[_control_pb2.Consume, _Mapping]] = ..., unwanted: _Optional[_Union[Unwanted, _Mapping]] = ...) -> None: ...
 
 class Unwanted(_message.Message):
     __slots__ = ("tasks",)
@@ -131,20 +138,24 @@ class Settle(_message.Message):
     def __init__(self, id: _Optional[str] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., result: _Optional[bytes] = ..., requeue: _Optional[bool] = ..., follow_ups: _Optional[_Iterable[bytes]] = ..., message: _Optional[bytes] = ..., eta_ms: _Optional[int] = ..., detail: _Optional[str] = ..., added_members: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class WorkReply(_message.Message):
-    __slots__ = ("registered", "deliveries", "applied_seq", "lost", "goodbye", "cancels")
+    __slots__ = ("registered", "deliveries", "applied_seq", "lost", "goodbye", "cancels", "controls", "events_wanted")
     REGISTERED_FIELD_NUMBER: _ClassVar[int]
     DELIVERIES_FIELD_NUMBER: _ClassVar[int]
     APPLIED_SEQ_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
     CANCELS_FIELD_NUMBER: _ClassVar[int]
+    CONTROLS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_WANTED_FIELD_NUMBER: _ClassVar[int]
     registered: Registered
     deliveries: _containers.RepeatedCompositeFieldContainer[Delivery]
     applied_seq: int
     lost: _containers.RepeatedCompositeFieldContainer[Lease]
     goodbye: str
     cancels: _containers.RepeatedCompositeFieldContainer[Cancel]
-    def __init__(self, registered: _Optional[_Union[Registered, _Mapping]] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ..., applied_seq: _Optional[int] = ..., lost: _Optional[_Iterable[_Union[Lease, _Mapping]]] = ..., goodbye: _Optional[str] = ..., cancels: _Optional[_Iterable[_Union[Cancel, _Mapping]]] = ...) -> None: ...
+    controls: _containers.RepeatedCompositeFieldContainer[_control_pb2.ControlRequest]
+    events_wanted: bool
+    def __init__(self, registered: _Optional[_Union[Registered, _Mapping]] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ..., applied_seq: _Optional[int] = ..., lost: _Optional[_Iterable[_Union[Lease, _Mapping]]] = ..., goodbye: _Optional[str] = ..., cancels: _Optional[_Iterable[_Union[Cancel, _Mapping]]] = ..., controls: _Optional[_Iterable[_Union[_control_pb2.ControlRequest, _Mapping]]] = ..., events_wanted: _Optional[bool] = ...) -> None: ...
 
 class Cancel(_message.Message):
     __slots__ = ("id", "attempt", "terminate", "signal")

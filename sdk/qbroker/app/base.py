@@ -29,7 +29,9 @@ from qbroker.app.amqp import AMQP, SETTINGS as ROUTING_SETTINGS
 from qbroker.app.builtins import add_tasks
 from qbroker.app.composing import WORKFLOW, Composer, Outgoing
 from qbroker.app.config import Settings
+from qbroker.app.connection import Connection
 from qbroker.app.control import Control
+from qbroker.app.events import Events
 from qbroker.app.pipeline import Pipeline, current_pipeline
 from qbroker.app.sending import Call, Defaults, prepare, prepare_again, settle, template, zone_of
 from qbroker.app.trace import call_errbacks, execute, plan_of
@@ -677,8 +679,25 @@ class App:
 
     @property
     def control(self) -> Control:
-        """Revoking, purging, and asking where a task is."""
-        return Control(self.client, lambda: self.conf.task_default_queue)
+        """Revoking, purging, asking and changing workers."""
+        return Control(
+            self.client, lambda: self.conf.task_default_queue, lambda: self.accepted_content
+        )
+
+    @property
+    def events(self) -> Events:
+        """What there is to hear, tell and know of events."""
+        return Events(self)
+
+    def connection(self, url: str | None = None, **_: Value) -> Connection:
+        """A handle on the connection, for programs that open one."""
+        return Connection(lambda: self.client(url), url or self.conf.broker_url)
+
+    connection_for_read = connection_for_write = connection
+
+    def connection_or_acquire(self, connection: Value = None, **_: Value) -> Value:
+        """The connection that is given, or a handle on the app's."""
+        return connection or self.connection()
 
     # -- calls
 
@@ -986,6 +1005,10 @@ class App:
     def _sent(
         self, call: Call, task_type: Defaults | None, *, add_to_parent: bool
     ) -> Result[Value]:
+        if self.conf.task_send_sent_event:
+            with self.events.default_dispatcher() as dispatcher:
+                fields = envelope.sent_fields(call.message, self.accepted_content)
+                dispatcher.send("task-sent", **fields)
         result: Result[Value] = Result(call.task_id, None, call.task, self)
         if call.ignores_result:
             result.ignored = True

@@ -137,6 +137,7 @@ _TABLE = (
     Setting("task_queues", _any, None, "The queues there are: a list of Queue, or {'mail': {'exchange': 'media', 'exchange_type': 'topic', 'routing_key': 'mail.#'}}; None: the default one.", ("CELERY_QUEUES",)),
     Setting("task_reject_on_worker_lost", _flag, None, "Run late-acknowledged tasks again whose worker died. None and True: up to task_max_deliveries; False: the first death is the last.", ("CELERY_REJECT_ON_WORKER_LOST",)),
     Setting("task_routes", _any, None, "Where tasks go: {'feed.*': 'feeds', 'mail.send': {'queue': 'mail', 'priority': 3}}, a list of pairs, a function, or a list of these.", ("CELERY_ROUTES",)),
+    Setting("task_send_sent_event", _flag, default=False, meaning="Tell those who listen of each call that is sent.", old_names=("CELERY_SEND_TASK_SENT_EVENT",)),
     Setting("task_serializer", _text, "json", "How arguments are written: json, pickle, yaml, msgpack, or one that was registered.", ("CELERY_TASK_SERIALIZER",)),
     Setting("task_soft_time_limit", _seconds, None, "After how many seconds SoftTimeLimitExceeded is raised in a task; None: never.", ("CELERYD_TASK_SOFT_TIME_LIMIT",)),
     Setting("task_store_errors_even_if_ignored", _flag, default=False, meaning="Keep failures of tasks whose results are ignored.", old_names=("CELERY_STORE_ERRORS_EVEN_IF_IGNORED",)),
@@ -150,6 +151,7 @@ _TABLE = (
     Setting("worker_disable_rate_limits", _flag, default=False, meaning="Have no task's rate_limit count.", old_names=("CELERY_DISABLE_RATE_LIMITS",)),
     Setting("worker_enable_soft_shutdown_on_idle", _flag, default=False, meaning="Wait worker_soft_shutdown_timeout seconds even if nothing runs."),
     Setting("worker_hijack_root_logger", _flag, default=True, meaning="Remove the root logger's handlers when a worker starts.", old_names=("CELERYD_HIJACK_ROOT_LOGGER",)),
+    Setting("worker_http_listen", _text, None, "Where a worker serves /metrics, /livez and /readyz: HOST:PORT; None: nowhere."),
     Setting("worker_log_color", _any, None, "Colours in the log: True, False, or None for where it is a terminal.", ("CELERYD_LOG_COLOR",)),
     Setting("worker_log_format", _text, LOG_FORMAT, "The form of a line of log.", ("CELERYD_LOG_FORMAT",)),
     Setting("worker_max_memory_per_child", _count, None, "How many KiB a child may have grown to before a fresh one takes its place; None: any.", ("CELERYD_MAX_MEMORY_PER_CHILD",)),
@@ -158,6 +160,7 @@ _TABLE = (
     Setting("worker_prefetch_multiplier", _count, 4, "How many messages a worker holds, times its concurrency.", ("CELERYD_PREFETCH_MULTIPLIER",)),
     Setting("worker_redirect_stdouts", _flag, default=True, meaning="Make what tasks print a record of the log.", old_names=("CELERY_REDIRECT_STDOUTS",)),
     Setting("worker_redirect_stdouts_level", _text, "WARNING", "The level of those records.", ("CELERY_REDIRECT_STDOUTS_LEVEL",)),
+    Setting("worker_send_task_events", _flag, default=False, meaning="Tell those who listen what becomes of each task: the worker's -E.", old_names=("CELERY_SEND_EVENTS", "CELERY_SEND_TASK_EVENTS")),
     Setting("worker_soft_shutdown_timeout", _seconds, 0.0, "How many seconds tasks may go on that run when a worker is told to end at once."),
     Setting("worker_task_log_format", _text, TASK_LOG_FORMAT, "The form of a line a task logs.", ("CELERYD_TASK_LOG_FORMAT",)),
 )  # fmt: skip

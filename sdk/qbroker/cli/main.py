@@ -32,8 +32,10 @@ class Preload:
 class EntryPointGroup(click.Group):
     """A group whose commands are installed, by whoever brings them."""
 
+    commands_group = COMMANDS_GROUP
+
     def _entry_points(self) -> dict[str, metadata.EntryPoint]:
-        return {point.name: point for point in metadata.entry_points(group=COMMANDS_GROUP)}
+        return {point.name: point for point in metadata.entry_points(group=self.commands_group)}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *self._entry_points()})
@@ -64,6 +66,7 @@ Examples:
   qbroker worker -A proj -Q mail -c 4   work on the queue `mail` with four processes
   qbroker -A proj worker                the same place for -A as in Celery
   qbroker dev -A proj                   broker and worker in one terminal
+  qbroker -A proj inspect active        ask the workers; qctl does the same without an app
 """,
 )
 @click.option("-A", "--app", metavar="APP", help="Where the app is: proj, proj.celery or proj:app.")

@@ -10,18 +10,31 @@ import click
 
 from qbroker import clock
 from qbroker._version import __version__
+from qbroker.cli.contexts import ctx, load
 from qbroker.cli.dead import dead
+from qbroker.cli.listening import events
+from qbroker.cli.main import EntryPointGroup
 from qbroker.cli.queues import DRY_RUN, YES, purge_queue, queue
+from qbroker.cli.remote import control, inspect
 from qbroker.cli.routes import binding, exchange, route
 from qbroker.cli.schedules import schedule
 from qbroker.cli.tables import Plain, duration, echo_json, plain, show
 from qbroker.cli.target import Target
 from qbroker.cli.tasks import explain, revoke, task
+from qbroker.cli.top import top
+from qbroker.cli.workers import show_workers, worker
 from qbroker.cli.workflows import workflow
 from qbroker.url import DEFAULT_URL
 
 
+class Verbs(EntryPointGroup):
+    """Verbs that need an app to be made are brought by who makes it."""
+
+    commands_group = "qctl.commands"
+
+
 @click.group(
+    cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""\b
 Examples:
@@ -32,10 +45,12 @@ Examples:
   qctl queue pause mail --why 'the relay is down'
   qctl schedule next tidy -n 5         when that entry fires next
   qctl dead requeue --task mail.send   give dead letters another try
+  qctl inspect active                  what workers run now
+  qctl call proj.add -a '[2, 2]'       call a task
   qctl workflow show 01a2...           a chain, group or chord as a tree
 
 \b
-Exit codes: 0 done, 1 error, 2 usage, 3 not found, 5 no broker, 6 conflict, 8 done for some.
+Exit codes: 0 done, 1 error, 2 usage, 3 not found, 5 no broker, 6 conflict, 8 done for some, 69 no worker answered.
 """,
 )
 @click.option(
@@ -44,19 +59,25 @@ Exit codes: 0 done, 1 error, 2 usage, 3 not found, 5 no broker, 6 conflict, 8 do
     "url",
     metavar="URL",
     envvar="QBROKER_URL",
-    default=DEFAULT_URL,
-    show_default=True,
     show_envvar=True,
-    help="The broker.",
+    help=f"The broker.  [default: the current one of qctl ctx, else {DEFAULT_URL}]",
 )
+@click.option("-c", "--context", "name", metavar="NAME", help="The broker that qctl ctx calls so.")
 @click.version_option(__version__, prog_name="qctl", message="%(prog)s %(version)s")
 @click.pass_context
-def qctl(context: click.Context, url: str) -> None:
+def qctl(context: click.Context, url: str | None, name: str | None) -> None:
     """Look at a broker and act on it."""
-    context.obj = Target(url)
+    if name is not None:
+        url = load().url(name)
+        if url is None:
+            raise click.UsageError(f"there is no context {name!r}; see qctl ctx ls")
+    context.obj = Target(url or load().url() or DEFAULT_URL)
 
 
-for _verb in (binding, dead, exchange, explain, queue, revoke, route, schedule, task, workflow):
+for _verb in (
+    binding, control, ctx, dead, events, exchange, explain, inspect, queue, revoke, route, schedule,
+    task, top, worker, workflow,
+):  # fmt: skip
     qctl.add_command(_verb)
 
 
@@ -86,24 +107,7 @@ def status(target: Target, *, as_json: bool) -> None:
         ],
         empty="No queues yet: the first message makes one.",
     )
-    show(
-        "Workers",
-        ("worker", "pid", "pool", "tasks at once", "has", "queues", "version", "link"),
-        [
-            (
-                w["name"],
-                str(w["pid"]),
-                w["pool"],
-                w["concurrency"],
-                w["leased_count"],
-                ", ".join(w["queues"]),
-                w["version"],
-                "up" if w["is_connected"] else "lost",
-            )
-            for w in found["workers"]
-        ],
-        empty="No workers: start one with qbroker worker -A proj.",
-    )
+    show_workers(found["workers"])
 
 
 @qctl.command(epilog="Example:  qctl purge mail --yes")

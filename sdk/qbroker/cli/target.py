@@ -1,7 +1,7 @@
 """Which broker a verb speaks to, and how what it answers ends the command.
 
 0 done   1 error   2 usage   3 not found   5 the broker cannot be reached   6 what is there stands against it
-8 done for some
+8 done for some   69 no worker answered, as in Celery
 """
 
 import sys
@@ -44,6 +44,12 @@ class Unavailable(click.ClickException):
     exit_code = 5
 
 
+class Missing(click.ClickException):
+    """No worker answered."""
+
+    exit_code = 69
+
+
 class Conflicting(click.ClickException):
     """What is there stands against it."""
 
@@ -59,20 +65,26 @@ class Target:
     @contextmanager
     def reached(self) -> Iterator[Client]:
         """A connection to it; whatever is in the way ends the command."""
-        try:
-            with closing(Client(self.url, timeout_s=TIMEOUT_S)) as client:
-                yield client
-        except NotFound as error:
-            raise Absent(str(error)) from error
-        except Conflict as error:
-            raise Conflicting(str(error)) from error
-        except RequestRefused as error:
-            raise Misused(str(error)) from error
-        except OperationalError as error:
-            advice = "start one with qbroker serve, or name another with -b"
-            raise Unavailable(f"{error}; {advice}") from error
-        except ImproperlyConfigured as error:
-            raise click.UsageError(str(error)) from error
+        with answered(), closing(Client(self.url, timeout_s=TIMEOUT_S)) as client:
+            yield client
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """Have whatever is in the way of the broker's answer end the command."""
+    try:
+        yield
+    except NotFound as error:
+        raise Absent(str(error)) from error
+    except Conflict as error:
+        raise Conflicting(str(error)) from error
+    except RequestRefused as error:
+        raise Misused(str(error)) from error
+    except OperationalError as error:
+        advice = "start one with qbroker serve, or name another with -b"
+        raise Unavailable(f"{error}; {advice}") from error
+    except ImproperlyConfigured as error:
+        raise click.UsageError(str(error)) from error
 
 
 def named(ids: Sequence[str]) -> list[str]:

@@ -124,6 +124,8 @@ class Task(Generic[P, R]):
     """Seconds after which the process that runs it is killed."""
     soft_time_limit: float | None = None
     """Seconds after which SoftTimeLimitExceeded is raised in it."""
+    send_events: bool = True
+    """Tell those who listen what becomes of its calls, where workers do."""
     trail: bool = True
     """Remember which tasks it calls: `result.children`."""
     throws: Sequence[type[BaseException]] = ()
@@ -612,6 +614,20 @@ class Task(Generic[P, R]):
         if self.trail:
             self.request.children.append(result)
         return result
+
+    # -- events
+
+    def send_event(
+        self,
+        type_: str,
+        retry: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        retry_policy: Value = None,
+        **fields: Value,
+    ) -> None:
+        """Tell those who listen something of your own, from inside of the task: "task-progress"."""
+        request = self.request
+        with self.app.events.default_dispatcher(hostname=request.hostname) as dispatcher:
+            dispatcher.send(type_, uuid=request.id, **fields)
 
     # -- handlers, for subclasses
 

@@ -229,6 +229,9 @@ class Dispatcher:
         for session_id in effects.draining:
             if session := self.sessions.get(session_id):
                 session.is_draining = True
+        for session_id, names in effects.consuming.items():
+            if session := self.sessions.get(session_id):
+                self._take_from(session, names)
         for session_id in effects.closed:
             if (session := self.sessions.get(session_id)) and not session.is_connected:
                 self._close(session)
@@ -269,6 +272,15 @@ class Dispatcher:
         )
         self.sessions[session.id] = session
         for name in session.queues:
+            known = self._queue(name)
+            known.consumers.append(session)
+            known.may_have_ready = True
+
+    def _take_from(self, session: Session, names: tuple[str, ...]) -> None:
+        for name in session.queues:
+            self._queues[name].consumers.remove(session)
+        session.queues = names
+        for name in names:
             known = self._queue(name)
             known.consumers.append(session)
             known.may_have_ready = True

@@ -89,6 +89,7 @@ class Effects:
         "cancels",
         "changed",
         "closed",
+        "consuming",
         "damaged",
         "draining",
         "ended",
@@ -153,6 +154,8 @@ class Effects:
         self.opened: list[SessionOpened] = []
         self.closed: list[str] = []
         self.draining: list[str] = []
+        self.consuming: dict[str, tuple[str, ...]] = {}
+        """Which queues a session takes from, from now on."""
         self.prefetch: dict[str, int] = {}
         self.unwanted: dict[str, frozenset[str]] = {}
         """By session: the tasks of which it wants none for now."""

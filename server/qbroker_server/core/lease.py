@@ -326,11 +326,7 @@ class Register:
             raise Invalid(
                 f"session id {self.session[:80]!r} must have 1 to {limits.SESSION_BYTES_MAX} bytes and no NUL"
             )
-        for name in self.queues:
-            if not 0 < len(name.encode()) <= limits.NAME_BYTES_MAX or "\x00" in name:
-                raise Invalid(
-                    f"queue name {name[:60]!r} must have 1 to {limits.NAME_BYTES_MAX} bytes and no NUL"
-                )
+        _check_queues(self.queues)
         if len(self.held) > limits.REPORT_ITEMS_MAX:
             raise Invalid(
                 f"{len(self.held)} held leases are more than {limits.REPORT_ITEMS_MAX}; release some before"
@@ -366,9 +362,36 @@ class Register:
         # Its leases were counted afresh just now, and what it wanted before is past.
         effects.freed.pop(self.session, None)
         effects.prefetch.pop(self.session, None)
+        effects.consuming.pop(self.session, None)
         effects.unwanted.pop(self.session, None)
         effects.draining = [session for session in effects.draining if session != self.session]
         return [lease for lease in self.held if lease.id not in kept]
+
+
+@dataclass(frozen=True, slots=True)
+class Consume:
+    """A worker takes from these queues from now on, and from no others."""
+
+    session: str
+    queues: tuple[str, ...]
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        return 1 + len(self.queues), 0
+
+    def apply(self, txn: Txn, now_ms: int, effects: Effects) -> None:
+        _check_queues(self.queues)
+        for name in self.queues:
+            effects.queue(txn, name)
+        effects.consuming[self.session] = self.queues
+
+
+def _check_queues(names: tuple[str, ...]) -> None:
+    for name in names:
+        if not 0 < len(name.encode()) <= limits.NAME_BYTES_MAX or "\x00" in name:
+            raise Invalid(
+                f"queue name {name[:60]!r} must have 1 to {limits.NAME_BYTES_MAX} bytes and no NUL"
+            )
 
 
 def _check_prefetch(prefetch_count: int) -> None:

@@ -93,6 +93,7 @@ class Admin(admin_pb2_grpc.AdminServicer):
                 is_connected=session.is_connected,
                 queues=session.queues,
                 version=register.version,
+                is_draining=session.is_draining,
             )
         return reply
 

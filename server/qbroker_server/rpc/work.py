@@ -9,15 +9,17 @@ from typing import TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
-from qbroker_proto.v1 import worker_pb2, worker_pb2_grpc
+from qbroker_proto.v1 import control_pb2, worker_pb2, worker_pb2_grpc
 from qbroker_server.broker import Broker, Step
 from qbroker_server.core import limits
 from qbroker_server.core.dispatch import Delivery, Dispatcher
 from qbroker_server.core.effects import Cancel
 from qbroker_server.core.errors import CoreError, Invalid, NameTaken
-from qbroker_server.core.lease import LeaseId, Register, Report, Reported, ReturnLeases
+from qbroker_server.core.lease import Consume, LeaseId, Register, Report, Reported, ReturnLeases
 from qbroker_server.pump import Pump
 from qbroker_server.rpc import convert, status
+from qbroker_server.rpc.calls import Calls
+from qbroker_server.rpc.hub import Hub
 from qbroker_server.rpc.streams import Streams
 
 logger = logging.getLogger(__name__)
@@ -42,6 +44,8 @@ class Worker(worker_pb2_grpc.WorkerServicer):
         broker: Broker,
         pump: Pump,
         streams: Streams,
+        calls: Calls,
+        hub: Hub,
         *,
         version: str,
         grace_ms: int,
@@ -50,6 +54,8 @@ class Worker(worker_pb2_grpc.WorkerServicer):
         self._dispatcher = broker.dispatcher
         self._pump = pump
         self._streams = streams
+        self._calls = calls
+        self._hub = hub
         self._version = version
         self._grace_ms = grace_ms
         self._message_bytes_max = message_bytes_max
@@ -72,6 +78,14 @@ class Worker(worker_pb2_grpc.WorkerServicer):
             # One that is not connected learns of it when its lease ends: it is not run again.
             if stream is not None:
                 stream.cancel(cancel)
+
+    def ask(self, session: str, request: control_pb2.ControlRequest) -> bool:
+        """Put a question on its way to a worker; whether it is connected."""
+        stream = self._by_session.get(session)
+        if stream is None:
+            return False
+        stream.ask(request)
+        return True
 
     def await_return(self, session: str) -> None:
         """Give a session whose stream is gone its grace; then its leases return."""
@@ -113,9 +127,11 @@ class Worker(worker_pb2_grpc.WorkerServicer):
             self._dispatcher,
             first.register.session_id,
             self._message_bytes_max,
+            self._calls,
+            self._hub,
         )
         try:
-            with self._streams.open(stream.close):
+            with self._streams.open(stream.close), self._hub.follow(stream.want_events):
                 await self._register(first, stream)
                 await stream.run(request_iterator, context)
         except CoreError as error:
@@ -149,6 +165,7 @@ class Worker(worker_pb2_grpc.WorkerServicer):
         before = self._by_session.get(session)
         if before is not None:
             before.close("another stream has taken over this session")
+            self._calls.gone(session)
         if timer := self._graces.pop(session, None):
             timer.cancel()
         self._by_session[session] = stream
@@ -192,13 +209,14 @@ class Worker(worker_pb2_grpc.WorkerServicer):
         if self._by_session.get(session) is not stream:
             return
         del self._by_session[session]
+        self._calls.gone(session)
         self._dispatcher.disconnect(session)
         if stream.has_left:
-            self._return_leases(session, "The worker left.")
+            self._return_leases(session, "The worker left.", has_left=True)
         else:
             self.await_return(session)
 
-    def _return_leases(self, session: str, detail: str) -> None:
+    def _return_leases(self, session: str, detail: str, *, has_left: bool = False) -> None:
         self._graces.pop(session, None)
         command = ReturnLeases(session, detail)
 
@@ -208,8 +226,8 @@ class Worker(worker_pb2_grpc.WorkerServicer):
                 return
             if answer is True:
                 self._pump.submit(command, again)
-            else:
-                self.registrations.pop(session, None)
+            elif (register := self.registrations.pop(session, None)) and not has_left:
+                self._hub.lost(register.name, register.pid)
 
         self._pump.submit(command, again)
 
@@ -218,9 +236,19 @@ class _Stream:
     """One work stream: a reader that submits reports, a writer that sends what has gathered."""
 
     def __init__(
-        self, pump: Pump, dispatcher: Dispatcher, session: str, message_bytes_max: int
+        self,
+        pump: Pump,
+        dispatcher: Dispatcher,
+        session: str,
+        message_bytes_max: int,
+        calls: Calls,
+        hub: Hub,
     ) -> None:
         self.session = session
+        self._calls = calls
+        self._hub = hub
+        self._controls: list[control_pb2.ControlRequest] = []
+        self._wants_events: bool | None = None
         self.has_left = False
         self._pump = pump
         self._dispatcher = dispatcher
@@ -250,6 +278,7 @@ class _Stream:
     def registered(self, registered: worker_pb2.Registered, lost: Sequence[LeaseId]) -> None:
         """The session is open; `lost` are leases it named that are not its own any more."""
         self._registered = registered
+        self._wants_events = self._hub.is_wanted
         self._lost += lost
         self._wake.set()
 
@@ -262,6 +291,35 @@ class _Stream:
         """Tell the worker with the next reply that a lease was revoked."""
         self._cancels.append(cancel)
         self._wake.set()
+
+    def ask(self, request: control_pb2.ControlRequest) -> None:
+        """Ask the worker with the next reply."""
+        self._controls.append(request)
+        self._wake.set()
+
+    def want_events(self, is_wanted: bool) -> None:  # noqa: FBT001 - a plain callback
+        """Tell the worker with the next reply whether anybody listens."""
+        self._wants_events = is_wanted
+        self._wake.set()
+
+    def _hear_aside(self, request: worker_pb2.WorkRequest) -> None:
+        """Take what has no number: answers, events, and other queues."""
+        if request.events:
+            self._hub.publish(request.events)
+
+        def answer(value: CoreError | None) -> None:
+            if isinstance(value, CoreError):
+                self._failure = value
+                self._wake.set()
+            for reply in request.control_replies:
+                self._calls.answered(self.session, reply)
+
+        if request.HasField("consume"):
+            # Who asked for it hears of it when it is so.
+            names = tuple(dict.fromkeys(request.consume.queues))
+            self._pump.submit(Consume(self.session, names), answer)
+        else:
+            answer(None)
 
     def report(self, request: worker_pb2.WorkRequest) -> None:
         """Submit what the worker says; Invalid when it cannot be read."""
@@ -313,6 +371,9 @@ class _Stream:
     async def _read(self, requests: AsyncIterator[worker_pb2.WorkRequest]) -> None:
         try:
             async for request in requests:
+                if _is_aside(request):
+                    self._hear_aside(request)
+                    continue
                 self.report(request)
                 while self._unapplied_count >= _UNAPPLIED_MAX:
                     self._has_room.clear()
@@ -335,6 +396,8 @@ class _Stream:
                 or self._lost
                 or self._cancels
                 or self._registered
+                or self._controls
+                or self._wants_events is not None
                 or self._applied_seq > sent_seq
             ):
                 reply = worker_pb2.WorkReply(applied_seq=self._applied_seq)
@@ -342,6 +405,11 @@ class _Stream:
                 if self._registered is not None:
                     reply.registered.CopyFrom(self._registered)
                     self._registered = None
+                if self._wants_events is not None:
+                    reply.events_wanted = self._wants_events
+                    self._wants_events = None
+                reply.controls.extend(self._controls)
+                self._controls.clear()
                 for lease in self._lost:
                     reply.lost.add(id=lease.id, attempt=lease.attempt)
                 self._lost.clear()
@@ -374,3 +442,9 @@ class _Stream:
                 if self._goodbye:
                     await context.write(worker_pb2.WorkReply(goodbye=self._goodbye))
                 return
+
+
+def _is_aside(request: worker_pb2.WorkRequest) -> bool:
+    return not request.seq and bool(
+        request.events or request.control_replies or request.HasField("consume")
+    )

@@ -40,6 +40,14 @@ class Refusal(Exception):
         self.details = details
 
 
+class Beside(NamedTuple):
+    """Something that runs in a process of its own, forked once the app is loaded."""
+
+    run: Callable[[], None]
+    let_go: Callable[[], None]
+    """Called in the process that stays, to let go of what is the other's."""
+
+
 class Loaded(NamedTuple):
     """What loading gives: facts for the parent, and how a child gets what it runs tasks with."""
 
@@ -47,6 +55,7 @@ class Loaded(NamedTuple):
     begin: Callable[[int, Guard], Runs]
     """Called in each child with its number, from 1, and what keeps time limits there."""
     recycling: Recycling = Recycling()
+    beside: Beside | None = None
 
 
 Load = Callable[[], Loaded]
@@ -168,10 +177,26 @@ def serve(control: socket.socket, parent: int, load: Load) -> None:
         _say(control, frames.REFUSED, json.dumps((exc.sentence, exc.details)).encode())
         raise SystemExit(1) from None
     _say(control, frames.FACTS, loaded.facts)
+    if loaded.beside is not None:
+        _fork_beside(control, loaded.beside)
     # What is loaded stays: the collector need not touch it, and its pages stay shared.
     gc.collect()
     gc.freeze()
     _Nursery(control, loaded).run()
+
+
+def _fork_beside(control: socket.socket, beside: Beside) -> None:
+    server = os.getpid()
+
+    def live() -> None:
+        _die_with(server)
+        # That the server is gone shows in its socket's end, of which it is to have the only one.
+        control.close()
+        beside.run()
+
+    if not os.fork():
+        _run(live)
+    beside.let_go()
 
 
 class _Nursery:

@@ -88,6 +88,10 @@ class Pool(Protocol):
         """Lend the pool the main thread, until it is stopped. Not on the event loop's thread."""
 
     @property
+    def pids(self) -> list[int]:
+        """The processes that run tasks."""
+
+    @property
     def wanted_count(self) -> int:
         """How many deliveries the pool wants at hand, those that run included."""
 

@@ -80,6 +80,10 @@ class PreforkPool:
         """The main thread has nothing to do here."""
 
     @property
+    def pids(self) -> list[int]:
+        return [child.pid for child in self._children.values() if child.pid]
+
+    @property
     def wanted_count(self) -> int:
         children = self._children.values()
         short = sum(not child.is_long and not child.is_retiring for child in children)

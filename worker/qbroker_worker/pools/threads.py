@@ -139,6 +139,10 @@ class ThreadsPool:
     # -- the pool's contract -------------------------------------------------------------------
 
     @property
+    def pids(self) -> list[int]:
+        return [self._pid]
+
+    @property
     def wanted_count(self) -> int:
         long = sum(looks >= SILENT_LOOKS for looks in self._silent_looks)
         short = max(0, self.slots - long)

@@ -1,0 +1,256 @@
+"""Celery's commands that call tasks and ask after them, for `qctl` and for `qbroker -A proj`.
+
+With an app they go by its settings; without one by the broker's address alone, and nothing of the user's is
+imported. What `qctl` has is here for Celery's fingers too: `qbroker -A proj inspect active`.
+"""
+
+import copy
+import datetime as dt
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import click
+
+from qbroker._version import __version__
+from qbroker.app.base import App
+from qbroker.app.loading import find_app
+from qbroker.cli import listening, remote
+from qbroker.cli.main import Preload
+from qbroker.cli.remote import AS_JSON, DESTINATION, TIMEOUT, chat
+from qbroker.cli.tables import counted, show
+from qbroker.cli.target import Missing, Target, answered
+from qbroker.control import TIMEOUT_S
+from qbroker.events.snapshot import evcam
+from qbroker.serialization import Value
+
+__all__ = ["call", "control", "events", "inspect", "list_", "purge", "report", "result", "status"]
+
+
+def app_of(given: Target | Preload | None) -> App:
+    """The app that is meant: the one -A names, or one that knows nothing but its broker."""
+    if isinstance(given, Target):
+        return App("qctl", broker=given.url, backend="qbroker://", set_as_current=False)
+    spec = given.app if given is not None else None
+    broker = given.broker if given is not None else None
+    if spec is None:
+        return App("qbroker", broker=broker, backend="qbroker://", set_as_current=False)
+    app = find_app(spec)
+    if broker is not None:
+        app.conf.broker_url = broker
+    return app
+
+
+@contextmanager
+def _meant() -> Iterator[App]:
+    """The app of the running command, closed behind it; whatever is in the way ends the command."""
+    with answered(), app_of(click.get_current_context().obj) as app:
+        yield app
+
+
+def _for_apps(command: click.Command) -> click.Command:
+    """A verb of `qctl` as a sub-command of `qbroker`, at the broker of the app."""
+    made = copy.copy(command)
+    callback = cast("Callable[..., Value]", command.callback)
+
+    def run(*args: Value, **kwargs: Value) -> Value:
+        context = click.get_current_context()
+        app = app_of(context.obj)
+        # An app's commands are known once it is imported, so its modules are, too.
+        if isinstance(context.obj, Preload) and context.obj.app is not None:
+            app.import_modules()
+        context.obj = Target(app.conf.broker_url)
+        return callback(*args, **kwargs)
+
+    made.callback = run
+    made.epilog = (command.epilog or "").replace("qctl ", "qbroker -A proj ")
+    return made
+
+
+inspect = _for_apps(remote.inspect)
+control = _for_apps(remote.control)
+_events = _for_apps(listening.events)
+
+
+def _shown(camera: str | None, freq: float, maxrate: str | None, **options: Value) -> None:
+    """Events as lines, or as a camera sees them."""
+    if camera is None:
+        cast("Callable[..., None]", _events.callback)(**options)
+        return
+    with _meant() as app:
+        evcam(camera, freq, maxrate, app=app)
+
+
+events = click.Command(
+    "events",
+    callback=_shown,
+    help=_events.help,
+    epilog="Example:  qbroker -A proj events --camera proj.cameras:Counts --freq 5",
+    params=[
+        *_events.params,
+        click.Option(["-c", "--camera"], metavar="MODULE:CLASS", help="Take pictures with this."),
+        click.Option(
+            ["-F", "--freq", "--frequency"], type=float, default=1.0, help="Seconds between them."
+        ),
+        click.Option(["-r", "--maxrate"], help="How many at most: 10/m."),
+    ],
+)
+
+
+@click.command(epilog="Example:  qbroker -A proj status")
+@TIMEOUT
+@DESTINATION
+@AS_JSON
+def status(timeout: float | None, destination: Sequence[str], *, as_json: bool) -> None:
+    """Show the workers that are online."""
+    with _meant() as app:
+        gathered = app.control.gather(
+            "ping",
+            destination=destination,
+            timeout=timeout or TIMEOUT_S,
+            callback=None if as_json else lambda reply: click.echo(chat(reply).partition("\n")[0]),
+        )
+    if not gathered.replies:
+        raise Missing("No nodes replied within time constraint")
+    if as_json:
+        click.echo(json.dumps({node: a for reply in gathered.replies for node, a in reply.items()}))
+    click.echo(f"\n{counted(len(gathered.replies), 'node')} online.")
+
+
+class _Json(click.ParamType):  # type: ignore[type-arg,unused-ignore] # older clicks' is not generic
+    """JSON of one kind."""
+
+    def __init__(self, kind: type, name: str) -> None:
+        self._kind = kind
+        self.name = name
+
+    def convert(
+        self, value: Value, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Value:
+        if isinstance(value, self._kind):
+            return value
+        try:
+            found = json.loads(value)
+        except ValueError as exc:
+            self.fail(f"{value!r} is no JSON: {exc}", param, ctx)
+        if not isinstance(found, self._kind):
+            self.fail(f"{value!r} is no {self.name}", param, ctx)
+        return found
+
+
+class _Moment(click.ParamType):  # type: ignore[type-arg,unused-ignore] # older clicks' is not generic
+    """Seconds from now, or a time as ISO 8601 has it."""
+
+    name = "time"
+
+    def convert(
+        self, value: Value, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Value:
+        try:
+            return float(value)
+        except ValueError:
+            pass
+        try:
+            return dt.datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither seconds nor an ISO 8601 time", param, ctx)
+
+
+@click.command(epilog="""Example:  qctl call proj.add -a '[2, 2]' --countdown 10""")
+@click.argument("name")
+@click.option(
+    "-a", "--args", type=_Json(list, "list"), default="[]", help="Arguments, a JSON list."
+)
+@click.option(
+    "-k", "--kwargs", type=_Json(dict, "object"), default="{}", help="By name, a JSON object."
+)
+@click.option("--eta", type=_Moment(), metavar="TIME", help="Not before this time.")
+@click.option("--countdown", type=float, metavar="SECONDS", help="Not before so many seconds.")
+@click.option("--expires", type=_Moment(), metavar="TIME", help="Not after so long, or this time.")
+@click.option("--serializer", help="How arguments are written.")
+@click.option("--queue", help="Its queue.")
+@click.option("--exchange", help="Its exchange, where the app has such.")
+@click.option("--routing-key", help="Its routing key, where the app has such.")
+@click.option("--priority", type=click.IntRange(0, 9), help="0 to 9, higher first.")
+def call(name: str, args: Sequence[Value], kwargs: dict[str, Value], **options: Value) -> None:
+    """Call the task NAME; prints its id."""
+    given = {option: value for option, value in options.items() if value is not None}
+    with _meant() as app:
+        sent = app.send_task(name, tuple(args), kwargs, **given)
+    click.echo(sent.id)
+
+
+@click.command(epilog="Example:  qctl result 01a2… --timeout 10")
+@click.argument("task_id", metavar="ID")
+@click.option("-t", "--task", "name", help="Not needed: the broker knows.")
+@click.option("--traceback", is_flag=True, help="Where it was raised, instead of the result.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Wait so long for the end.")
+@click.option("--json", "as_json", is_flag=True, help="State and result, as JSON.")
+def result(
+    task_id: str, name: str | None, timeout: float | None, *, traceback: bool, as_json: bool
+) -> None:
+    """Show what the task ID returned, or raised; its state while it has not ended."""
+    with _meant() as app:
+        found = app.AsyncResult(task_id, task_name=name)
+        if timeout is not None:
+            found.get(timeout=timeout, propagate=False)
+        state, value, text = found.state, found.result, found.traceback
+    if as_json:
+        shown = repr(value) if isinstance(value, BaseException) else value
+        told = {"id": task_id, "state": state, "result": shown, "traceback": text}
+        click.echo(json.dumps(told, default=repr))
+    elif traceback:
+        click.echo(text or "")
+    else:
+        click.echo(f"{state}" if value is None and state != "SUCCESS" else f"{value}")
+
+
+@click.command(epilog="Example:  qbroker -A proj purge -f -Q mail")
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.option("-Q", "--queues", metavar="NAMES", help="These queues, parted by commas.")
+@click.option("-X", "--exclude-queues", metavar="NAMES", help="Not these.")
+def purge(queues: str | None, exclude_queues: str | None, *, force: bool) -> None:
+    """Throw away all that waits in the app's queue, or in those that are named."""
+    with _meant() as app:
+        wanted = (queues or app.conf.task_default_queue).split(",")
+        spared = set((exclude_queues or "").split(","))
+        names = sorted({name.strip() for name in wanted} - spared)
+        if not force:
+            click.confirm(f"Throw away all that waits in {', '.join(names)}?", abort=True)
+        known = {info.name for info in app.client().list_queues()}
+        count = sum(app.client().purge_queue(name) for name in names if name in known)
+    if count:
+        click.echo(f"Purged {counted(count)} from {counted(len(names), 'known task queue')}.")
+    else:
+        click.echo(f"No messages purged from {counted(len(names), 'queue')}.")
+
+
+@click.command(epilog="Example:  qctl report")
+def report() -> None:
+    """Show what to paste into a bug report."""
+    with _meant() as app:
+        click.echo(app.bugreport(), nl=False)
+        told = app.client().status()
+    click.echo(
+        f"broker   -> qbroker:{told.version} engine:{told.engine} queues:{len(told.queues)} "
+        f"workers:{len(told.workers)} stored:{told.stored_bytes / 1_000_000:,.1f}MB "
+        f"client:{__version__}"
+    )
+
+
+@click.group(name="list")
+def list_() -> None:
+    """List what the broker has, by Celery's names."""
+
+
+@list_.command(epilog="Example:  qctl list bindings")
+def bindings() -> None:
+    """List the queues with what they are bound to."""
+    with _meant() as app:
+        names = sorted(info.name for info in app.client().list_queues())
+        bindings = app.client().list_topology().bindings
+    # Each queue is reached by its name, without an exchange, too.
+    rows = [(name, "", name) for name in names]
+    rows += [(one.destination, one.exchange, one.routing_key) for one in bindings]
+    show("Bindings", ("queue", "exchange", "routing key"), rows, empty="No queues yet.")

@@ -1,0 +1,221 @@
+"""Celery's commands that make an app: call, result, status, purge, report, and those of qctl with -A."""
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from qbroker import App
+from qbroker.cli.main import qbroker
+from qbroker.cli.qctl import qctl
+from qbroker.serialization import Value
+from qbroker.worker.control import Panel
+from tests.sdk.conftest import Hire
+from tests.sdk.real_broker import RealBroker, ToyWorker
+
+PROJECT = """
+from qbroker import App
+from qbroker.worker.control import control_command
+
+app = App("typed", broker={url!r}, backend="qbroker://")
+app.conf.task_default_queue = "mail"
+
+
+@app.task
+def add(x, y):
+    return x + y
+
+
+@control_command()
+def own(state):
+    "Something of the app's."
+"""
+
+
+def answers(name: str, arguments: dict[str, Value], words: list[str]) -> Value:
+    return {"ok": "pong"} if name == "ping" else {"ok": name}
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path, real_broker: RealBroker, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """A module with an app, to be named after -A."""
+    name = "typed_project"
+    (tmp_path / f"{name}.py").write_text(PROJECT.format(url=real_broker.url))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    yield name
+    module = sys.modules.pop(name, None)
+    if module is not None:
+        module.app.close()
+    for registry in (Panel.data, Panel.meta):
+        registry.pop("own", None)
+
+
+def by_qctl(broker: RealBroker, *arguments: str) -> Result:
+    return CliRunner().invoke(qctl, ["-b", broker.url, *arguments])
+
+
+def by_app(project: str, *arguments: str, **more: Value) -> Result:
+    return CliRunner().invoke(qbroker, ["-A", project, *arguments], **more)
+
+
+def said(result: Result) -> str:
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_task_is_called_and_its_result_shown(real_broker: RealBroker, real_app: App) -> None:
+    real_app.task(name="t")(lambda x, y=0: x + y)
+    pending = said(by_qctl(real_broker, "call", "t", "-a", "[2]", "-k", '{"y": 3}')).strip()
+    before = said(by_qctl(real_broker, "result", pending))
+    worker = ToyWorker(real_app, real_broker.url)
+    worker.work()
+    worker.leave()
+
+    assert before == "PENDING\n"
+    assert said(by_qctl(real_broker, "result", pending)) == "5\n"
+    assert said(by_qctl(real_broker, "result", pending, "--timeout", "10")) == "5\n"
+    assert json.loads(said(by_qctl(real_broker, "result", pending, "--json"))) == {
+        "id": pending,
+        "state": "SUCCESS",
+        "result": 5,
+        "traceback": None,
+    }
+
+
+def test_a_failure_is_shown_with_its_traceback_where_asked_for(
+    real_broker: RealBroker, real_app: App
+) -> None:
+    def fail() -> None:
+        raise ValueError("no")
+
+    real_app.task(name="t")(fail)
+    failed = said(by_qctl(real_broker, "call", "t")).strip()
+    worker = ToyWorker(real_app, real_broker.url)
+    worker.work()
+    worker.leave()
+
+    assert said(by_qctl(real_broker, "result", failed)) == "no\n"
+    assert "Traceback" in said(by_qctl(real_broker, "result", failed, "--traceback"))
+    assert json.loads(said(by_qctl(real_broker, "result", failed, "--json")))["result"] == (
+        "ValueError('no')"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "stage"),
+    [
+        ("--countdown", "100", "scheduled"),
+        ("--eta", "2100-01-01T00:00:00+00:00", "scheduled"),
+        ("--expires", "100", "queued"),
+        ("--queue", "mail", "queued"),
+        ("--priority", "9", "queued"),
+    ],
+)
+def test_a_call_takes_celerys_options(
+    real_broker: RealBroker, real_app: App, option: str, value: str, stage: str
+) -> None:
+    called = said(by_qctl(real_broker, "call", "t", option, value)).strip()
+
+    assert real_app.AsyncResult(called).stage == stage
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-a", "2"),
+        ("-a", "["),
+        ("-k", "[]"),
+        ("--eta", "soon"),
+    ],
+)
+def test_a_call_that_cannot_be_meant_is_2(
+    real_broker: RealBroker, arguments: tuple[str, ...]
+) -> None:
+    assert by_qctl(real_broker, "call", "t", *arguments).exit_code == 2
+
+
+def test_an_app_is_called_by_its_own_settings(project: str, real_broker: RealBroker) -> None:
+    said(by_app(project, "call", f"{project}.add", "-a", "[2, 2]"))
+
+    listed = said(by_qctl(real_broker, "list", "bindings"))
+    assert "mail" in listed
+
+
+def test_status_shows_nodes_in_celerys_form(project: str, hire: Hire) -> None:
+    nobody = by_app(project, "status")
+    hire("a@host", answers)
+
+    assert nobody.exit_code == 69
+    assert said(by_app(project, "status")) == "->  a@host: OK\n\n1 node online.\n"
+    shown = said(by_app(project, "status", "--json")).splitlines()
+    assert json.loads(shown[0]) == {"a@host": {"ok": "pong"}}
+
+
+def test_what_qctl_has_works_for_an_app_too_with_its_own_commands(project: str, hire: Hire) -> None:
+    hire("a@host", answers)
+
+    assert said(by_app(project, "inspect", "ping", "-j")) == '{"a@host": {"ok": "pong"}}\n'
+    assert "own" in said(by_app(project, "control", "own"))
+    assert "qbroker -A proj inspect" in said(CliRunner().invoke(qbroker, ["inspect", "--help"]))
+
+
+def test_purge_empties_the_apps_queue_or_those_that_are_named(project: str, real_app: App) -> None:
+    for queue in ("mail", "mail", "other"):
+        _ = real_app.send_task("t", queue=queue)
+
+    refused = by_app(project, "purge", input="n\n")
+    own = said(by_app(project, "purge", "-f"))
+    none = said(by_app(project, "purge", "-f", "-Q", "mail,nosuch"))
+    spared = said(by_app(project, "purge", "-f", "-Q", "mail,other", "-X", "mail"))
+
+    assert refused.exit_code == 1
+    assert own == "Purged 2 messages from 1 known task queue.\n"
+    assert none == "No messages purged from 2 queues.\n"
+    assert spared == "Purged 1 message from 1 known task queue.\n"
+
+
+def test_events_are_lines_or_pictures(project: str, hire: Hire) -> None:
+    worker = hire("a@host", answers)
+    ended: list[Result] = []
+    listening = threading.Thread(
+        target=lambda: ended.append(by_app(project, "events", "--limit", "1"))
+    )
+    listening.start()
+    never = threading.Event()
+    while not worker.is_wanted:
+        assert not never.wait(0.01)
+    worker.tell("worker-heartbeat")
+    listening.join(10)
+
+    assert "a@host" in said(ended[0])
+    assert "worker heartbeat" in ended[0].output
+    none = by_app(project, "events", "-c", "nosuch:Camera")
+    assert none.exit_code == 2
+    assert "there is no camera" in none.output
+
+
+def test_report_tells_of_client_and_broker(project: str, real_broker: RealBroker) -> None:
+    for told in (said(by_app(project, "report")), said(by_qctl(real_broker, "report"))):
+        assert "software -> qbroker:" in told
+        assert "engine:memory" in told
+
+
+def test_another_broker_than_the_apps_may_be_named(project: str) -> None:
+    ended = CliRunner().invoke(
+        qbroker, ["-A", project, "-b", "qbroker://127.0.0.1:1", "inspect", "ping", "-t", "0.001"]
+    )
+
+    assert ended.exit_code == 5
+
+
+def test_without_an_app_the_address_is_enough(real_broker: RealBroker) -> None:
+    ended = CliRunner().invoke(qbroker, ["-b", real_broker.url, "status"])
+
+    assert ended.exit_code == 69

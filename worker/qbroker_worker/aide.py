@@ -1,0 +1,177 @@
+"""Runs the remote commands that the app has added, where the app is, beside the tasks and never in their way.
+
+In the prefork pool that is a process forked from the one that loaded the app; elsewhere a thread of this process. Both
+hold one end of a socket, read a command, run it and write what it answered, one at a time, until the worker's
+parent closes the other end.
+"""
+
+import asyncio
+import json
+import logging
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from typing import TypeAlias
+
+from qbroker import _state
+from qbroker.serialization import Value
+from qbroker.worker.control import ControlState, Panel, arguments_of, nok
+from qbroker_worker.pools.forkserver import Beside, Load, Loaded
+from qbroker_worker.values import Ask
+
+logger = logging.getLogger(__name__)
+
+Reply: TypeAlias = Callable[[bytes], None]
+
+_SIZE = struct.Struct("<I")
+
+
+class Ends:
+    """The two ends of the socket, before it is known who will serve."""
+
+    def __init__(self, hostname: str) -> None:
+        self._hostname = hostname
+        self._ours, self._theirs = socket.socketpair()
+
+    def beside(self, load: Load) -> Load:
+        """The loader, which also says that commands are to be served where the app has any."""
+
+        def load_too() -> Loaded:
+            # Here is the fork server: the parent's end is the parent's alone.
+            self._ours.close()
+            loaded = load()
+            if not Panel.data:
+                self._theirs.close()
+                return loaded
+            app = _state.get_current_app()
+            run = lambda: serve(self._theirs, self._hostname, app)  # noqa: E731 - runs elsewhere
+            return loaded._replace(beside=Beside(run, self._theirs.close))
+
+        return load_too
+
+    def elsewhere(self) -> "Aide":
+        """What asks the process that was forked."""
+        self._theirs.close()
+        return Aide(self._ours)
+
+    def here(self) -> "Aide":
+        """What asks a thread of this process, which has the app."""
+        # Of the first two ends a fork server may have had one.
+        self._ours.close()
+        self._theirs.close()
+        ours, theirs = socket.socketpair()
+        threading.Thread(
+            target=serve,
+            args=(theirs, self._hostname, _state.get_current_app()),
+            name="qbroker-commands",
+            daemon=True,
+        ).start()
+        return Aide(ours)
+
+
+class Aide:
+    """The parent's half: asks, and passes on what is answered."""
+
+    def __init__(self, link: socket.socket) -> None:
+        link.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        self._link = link
+        self._unread = b""
+        self._waiting: dict[int, Reply] = {}
+        self._last = 0
+        self._is_heard = False
+
+    def ask(self, ask: Ask, reply: Reply) -> None:
+        """Have a command run; `reply` gets its answer as JSON. On the event loop's thread."""
+        if self._link.fileno() < 0:
+            reply(_lost("the process that runs this command is gone"))
+            return
+        if not self._is_heard:
+            self._is_heard = True
+            asyncio.get_running_loop().add_reader(self._link.fileno(), self._hear)
+        self._last += 1
+        arguments = ask.arguments.decode() or "{}"
+        body = json.dumps([self._last, ask.command, arguments, list(ask.words)]).encode()
+        try:
+            sent = self._link.send(_SIZE.pack(len(body)) + body)
+        except BlockingIOError:
+            sent = 0
+        except OSError as exc:
+            reply(_lost(f"the process that runs this command is gone: {exc}"))
+            return
+        if sent < _SIZE.size + len(body):
+            # A socket's buffer full of commands that nobody runs: one of them does not end.
+            if sent:
+                self.close()
+            reply(_lost("the process that runs this command does not keep up"))
+            return
+        self._waiting[self._last] = reply
+
+    def _hear(self) -> None:
+        try:
+            data = self._link.recv(64 * 1024)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        self._unread += data
+        while len(self._unread) >= _SIZE.size:
+            (size,) = _SIZE.unpack_from(self._unread)
+            if len(self._unread) < _SIZE.size + size:
+                return
+            body = self._unread[_SIZE.size : _SIZE.size + size]
+            self._unread = self._unread[_SIZE.size + size :]
+            number, answer = json.loads(body)
+            reply = self._waiting.pop(number, None)
+            if reply is not None:
+                reply(answer.encode())
+
+    def close(self) -> None:
+        """Let the server go; what it has not answered is said to be lost."""
+        if self._is_heard:
+            asyncio.get_running_loop().remove_reader(self._link.fileno())
+            self._is_heard = False
+        self._link.close()
+        waiting, self._waiting = self._waiting, {}
+        for reply in waiting.values():
+            reply(_lost("the process that ran this command ended"))
+
+
+def _lost(sentence: str) -> bytes:
+    return json.dumps(nok(sentence)).encode()
+
+
+def serve(source: socket.socket, hostname: str, app: Value) -> None:
+    """Run commands until the other end is closed."""
+    with source:
+        while (head := _read(source, _SIZE.size)) and (body := _read(source, *_SIZE.unpack(head))):
+            number, command, arguments, words = json.loads(body)
+            try:
+                keywords = json.loads(arguments)
+                if words:
+                    keywords |= arguments_of(command, Panel.meta[command], words)
+                answer: Value = Panel.data[command](ControlState(app, hostname), **keywords)
+            except Exception as exc:
+                logger.exception("The remote command %r failed", command)
+                answer = nok(repr(exc))
+            reply = json.dumps([number, json.dumps(answer, default=repr)]).encode()
+            try:
+                source.sendall(_SIZE.pack(len(reply)) + reply)
+            except ConnectionError:
+                return
+
+
+def _read(source: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        try:
+            more = source.recv(size - len(data))
+        except ConnectionError:
+            more = b""
+        if not more:
+            return b""
+        data += more
+    return data
