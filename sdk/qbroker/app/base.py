@@ -61,6 +61,7 @@ from qbroker.result import (
 from qbroker.serialization import Value
 from qbroker.task import Task as BaseTask, header_of
 from qbroker.url import parse_url
+from qbroker.utils.imports import symbol_by_name
 
 if TYPE_CHECKING:
     from qbroker.app.periodic import Schedules
@@ -428,7 +429,7 @@ class App:
         """The base class of this app's tasks: `class Debug(app.Task)`."""
         with self._lock:
             if self._task_class is None:
-                base = sources.symbol(self.task_cls)
+                base = symbol_by_name(self.task_cls)
                 self._task_class = type("Task", (base,), {"_app": self, "__module__": __name__})
             return self._task_class
 
