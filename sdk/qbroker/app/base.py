@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
+    ClassVar,
     Concatenate,
     Literal,
     ParamSpec,
@@ -147,6 +148,8 @@ class App:
     """
 
     task_cls: type[BaseTask[..., Value]] | str = BaseTask
+    builtin_fixups: ClassVar[Sequence[str]] = ("qbroker.fixups.django:fixup",)
+    """What fits each app to the framework it is in: functions of the app, by name."""
 
     def __init__(
         self,
@@ -171,6 +174,7 @@ class App:
         self.namespace = namespace
         self.finalized = False
         self.set_as_current = set_as_current
+        self.has_own_task_cls = task_cls is not None or type(self).task_cls is not App.task_cls
         if task_cls is not None:
             self.task_cls = task_cls
         self._lock = threading.RLock()
@@ -209,6 +213,9 @@ class App:
         if set_as_current:
             self.set_current()
         _state.register_app(self)
+        self.fixups: list[Value] = [
+            made for name in self.builtin_fixups if (made := symbol_by_name(name)(self))
+        ]
         self.on_init()
 
     def on_init(self) -> None:
@@ -582,7 +589,8 @@ class App:
     ) -> None:
         """Import the module `related_name` of each package, when a worker imports its modules, or now with `force`.
 
-        A package that is not there is an error; one without such a module is passed over.
+        A package that is not there is an error; one without such a module is passed over. Without packages, those of
+        Django's installed apps count.
         """
         if force:
             self._discover(packages, related_name)
@@ -596,6 +604,8 @@ class App:
         packages: Iterable[str] | Callable[[], Iterable[str]] | None,
         related_name: str | None,
     ) -> None:
+        if packages is None:
+            packages = [name for fixup in self.fixups for name in fixup.autodiscover_tasks()]
         for package in (packages() if callable(packages) else packages) or ():
             sources.import_related(package, related_name)
 
