@@ -335,7 +335,7 @@ class App:
         if self._config_source is None:
             return None
         obj, _, silent = self._config_source
-        return sources.read(obj, silent=silent)
+        return sources.read(obj, silent=silent, namespace=self.namespace)
 
     def _on_setting(self, name: str) -> None:
         if name in _CONNECTION_SETTINGS:

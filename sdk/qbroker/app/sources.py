@@ -15,15 +15,17 @@ from qbroker.serialization import Value
 __all__ = ["import_related", "parse_argument", "read"]
 
 
-def read(source: Value, *, silent: bool) -> Mapping[str, Value] | None:
+def read(
+    source: Value, *, silent: bool, namespace: str | None = None
+) -> Mapping[str, Value] | None:
     """The settings in a mapping, an object, or what `module`, `module:attribute` or `module.attribute` names.
 
     ConfigNotFound when it is not there; None with `silent`.
     """
     if not isinstance(source, str):
-        return settings_of(source)
+        return settings_of(source, namespace)
     try:
-        return settings_of(_named(source))
+        return settings_of(_named(source), namespace)
     except ConfigNotFound:
         if silent:
             return None

@@ -19,16 +19,18 @@ __all__ = ["DjangoFixup", "fixup"]
 DJANGO_TASK = "qbroker.contrib.django.task:DjangoTask"
 
 
-def fixup(app: Value, env: str = "DJANGO_SETTINGS_MODULE") -> "DjangoFixup | None":
+def fixup(
+    app: Value, env: str = "DJANGO_SETTINGS_MODULE", package: str = "django"
+) -> "DjangoFixup | None":
     """Fit the app to Django, if a module of settings is named; a warning when Django is not there."""
     # The edge: Django itself is told by the environment.
     if not os.environ.get(env):  # noqa: TID251
         return None
     try:
-        importlib.import_module("django")
+        importlib.import_module(package)
     except ImportError:
         warnings.warn(
-            f"{env} is set, but Django is not installed, so the app does without it",
+            f"{env} is set, but {package} is not installed, so the app does without it",
             FixupWarning,
             stacklevel=2,
         )
