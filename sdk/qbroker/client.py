@@ -102,6 +102,8 @@ from qbroker_proto.v1.producer_pb2 import Existing, PublishReply, PublishRequest
 from qbroker_proto.v1.results_pb2 import (
     ForgetReply,
     ForgetRequest,
+    KeepReply,
+    KeepRequest,
     TaskState,
     TellReply,
     TellRequest,
@@ -872,6 +874,11 @@ class Client:
         """Say which state a task is in; False when there is no such task that has not ended."""
         request = TellRequest(id=task_id, attempt=attempt, state=state, result=result)
         return self._ask("Results/Tell", request, TellReply).is_told
+
+    def keep(self, kept_id: str, result: bytes, ttl_ms: int) -> None:
+        """Keep a result that no task made, in place of what was kept under the id; `ttl_ms` 0: as long as results are."""
+        request = KeepRequest(id=kept_id, result=result, ttl_ms=ttl_ms)
+        self._ask("Results/Keep", request, KeepReply)
 
     # -- questions and orders; refused ones raise NotFound, Conflict or RequestRefused
 
