@@ -55,6 +55,16 @@ def test_imports_are_replaced_name_by_name() -> None:
     ]  # fmt: skip
 
 
+def test_decorators_of_early_days_are_told_apart_from_the_module_of_their_name() -> None:
+    lines = said("from celery import task, uuid\nfrom celery.decorators import periodic_task\n")
+
+    assert lines == [
+        (1, "change", "replace `from celery import uuid` by `from qbroker import uuid`."),
+        (1, "change", "there is no celery.task: decorate with @app.task or @shared_task."),
+        (2, "change", "there is no celery.decorators.periodic_task: use @app.task and beat_schedule."),
+    ]  # fmt: skip
+
+
 def test_settings_are_found_wherever_they_are_set_and_no_password_is_shown() -> None:
     lines = [(line, kind, sentence) for line, kind, sentence in said(PROGRAM) if 8 <= line <= 12]
 

@@ -42,6 +42,7 @@ PATHS = {
     "bin.multi": "multi",
     "bin.purge": "purge",
     "bin.result": "result",
+    "bin.shell": "shell",
     "bin.worker": "worker",
     "canvas": "Signature StampingVisitor chain chord group maybe_signature signature subtask",
     "contrib.abortable": "AbortableAsyncResult AbortableTask",
