@@ -227,7 +227,9 @@ def test_a_shell_has_the_app_its_tasks_and_the_canvas_at_hand(project: str) -> N
     output = said(by_app(project, "shell", "--python", input=typed))
 
     assert f"typed {project}.add {project}.add(1, 2) | add(3)" in output
-    assert "at hand: AsyncResult, add, app, celery, chain" in output
+    # Tasks that other tests share with every app may be among them.
+    names = output.partition("at hand: ")[2].partition("\n")[0].split(", ")
+    assert {"AsyncResult", "add", "app", "celery", "chain"} <= set(names)
 
 
 def test_a_shell_without_an_app_has_the_broker(real_broker: RealBroker) -> None:
