@@ -249,5 +249,5 @@ current_request: ContextVar[Context | None] = ContextVar("qbroker_request", defa
 """The run this thread, or asyncio task, is inside of. Each knows the one around it."""
 
 
-joins_allowed: ContextVar[bool] = ContextVar("qbroker_joins_allowed", default=False)
-"""Whether a task may wait for another, in this thread or asyncio task."""
+joins_allowed: ContextVar[bool | None] = ContextVar("qbroker_joins_allowed", default=None)
+"""Whether a task may wait for another, in this thread or asyncio task; None: where no worker runs it."""
