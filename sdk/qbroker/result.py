@@ -713,10 +713,14 @@ class AsyncResult(ResultBase, Generic[R_co]):
                     f"task {self.id} is {stored.state} without an exception: {exc!r}"
                 )
             raise exc
+        value: Value = stored.result
+        if stored.state in (states.IGNORED, states.REJECTED):
+            # Where it ran eagerly, what was raised to say so is there.
+            value = None
         if callback is not None:
-            callback(self.id, stored.result)
-        value: R_co = stored.result
-        return value
+            callback(self.id, value)
+        returned: R_co = value
+        return returned
 
     def maybe_throw(
         self,

@@ -18,9 +18,11 @@ from qbroker import (
     result_from_tuple,
 )
 from qbroker.exceptions import (
+    Ignore,
     ImproperlyConfigured,
     IncompleteStream,
     OperationalError,
+    Reject,
     RemoteTraceback,
     SecurityError,
     TaskRevokedError,
@@ -172,6 +174,26 @@ def test_waiting_inside_a_task_is_refused_unless_allowed(app: App) -> None:
         assert outer() == 1
         with denied_join_result(), pytest.raises(RuntimeError, match="Never call"):
             outer()
+
+
+@pytest.mark.parametrize("exc", [Ignore(), Reject("no")])
+def test_what_was_ignored_or_rejected_returned_nothing(app: App, exc: Exception) -> None:
+    @app.task(name="gives_up")
+    def gives_up() -> None:
+        raise exc
+
+    told: list[Value] = []
+
+    assert gives_up.apply().get(callback=lambda _, value: told.append(value)) is None
+    assert told == [None]
+
+
+def test_a_request_takes_fields_as_dict_pairs_and_by_name() -> None:
+    request = Context({"id": "x", "retries": 1}, hostname="w@here")
+    request.update([("retries", 2)], timelimit_note="none")
+
+    assert (request.id, request.retries, request.hostname) == ("x", 2, "w@here")
+    assert request.get("timelimit_note") == "none"
 
 
 def test_a_task_that_no_worker_runs_may_wait(app: App) -> None:

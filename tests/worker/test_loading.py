@@ -133,6 +133,7 @@ def test_facts_have_what_remote_commands_show_of_tasks_and_settings() -> None:
 
     assert facts.attributes["proj.silent"]["max_retries"] == "7"
     assert facts.attributes["proj.add"]["acks_late"] == "True"
+    assert facts.attributes["proj.add"]["name"] == "proj.add"
     assert not any(name.startswith("_") for name in facts.attributes["proj.add"])
     assert facts.silent_tasks == ("proj.silent",)
     assert facts.conf["task_acks_late"] is True

@@ -232,7 +232,7 @@ def _attributes_of(task: Value) -> dict[str, str]:
     found = {}
     for name in dir(type(task)):
         value = None if name.startswith("_") else getattr(task, name, None)
-        if isinstance(value, str | int | float | tuple | list) and name != "name":
+        if isinstance(value, str | int | float | tuple | list):
             found[name] = str(value)
     return found
 
