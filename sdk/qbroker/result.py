@@ -28,7 +28,6 @@ from qbroker.exceptions import (
     TaskRevokedError,
     TimeoutError as ResultTimeout,
 )
-from qbroker.ids import uuid7
 from qbroker.request import current_request, joins_allowed
 from qbroker.serialization import Value
 from qbroker.utils.graph import DependencyGraph
@@ -306,9 +305,8 @@ class _Teller:
                 _log.exception("a callback of a result raised")
 
 
-_SAVED = "celery-taskset-meta"
-"""The label of a saved group, by the name Celery's stores have for it."""
-_STAGE_SCHEDULED = envelope.STAGES.index("scheduled")
+_SAVED = "celery-taskset-meta-"
+"""What the id begins with under which a group is kept, as in Celery."""
 _FOR_EVER_S = 10 * 365 * 86_400
 
 
@@ -321,11 +319,9 @@ class BrokerBackend(Backend):
         reading: Callable[[], tuple[frozenset[str], int]],
         kept_s: Callable[[], float | None] = lambda: None,
         monotonic: Callable[[], float] = clock.monotonic,
-        wall_ms: Callable[[], int] = clock.wall_ms,
     ) -> None:
         self._client = client
         self._kept_s = kept_s
-        self._wall_ms = wall_ms
         # What may be read: which content types, and how many bytes once unpacked.
         self._reading = reading
         self._monotonic = monotonic
@@ -498,45 +494,21 @@ class BrokerBackend(Backend):
     def forget_many(self, task_ids: Sequence[str]) -> None:
         self._client().forget(task_ids)
 
-    # A saved group is a message that is due after it has expired: the broker keeps it on disk that long, and no
-    # worker ever sees it.
-
     def save_group(self, group_id: str, result: "GroupResult") -> None:
-        older = list(self._saved(group_id))
-        ends_ms = self._wall_ms() + int((self._kept_s() or _FOR_EVER_S) * 1000)
-        label = f"{_SAVED}={group_id}"
-        raw = envelope.encode_kept(uuid7(), label, result.as_tuple(), ends_ms)
-        verdicts = self._client().publish((raw,))
-        if verdicts:
-            raise OperationalError(f"the group {group_id!r} cannot be saved: {verdicts[0]}")
-        if older:
-            self._client().revoke(older)
+        raw = envelope.encode_kept(result.as_tuple())
+        # 0 would be what the broker keeps results for; what is kept for ever here has a date all the same.
+        ttl_s = self._kept_s()
+        self._client().keep(_SAVED + group_id, raw, int((ttl_s or _FOR_EVER_S) * 1000))
 
     def restore_group(self, group_id: str) -> "GroupResult | None":
-        # Ids rise, so the greatest is the newest.
-        newest = max(self._saved(group_id), default=None)
-        if newest is None:
+        kept = self.read(_SAVED + group_id)
+        if not kept.is_kept:
             return None
-        args, _ = envelope.decode_call(
-            self._client().show_task(newest).message, frozenset({"application/json"})
-        )
-        found: GroupResult = result_from_tuple(args[0])
+        found: GroupResult = result_from_tuple(kept.result)
         return found
 
     def delete_group(self, group_id: str) -> None:
-        self._client().revoke(labels=[f"{_SAVED}={group_id}"])
-
-    def _saved(self, group_id: str) -> Iterator[str]:
-        """Ids of the messages that keep a group."""
-        client, after = self._client(), ""
-        while True:
-            page = client.list_tasks(
-                label=f"{_SAVED}={group_id}", stages=(_STAGE_SCHEDULED,), after=after
-            )
-            yield from (task.id for task in page.tasks)
-            after = page.next
-            if not after:
-                return
+        self._client().forget([_SAVED + group_id])
 
 
 # -- results -------------------------------------------------------------------------------------

@@ -280,3 +280,34 @@ def test_an_order_to_a_broker_that_is_away_is_an_error_within_the_deadline() -> 
         client.purge_queue("q")
 
     client.close()
+
+
+_LEAVES = """
+import atexit
+import threading
+
+# Registered first, so called last: what is left when the interpreter begins to stop threads.
+atexit.register(lambda: print([t.name for t in threading.enumerate() if t.name.startswith("qbroker")]))
+
+from qbroker.client import Client
+from tests.sdk.test_client import message
+
+client = Client({url!r}, timeout_s=5)
+client.publish([message("a")])
+client.read("a")
+"""
+
+
+def test_a_program_that_ends_without_closing_leaves_no_thread_of_ours_to_be_stopped(
+    broker: FakeBroker,
+) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", _LEAVES.format(url=broker.url)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+
+    assert ran.stdout == "[]\n", ran.stderr
