@@ -78,7 +78,8 @@ def test_it_answers_remote_commands(added_command: str) -> None:
 
         assert app.control.ping(timeout=5) == [{"w@here": {"ok": "pong"}}]
         asked = app.control.inspect(["w@here"], timeout=5)
-        assert asked.registered() == {"w@here": ["note"]}
+        # Tests of other modules have tasks of every app.
+        assert "note" in asked.registered()["w@here"]
         assert asked._request(added_command) == {"w@here": "here"}
         assert asked.stats()["w@here"]["pool"]["max-concurrency"] == 1
         app.control.shutdown(destination=["w@here"])
