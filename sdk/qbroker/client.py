@@ -24,6 +24,7 @@ import logging
 import os
 import queue
 import random
+import re
 import threading
 import weakref
 from abc import ABC, abstractmethod
@@ -204,10 +205,21 @@ Verdict = Refusal | Existing
 A_co = TypeVar("A_co", covariant=True)
 
 
+def reason_of(details: str) -> str:
+    """What gRPC says of a failed call, without what it says of itself: `Connection refused`."""
+    return _GRPC_WORDS.sub("", details)
+
+
+_GRPC_WORDS = re.compile(
+    r"^failed to connect to all addresses; last error: (UNKNOWN|UNAVAILABLE): "
+    r"((ipv4|ipv6|unix):\S+: )?(Failed to connect to remote host: )?"
+)
+
+
 def _said(error: Exception) -> tuple[grpc.StatusCode, str]:
     """The code and the sentence of a failed call. What gRPC raises is the call itself."""
     call = cast("grpc.Call", error)
-    return call.code(), call.details() or str(call.code())
+    return call.code(), reason_of(call.details() or str(call.code()))
 
 
 class _Lane(ABC):
@@ -1147,6 +1159,8 @@ class Client:
         refused = _REFUSED.get(code)
         if refused is not None:
             return refused(said)
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return OperationalError(f"no answer from {self.url} in time")
         return OperationalError(f"no answer from {self.url}: {said}")
 
     # -- periodic entries

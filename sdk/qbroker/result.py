@@ -64,9 +64,22 @@ you are sure, wait inside `with allow_join_result():`.
 
 
 def assert_will_not_block() -> None:
-    """Refuse to wait inside a task."""
-    if current_request.get() is not None and not joins_allowed.get():
+    """Refuse to wait inside a task that a worker runs."""
+    allowed = joins_allowed.get()
+    if allowed is None:
+        allowed = not _is_in_worker()
+    if not allowed:
         raise RuntimeError(E_WOULDBLOCK)
+
+
+def _is_in_worker() -> bool:
+    """Whether a worker's slot is held here; one that runs eagerly or like a function holds none itself."""
+    request = current_request.get()
+    while request is not None:
+        if not request.is_eager and not request.called_directly:
+            return True
+        request = request.outer
+    return False
 
 
 @contextlib.contextmanager
@@ -168,6 +181,26 @@ class Backend(ABC):
     @abstractmethod
     def delete_group(self, group_id: str) -> None:
         """Keep it no more."""
+
+    # What programs ask for by id that were written for Celery.
+
+    def get_state(self, task_id: str) -> str:
+        """Which state the task is in; PENDING also when nobody knows the id."""
+        return self.read(task_id).state
+
+    get_status = get_state
+
+    def get_result(self, task_id: str) -> Value:
+        """What was returned or raised; while the task runs, its state's meta."""
+        return self.read(task_id).result
+
+    def get_traceback(self, task_id: str) -> str | None:
+        """Where the task failed, as text."""
+        return self.read(task_id).traceback
+
+    def get_task_meta(self, task_id: str, cache: bool = True) -> dict[str, Value]:  # noqa: FBT001, FBT002 - Celery's signature
+        """All that is known, as Celery's backends say it."""
+        return _meta(task_id, self.read(task_id))
 
     def ensure_chords_allowed(self) -> None:  # noqa: B027 - nothing stands against them
         """Raise where chords cannot be: nowhere, for the broker joins them, results or not."""
@@ -614,7 +647,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
             self._ended = self.backend.wait(
                 self.id,
                 timeout,
-                None if on_message is None else lambda stored: on_message(self._meta(stored)),
+                None if on_message is None else lambda stored: on_message(_meta(self.id, stored)),
                 on_interval,
                 interval,
             )
@@ -652,10 +685,14 @@ class AsyncResult(ResultBase, Generic[R_co]):
                     f"task {self.id} is {stored.state} without an exception: {exc!r}"
                 )
             raise exc
+        value: Value = stored.result
+        if stored.state in (states.IGNORED, states.REJECTED):
+            # Where it ran eagerly, what was raised to say so is there.
+            value = None
         if callback is not None:
-            callback(self.id, stored.result)
-        value: R_co = stored.result
-        return value
+            callback(self.id, value)
+        returned: R_co = value
+        return returned
 
     def maybe_throw(
         self,
@@ -889,16 +926,6 @@ class AsyncResult(ResultBase, Generic[R_co]):
         """When it ended, in UTC."""
         return _when(self._read())
 
-    def _meta(self, stored: Stored) -> dict[str, Value]:
-        return {
-            "task_id": self.id,
-            "status": stored.state,
-            "result": stored.result,
-            "traceback": stored.traceback,
-            "children": [(child, None) for child in stored.children],
-            "date_done": _when(stored),
-        }
-
     def __str__(self) -> str:
         return self.id
 
@@ -920,6 +947,17 @@ class AsyncResult(ResultBase, Generic[R_co]):
 
     def __reduce__(self) -> tuple[Value, ...]:
         return type(self), (self.id, None, self._task_name, None, self.parent)
+
+
+def _meta(task_id: str, stored: Stored) -> dict[str, Value]:
+    return {
+        "task_id": task_id,
+        "status": stored.state,
+        "result": stored.result,
+        "traceback": stored.traceback,
+        "children": [(child, None) for child in stored.children],
+        "date_done": _when(stored),
+    }
 
 
 def _when(stored: Stored) -> dt.datetime | None:
@@ -1211,7 +1249,7 @@ class ResultSet(ResultBase):
             assert_will_not_block()
         for leaf in self._ends(timeout, on_interval, interval):
             if on_message is not None and leaf._ended is not None:  # noqa: SLF001 - a result's own
-                on_message(leaf._meta(leaf._ended))  # noqa: SLF001 - the same
+                on_message(_meta(leaf.id, leaf._ended))  # noqa: SLF001 - the same
             value = leaf.maybe_throw(propagate=propagate) if not leaf.ignored else None
             if callback is not None:
                 callback(leaf.id, value)
@@ -1238,7 +1276,7 @@ class ResultSet(ResultBase):
     ) -> Iterator[tuple[str, dict[str, Value]]]:
         """Ids and what is known of each, as they end."""
         for leaf in self._ends(timeout, on_interval, interval):
-            meta = leaf._meta(leaf._read())  # noqa: SLF001 - a result's own
+            meta = _meta(leaf.id, leaf._read())  # noqa: SLF001 - a result's own
             if on_message is not None:
                 on_message(meta)
             yield leaf.id, meta

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from qbroker import client as clients
-from qbroker.client import BATCH_BYTES_MAX, BATCH_COUNT_MAX, Client, Ticket, Verdict, batches
+from qbroker.client import (
+    BATCH_BYTES_MAX,
+    BATCH_COUNT_MAX,
+    Client,
+    Ticket,
+    Verdict,
+    batches,
+    reason_of,
+)
 from qbroker.exceptions import ImproperlyConfigured, OperationalError
 from qbroker.url import parse_url
 from qbroker_proto.v1.message_pb2 import Message
@@ -239,12 +247,36 @@ def test_each_ticket_gets_the_verdicts_on_its_own_messages() -> None:
     assert third.verdicts == [Refusal(index=0, reason="d")]
 
 
+@pytest.mark.parametrize(
+    ("details", "reason"),
+    [
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote host: Connection refused",
+            "Connection refused",
+        ),
+        (
+            "failed to connect to all addresses; last error: UNAVAILABLE: ipv6:[::1]:1: Socket closed",
+            "Socket closed",
+        ),
+        ("the queue 'last error: x' is full", "the queue 'last error: x' is full"),
+    ],
+)
+def test_a_reason_is_told_without_the_words_of_the_transport(details: str, reason: str) -> None:
+    assert reason_of(details) == reason
+
+
 def test_an_order_to_a_broker_that_is_away_is_an_error_within_the_deadline() -> None:
     client = Client("qbroker://127.0.0.1:1", timeout_s=0.3)
 
-    with pytest.raises(OperationalError, match=r"no answer from qbroker://127\.0\.0\.1:1"):
+    with pytest.raises(
+        OperationalError,
+        match=r"no answer from qbroker://127\.0\.0\.1:1(: Connection refused| in time)$",
+    ):
         client.explain("an-id")
-    with pytest.raises(OperationalError, match=r"no answer from qbroker://127\.0\.0\.1:1"):
+    with pytest.raises(
+        OperationalError,
+        match=r"no answer from qbroker://127\.0\.0\.1:1(: Connection refused| in time)$",
+    ):
         client.purge_queue("q")
 
     client.close()

@@ -22,7 +22,9 @@ _log = logging.getLogger(__name__)
 _SECRET = re.compile(r"API|TOKEN|(?<!ROUTING_)KEY|SECRET|PASS|SIGNATURE|DATABASE", re.IGNORECASE)
 """Names whose values are not shown. So is the password of a URL, whatever the name."""
 
-_URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
+_URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/\s;]*@")
+"""Up to the last @ before a path or another URL: people forget to write one in a password as %40."""
+
 _MASK = "********"
 
 _WORDS = ("accept", "beat", "broker", "celery", "celerybeat", "celeryd", "result", "task", "worker")
