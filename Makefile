@@ -27,6 +27,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## run the census of the standard library: broker, worker and 1,000 tasks
 	$(BIN)/python docs/examples/census
 
+prose: $(READY) ## compare the docstrings of the standard library: one workflow of 700 tasks
+	$(BIN)/python docs/examples/prose
+
 test: $(READY) ## run the whole suite, real processes included
 	$(BIN)/python -m pytest
 
@@ -53,6 +56,7 @@ format: $(READY) ## mend the form
 types: $(READY) ## check the types, of tests and examples too
 	$(BIN)/mypy
 	MYPYPATH=docs/examples/census $(BIN)/mypy docs/examples/census
+	MYPYPATH=docs/examples/prose $(BIN)/mypy docs/examples/prose
 
 imports: $(READY) ## check the layers
 	$(BIN)/lint-imports
