@@ -12,7 +12,7 @@ PROTOS := proto/qbroker_proto/v1/*.proto
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test fast cover bench lint format types imports proto proto-check settings check lock wheel clean
+.PHONY: help demo prose test fast cover bench lint format types imports proto proto-check settings check lock wheel clean
 
 help:         ## say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14

@@ -16,3 +16,9 @@ def noop(text: str) -> None:
 def late_by(due: float) -> float:
     """How many seconds after `due` (Unix time) it runs."""
     return time.time() - due
+
+
+@app.task
+def give(size: int) -> str:
+    """Return a text of so many letters."""
+    return "x" * size
