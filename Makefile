@@ -12,7 +12,7 @@ PROTOS := proto/qbroker_proto/v1/*.proto
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test fast cover bench lint format types imports proto proto-check settings check lock wheel clean
+.PHONY: help demo prose test fast cover bench lint format types imports proto proto-check settings check lock wheel clean
 
 help:         ## say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -26,6 +26,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY) ## run the census of the standard library: broker, worker and 1,000 tasks
 	$(BIN)/python docs/examples/census
+
+prose: $(READY) ## compare the docstrings of the standard library: one workflow of 700 tasks
+	$(BIN)/python docs/examples/prose
 
 test: $(READY) ## run the whole suite, real processes included
 	$(BIN)/python -m pytest
@@ -53,6 +56,7 @@ format: $(READY) ## mend the form
 types: $(READY) ## check the types, of tests and examples too
 	$(BIN)/mypy
 	MYPYPATH=docs/examples/census $(BIN)/mypy docs/examples/census
+	MYPYPATH=docs/examples/prose $(BIN)/mypy docs/examples/prose
 
 imports: $(READY) ## check the layers
 	$(BIN)/lint-imports

@@ -513,12 +513,20 @@ Answer = TaskState | OperationalError
 class Subscription:
     """A task somebody wants to hear of. `tell` is called on the reading thread."""
 
-    __slots__ = ("id", "is_once", "tell")
+    __slots__ = ("id", "is_end_only", "is_once", "tell")
 
-    def __init__(self, task_id: str, tell: Callable[[Answer], object], *, is_once: bool) -> None:
+    def __init__(
+        self,
+        task_id: str,
+        tell: Callable[[Answer], object],
+        *,
+        is_once: bool,
+        is_end_only: bool = False,
+    ) -> None:
         self.id = task_id
         self.tell = tell
         self.is_once = is_once
+        self.is_end_only = is_end_only
 
 
 class _Watcher(_Lane):
@@ -564,15 +572,19 @@ class _Watcher(_Lane):
                     request.unwatch.append(item)
             elif isinstance(item, Subscription):
                 waiting = self._subscriptions.get(item.id, ())
-                is_once = all(subscription.is_once for subscription in waiting)
-                (request.read if is_once else request.watch).append(item.id)
+                if all(subscription.is_end_only for subscription in waiting):
+                    request.ends.append(item.id)
+                elif all(subscription.is_once for subscription in waiting):
+                    request.read.append(item.id)
+                else:
+                    request.watch.append(item.id)
             if inbox.empty():
                 break
             item = inbox.get_nowait()
             if item is None:
                 inbox.put(None)
                 break
-        if request.watch or request.read:
+        if request.watch or request.read or request.ends:
             self.quiet.clear()
         # States come when they come, for several requests at once.
         return request.SerializeToString(), False
@@ -865,11 +877,13 @@ class Client:
         self._connected().watcher.subscribe(subscription)
         return subscription
 
-    def watch_many(
+    def watch_ends(
         self, task_ids: Iterable[str], tell: Callable[[Answer], object]
     ) -> list[Subscription]:
-        """Hear of many tasks so, over the one stream."""
-        subscriptions = [Subscription(task_id, tell, is_once=False) for task_id in task_ids]
+        """Hear of the ends of many tasks, over the one stream; of states before that only by the way."""
+        subscriptions = [
+            Subscription(task_id, tell, is_once=False, is_end_only=True) for task_id in task_ids
+        ]
         self._connected().watcher.subscribe_all(subscriptions)
         return subscriptions
 

@@ -372,7 +372,7 @@ class BrokerBackend(Backend):
         answers: queue.SimpleQueue[TaskState | OperationalError] = queue.SimpleQueue()
         client = self._client()
         left_ids = set(task_ids)
-        subscriptions = client.watch_many(left_ids, answers.put)
+        subscriptions = client.watch_ends(left_ids, answers.put)
         deadline = None if timeout_s is None else self._monotonic() + timeout_s
         try:
             while left_ids:
@@ -406,7 +406,7 @@ class BrokerBackend(Backend):
         client = self._client()
         left_ids = set(task_ids)
         found: dict[str, Stored] = {}
-        subscriptions = client.watch_many(
+        subscriptions = client.watch_ends(
             left_ids, lambda answer: loop.call_soon_threadsafe(answers.put_nowait, answer)
         )
         try:
@@ -430,7 +430,7 @@ class BrokerBackend(Backend):
             if isinstance(answer, OperationalError) or answer.is_final:
                 self._teller(lambda: callback(self._stored(answer)))
 
-        self._client().watch(task_id, hear)
+        self._client().watch_ends((task_id,), hear)
 
     def wait(
         self,

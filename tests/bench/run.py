@@ -27,11 +27,11 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from qbroker import App  # noqa: E402 - needs the path above
+from qbroker import App, chain, chord, group  # noqa: E402 - needs the path above
 from qbroker.limits import Limit  # noqa: E402 - needs the path above
 from qbroker.testing import LocalBroker  # noqa: E402 - needs the path above
 from tests.bench import wire  # noqa: E402 - needs the path above
-from tests.bench.tasks import app, late_by, noop, note_lateness  # noqa: E402 - needs the path above
+from tests.bench.tasks import app, give, late_by, noop, note_lateness  # noqa: E402 - needs the path above
 from tests.docs import programs  # noqa: E402 - needs the path above
 from tests.docs.programs import Program  # noqa: E402 - needs the path above
 
@@ -39,6 +39,8 @@ TEXT = "x" * 56
 """With its quotes and brackets, the arguments are about 64 bytes of JSON."""
 
 BATCH = 1_000
+REPEATS = 10
+"""How often what is over in a moment is done, in each run."""
 LONG_S = 600.0
 Figures = dict[str, float]
 
@@ -361,6 +363,89 @@ def in_process(bench: Bench, sizes: Sizes) -> Figures:
     }
 
 
+def group_1000(bench: Bench, sizes: Sizes) -> Figures:
+    """A group of 1,000 no-ops: to publish it, and to have all results."""
+    del sizes
+    apply_ms, join_ms = [], []
+    with bench.broker(), bench.worker():
+        group(noop.s(TEXT) for _ in range(BATCH))().join(timeout=LONG_S)
+        for _ in range(REPEATS):
+            sig = group(noop.s(TEXT) for _ in range(BATCH))
+            started = time.perf_counter()
+            result = sig()
+            applied = time.perf_counter()
+            result.join(timeout=LONG_S)
+            apply_ms.append((applied - started) * 1e3)
+            join_ms.append((time.perf_counter() - applied) * 1e3)
+    total_ms = [sum(both) for both in zip(apply_ms, join_ms, strict=True)]
+    return {
+        "apply_ms": statistics.median(apply_ms),
+        "join_ms": statistics.median(join_ms),
+        "total_ms": statistics.median(total_ms),
+    }
+
+
+def chord_1000(bench: Bench, sizes: Sizes) -> Figures:
+    """A chord of 1,000 no-ops: from its being published to its body's result."""
+    del sizes
+    apply_ms, body_ms = [], []
+    with bench.broker(), bench.worker():
+        chord([noop.s(TEXT) for _ in range(BATCH)], noop.s())().get(timeout=LONG_S)
+        for _ in range(REPEATS):
+            sig = chord([noop.s(TEXT) for _ in range(BATCH)], noop.s())
+            started = time.perf_counter()
+            result = sig()
+            applied = time.perf_counter()
+            result.get(timeout=LONG_S)
+            apply_ms.append((applied - started) * 1e3)
+            body_ms.append((time.perf_counter() - applied) * 1e3)
+    return {"apply_ms": statistics.median(apply_ms), "body_ms": statistics.median(body_ms)}
+
+
+def chain_100(bench: Bench, sizes: Sizes) -> Figures:
+    """A chain of 100 no-ops, each called with what the one before returned."""
+    del sizes
+    taken_ms = []
+    with bench.broker(), bench.worker():
+        chain(noop.s() for _ in range(100)).delay(TEXT).get(timeout=LONG_S)
+        for _ in range(REPEATS):
+            sig = chain(noop.s() for _ in range(100))
+            started = time.perf_counter()
+            sig.delay(TEXT).get(timeout=LONG_S)
+            taken_ms.append((time.perf_counter() - started) * 1e3)
+    return {"ms_per_link": statistics.median(taken_ms) / 100}
+
+
+def chords(bench: Bench, sizes: Sizes) -> Figures:
+    """Chords in a chain: seconds to make and publish, and bytes on the wire, of 10 of 10 and 100 of 100."""
+    del sizes
+    figures = {}
+    with bench.broker():
+        app.send_many([(noop, (TEXT,), {}, {})])
+        for side in (10, 100):
+            before = wire.bytes_sent(bench.port)
+            started = time.perf_counter()
+            chain(chord([noop.si(TEXT)] * side, noop.si(TEXT)) for _ in range(side))()
+            figures[f"publish_{side}_s"] = time.perf_counter() - started
+            figures[f"bytes_{side}"] = wire.bytes_sent(bench.port) - before
+            figures[f"bytes_per_task_{side}"] = figures[f"bytes_{side}"] / (side * (side + 1))
+    return figures
+
+
+def chord_memory(bench: Bench, sizes: Sizes) -> Figures:
+    """A chord of 10,000 members that return 1 KB each: what that adds to the broker's memory at its highest."""
+    del sizes
+    with bench.broker() as broker, bench.worker():
+        chord([noop.s(TEXT) for _ in range(BATCH)], noop.s())().get(timeout=LONG_S)
+        before = anonymous_mb(broker)
+        seen = []
+        chord([give.s(1_000) for _ in range(10 * BATCH)], noop.s())().get(
+            timeout=LONG_S, interval=0.02, on_interval=lambda: seen.append(anonymous_mb(broker))
+        )
+        seen.append(anonymous_mb(broker))
+    return {"grown_mb": max(seen) - before, "kept_mb": seen[-1] - before}
+
+
 def median_ms(call: Callable[[], object], count: int = 50) -> float:
     """How long a call takes."""
     taken = []
@@ -383,6 +468,11 @@ CASES: dict[str, Callable[[Bench, Sizes], Figures]] = {
     "throttled": throttled,
     "periodic": periodic,
     "in-process": in_process,
+    "group": group_1000,
+    "chord": chord_1000,
+    "chain": chain_100,
+    "chords": chords,
+    "chord-memory": chord_memory,
 }
 
 AIMS = {
@@ -408,6 +498,12 @@ AIMS = {
     ("periodic", "p99_ms"): "≤ 20",
     ("in-process", "first_start_ms"): "≤ 50",
     ("in-process", "p50_ms"): "≤ 5",
+    ("group", "total_ms"): "≤ 100",
+    ("chord", "body_ms"): "≤ 150",
+    ("chain", "ms_per_link"): "≤ 2",
+    ("chords", "publish_100_s"): "< 2",
+    ("chords", "bytes_per_task_100"): "as of 10",
+    ("chord-memory", "grown_mb"): "< 64",
 }
 """What 2 cores are meant to reach, for comparison only."""
 

@@ -1,11 +1,29 @@
-"""A worker's stream without a worker: the moment of the first delivery, and nothing else."""
+"""What is seen of the wire itself: a worker's stream without a worker, and how many bytes a client sent."""
 
+import os
 import queue
+import socket
+import struct
 from collections.abc import Iterator
 
 import grpc
+import psutil
 
 from qbroker_proto.v1 import worker_pb2, worker_pb2_grpc
+
+_ACKED_AT = 120
+"""Where `tcpi_bytes_acked` stands in Linux's `struct tcp_info`."""
+
+
+def bytes_sent(port: int) -> int:
+    """What this process has sent to the port and the other end has received, over the connections that are up."""
+    total = 0
+    for link in psutil.Process().net_connections("tcp"):
+        if link.raddr[1:] == (port,):
+            with socket.socket(fileno=os.dup(link.fd)) as sock:
+                info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED_AT + 8)
+            total += struct.unpack_from("=Q", info, _ACKED_AT)[0]
+    return total
 
 
 def first_delivery(target: str, *, queue_name: str, task: str, timeout_s: float) -> str:

@@ -40,3 +40,15 @@ def test_a_damaged_record_is_put_aside_byte_for_byte() -> None:
     assert scene.rows(keys.DAMAGED) == [(keys.DAMAGED + b"m1", raw)]
     assert scene.rows(keys.MESSAGE) == []
     assert len(effects.damaged) == 1
+
+
+def test_it_is_told_whether_a_message_has_ended() -> None:
+    scene = Scene()
+    scene.publish(new())
+
+    with scene.engine.read() as txn:
+        assert not message.has_ended(txn, "m1")
+        assert not message.has_ended(txn, "unknown")
+    scene.damage(keys.MESSAGE + b"m1")
+    with scene.engine.read() as txn:
+        assert message.has_ended(txn, "m1")

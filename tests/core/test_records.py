@@ -15,6 +15,7 @@ from qbroker_server.core.records import (
     decode_queue,
     encode,
     encode_queue,
+    has_ended,
 )
 
 U8, U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
@@ -87,6 +88,21 @@ def test_a_flipped_bit_is_noticed(record: Record, data: st.DataObject) -> None:
 
     with pytest.raises(CorruptRecord):
         decode(b"key", bytes(raw))
+
+
+@given(RECORDS)
+def test_it_is_seen_without_reading_it_whether_a_message_has_ended(record: Record) -> None:
+    assert has_ended(encode(record)) == (record.stage in (Stage.DONE, Stage.DEAD))
+
+
+@given(RECORDS, st.data())
+def test_what_is_damaged_counts_as_ended(record: Record, data: st.DataObject) -> None:
+    raw = bytearray(encode(record))
+    at = data.draw(st.integers(0, 8 * len(raw) - 1))
+    raw[at // 8] ^= 1 << at % 8
+
+    assert has_ended(bytes(raw))
+    assert has_ended(bytes(raw[: at // 8]))
 
 
 @given(RECORDS, st.data())

@@ -152,9 +152,10 @@ class FakeBroker:
             try:
                 for request in requests:
                     with self._lock:
-                        self.watched.extend(request.watch)
+                        subscribed = [*request.watch, *request.ends]
+                        self.watched.extend(subscribed)
                         once.extend(request.read)
-                        watched.update(dict.fromkeys(request.watch))
+                        watched.update(dict.fromkeys(subscribed))
                         for task_id in request.unwatch:
                             watched.pop(task_id, None)
                         self._lock.notify_all()

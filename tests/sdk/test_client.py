@@ -1,5 +1,6 @@
 """The connection: confirms, re-sends, deadlines, forks."""
 
+import queue
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from qbroker import client as clients
 from qbroker.client import (
     BATCH_BYTES_MAX,
     BATCH_COUNT_MAX,
+    Answer,
     Client,
     Ticket,
     Verdict,
@@ -21,6 +23,7 @@ from qbroker.exceptions import ImproperlyConfigured, OperationalError
 from qbroker.url import parse_url
 from qbroker_proto.v1.message_pb2 import Message
 from qbroker_proto.v1.producer_pb2 import Existing, Refusal
+from qbroker_proto.v1.results_pb2 import TaskState
 from tests.sdk.fake_broker import FakeBroker
 
 FORKS = 200
@@ -311,3 +314,18 @@ def test_a_program_that_ends_without_closing_leaves_no_thread_of_ours_to_be_stop
     )
 
     assert ran.stdout == "[]\n", ran.stderr
+
+
+def test_a_state_is_read_also_where_only_the_end_is_waited_for(broker: FakeBroker) -> None:
+    client = Client(broker.url, timeout_s=20)
+    ends: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    client.watch_ends(["x"], ends.put)
+
+    assert client.read("x").state == "PENDING"
+
+    broker.succeed("x", 1)
+    told = [ends.get(timeout=5)]
+    while not isinstance(told[-1], TaskState) or not told[-1].is_final:
+        told.append(ends.get(timeout=5))
+    assert {state.id for state in told if isinstance(state, TaskState)} == {"x"}
+    client.close()

@@ -50,14 +50,16 @@ END_REASON_REPLACED: EndReason
 END_REASON_DEPENDENCY: EndReason
 
 class WatchRequest(_message.Message):
-    __slots__ = ("watch", "unwatch", "read")
+    __slots__ = ("watch", "unwatch", "read", "ends")
     WATCH_FIELD_NUMBER: _ClassVar[int]
     UNWATCH_FIELD_NUMBER: _ClassVar[int]
     READ_FIELD_NUMBER: _ClassVar[int]
+    ENDS_FIELD_NUMBER: _ClassVar[int]
     watch: _containers.RepeatedScalarFieldContainer[str]
     unwatch: _containers.RepeatedScalarFieldContainer[str]
     read: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, watch: _Optional[_Iterable[str]] = ..., unwatch: _Optional[_Iterable[str]] = ..., read: _Optional[_Iterable[str]] = ...) -> None: ...
+    ends: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, watch: _Optional[_Iterable[str]] = ..., unwatch: _Optional[_Iterable[str]] = ..., read: _Optional[_Iterable[str]] = ..., ends: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WatchReply(_message.Message):
     __slots__ = ("states",)

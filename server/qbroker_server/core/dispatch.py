@@ -8,7 +8,7 @@ came, so a message that finds a free worker is stored and leased by one commit.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from qbroker_server.core import joins, keys, lease, limits, message, payloads, queue, results
@@ -497,15 +497,13 @@ class _Feed:
         lease.grant(txn, message_id, record, session.id, now_ms)
         self._counts.leased_count += 1
         session.leased_count += 1
-        delivery = Delivery(message_id, record, payload)
-        if record.extras is not None or record.flags & Flag.IS_ERRBACK:
-            delivery = replace(
-                delivery,
-                inputs=joins.inputs(txn, record),
-                failure=joins.read_failure(txn, message_id)
-                if record.flags & Flag.IS_ERRBACK
-                else None,
-            )
+        delivery = Delivery(
+            message_id,
+            record,
+            payload,
+            joins.inputs(txn, record) if record.extras is not None else [],
+            joins.read_failure(txn, message_id) if record.flags & Flag.IS_ERRBACK else None,
+        )
         session.unsent_bytes += delivery.size
         self._given.setdefault(session.id, []).append(delivery)
         return True

@@ -4,7 +4,7 @@ r <id>  → Record (records.py)
 x <id>  → a record that was found damaged, byte for byte
 """
 
-from qbroker_server.core import keys
+from qbroker_server.core import keys, records
 from qbroker_server.core.effects import Effects
 from qbroker_server.core.errors import CorruptRecord
 from qbroker_server.core.ports import ReadTxn, Txn
@@ -21,6 +21,12 @@ def peek(txn: ReadTxn, message_id: str) -> Record | None:
     key = key_of(message_id)
     raw = txn.get(key)
     return None if raw is None else decode(key, raw)
+
+
+def has_ended(txn: ReadTxn, message_id: str) -> bool:
+    """Whether the message has ended, or cannot be read; it costs less than to read it."""
+    raw = txn.get(key_of(message_id))
+    return raw is not None and records.has_ended(raw)
 
 
 def find(txn: Txn, message_id: str, effects: Effects) -> Record | None:

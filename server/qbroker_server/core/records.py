@@ -93,8 +93,13 @@ _BODY_AT = _HEAD.size
 _TEXT_AT = _HEAD.size + _BODY.size
 _pack_head = _HEAD.pack
 _pack_body = _BODY.pack
+_ENDED = (Stage.DONE, Stage.DEAD)
 _unpack_body = _BODY.unpack_from
 _unpack_head = _HEAD.unpack_from
+# Each message of a workflow has extras, and they are read at each of its steps: `json.loads` looks for what
+# cannot be there, and `json.dumps` makes an encoder each time.
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
+_from_json = json.JSONDecoder().raw_decode
 
 
 class UniqueScope(IntEnum):
@@ -195,22 +200,22 @@ class Extras:
             "h": self.history,
         }
         kept = {name: value for name, value in values.items() if value}
-        return json.dumps(kept, separators=(",", ":")).encode()
+        return _to_json(kept).encode()
 
     @classmethod
     def decode(cls, raw: bytes) -> "Extras":
         """As it was stored."""
-        values = json.loads(raw)
+        values = _from_json(raw.decode())[0]
         unique_key, unique_scope, unique_until_ms = values.get("u", ("", 0, 0))
         fairness_key, fairness_weight = values.get("f", ("", 1))
         extras = cls(
             unique_key,
             unique_scope,
             unique_until_ms,
-            tuple([Limit(*one) for one in values.get("l", ())]),
+            tuple([Limit(*one) for one in values["l"]]) if "l" in values else (),
             fairness_key,
             fairness_weight,
-            tuple(values.get("s", ())),
+            tuple(values["s"]) if "s" in values else (),
             values.get("r", ""),
             values.get("g", ""),
             (values["p"][0], values["p"][1]) if "p" in values else None,
@@ -306,6 +311,13 @@ def encode(record: Record) -> bytes:
         )
     )
     return _pack_head(VERSION, crc32(body)) + body
+
+
+def has_ended(raw: bytes) -> bool:
+    """Whether a stored record is one of an ended message; also when it is damaged: decoding it tells."""
+    version, checksum = _unpack_head(raw) if len(raw) > _BODY_AT else (0, 0)
+    is_sound = version == VERSION and crc32(memoryview(raw)[_BODY_AT:]) == checksum
+    return not is_sound or raw[_BODY_AT] in _ENDED
 
 
 def decode(key: bytes, raw: bytes) -> Record:

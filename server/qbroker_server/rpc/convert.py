@@ -178,9 +178,9 @@ def _extras(wire: message_pb2.Message, workflow_id: str) -> Extras:
         unique_scope=unique.scope,
         # How long, until the message is stored: then it becomes until when.
         unique_until_ms=unique.ttl_ms,
-        limits=tuple(
-            [Limit(one.key, one.rate, one.per_ms, one.concurrency) for one in wire.limits]
-        ),
+        limits=tuple([Limit(one.key, one.rate, one.per_ms, one.concurrency) for one in wire.limits])
+        if wire.limits
+        else (),
         fairness_key=wire.fairness_key,
         fairness_weight=wire.fairness_weight or 1,
         labels=tuple(wire.labels),

@@ -108,19 +108,21 @@ class Results(results_pb2_grpc.ResultsServicer):
     ) -> None:
         try:
             async for request in requests:
-                if len(stream.watched) + len(request.watch) > limits.WATCHED_MAX:
+                watched = (*request.watch, *request.ends)
+                if len(stream.watched) + len(watched) > limits.WATCHED_MAX:
                     stream.failure = ResourceFull(
                         f"one stream watches up to {limits.WATCHED_MAX} messages; unwatch some, or open another",
                         retry_after_ms=_RETRY_AFTER_MS,
                     )
                     return
                 # Subscribed before the state is read: a change in between is told twice, never missed.
-                for message_id in request.watch:
+                for message_id in watched:
                     stream.watched.add(message_id)
                     self._watchers.setdefault(message_id, set()).add(stream)
                 self._unwatch(stream, request.unwatch)
                 stream.want(request.watch)
                 stream.want(request.read)
+                stream.want_ends(request.ends)
                 await stream.has_room()
         except DecodeError as error:
             stream.failure = convert.unreadable(error)
@@ -149,7 +151,8 @@ class _Stream:
         self.failure: CoreError | None = None
         self._broker = broker
         self._unwatch = unwatch
-        self._wanted: dict[str, None] = {}
+        # With each id, whether it is wanted only if it has ended.
+        self._wanted: dict[str, bool] = {}
         self._wake = asyncio.Event()
         self._sent = asyncio.Event()
         self._is_over = False
@@ -166,7 +169,13 @@ class _Stream:
 
     def want(self, ids: Iterable[str]) -> None:
         """Send the state of these as it is when they are sent."""
-        self._wanted.update(dict.fromkeys(ids))
+        self._wanted.update(dict.fromkeys(ids, False))
+        self._wake.set()
+
+    def want_ends(self, ids: Iterable[str]) -> None:
+        """Send the state of those of these that have ended when they are sent."""
+        for message_id in ids:
+            self._wanted.setdefault(message_id, True)
         self._wake.set()
 
     async def has_room(self) -> None:
@@ -194,7 +203,9 @@ class _Stream:
         for message_id in tuple(islice(self._wanted, _READ_MAX)):
             if size >= _REPLY_BYTES_MAX:
                 break
-            del self._wanted[message_id]
+            is_end_wanted = self._wanted.pop(message_id)
+            if is_end_wanted and not message.has_ended(txn, message_id):
+                continue
             try:
                 state = convert.task_state(txn, message_id, message.peek(txn, message_id))
             except CorruptRecord as error:

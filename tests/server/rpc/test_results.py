@@ -48,6 +48,47 @@ async def test_an_id_is_answered_with_its_state_then_with_its_end() -> None:
         assert message_pb2.Result.FromString(after.result).body == b"4"
 
 
+async def test_who_wants_ends_alone_is_told_of_nothing_else() -> None:
+    async with serving() as served:
+        await served.publish(wire("ended"), wire("open", queue="other"))
+        worker = served.work()
+        await worker.register()
+        (delivery,) = await worker.take()
+        await worker.settle(delivery)
+        watch = await served.watch().say(ends=["ended", "open", "unknown"])
+
+        (first,) = await watch.hear()
+        other = served.work()
+        await other.register("other", queues=["other"])
+        (delivery,) = await other.take()
+        await other.settle(delivery)
+
+        (second,) = await watch.hear()
+        assert (first.id, first.is_final) == ("ended", True)
+        assert (second.id, second.is_final) == ("open", True)
+
+
+async def test_ends_that_are_not_there_are_answered_with_none() -> None:
+    async with serving() as served:
+        await served.publish(wire())
+
+        watch = await served.watch().say(ends=["m1", "unknown"])
+
+        assert await watch.hear() == []
+
+
+async def test_who_wants_the_end_of_what_is_damaged_is_told() -> None:
+    engine = MemoryEngine()
+    async with serving(engine) as served:
+        await served.publish(wire())
+        damage(engine, keys.MESSAGE + b"m1")
+
+        watch = await served.watch().say(ends=["m1"])
+
+        (state,) = await watch.hear()
+        assert (state.state, state.is_final) == ("FAILURE", True)
+
+
 @pytest.mark.parametrize(
     ("fields", "stage"),
     [
