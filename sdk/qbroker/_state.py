@@ -65,6 +65,12 @@ def set_default_app(app: Value) -> None:
         _defaults["app"] = app
 
 
+def has_default_app() -> bool:
+    """Whether there is such an app already."""
+    with _lock:
+        return "app" in _defaults
+
+
 def set_default_app_factory(make: Callable[[], Value]) -> None:
     """Say what makes the default app when somebody needs it and nobody made one."""
     _defaults["make"] = make

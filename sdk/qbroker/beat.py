@@ -13,8 +13,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Self
 
-from qbroker.schedules import humanize_seconds, maybe_schedule, schedstate
+from qbroker.schedules import maybe_schedule, schedstate
 from qbroker.serialization import Value
+from qbroker.utils.time import humanize_seconds
 
 __all__ = [
     "BeatLazyFunc",

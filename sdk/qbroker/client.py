@@ -19,10 +19,12 @@ never touches its parent's connection, because closing it would wait for threads
 """
 
 import asyncio
+import atexit
 import logging
 import os
 import queue
 import random
+import re
 import threading
 import weakref
 from abc import ABC, abstractmethod
@@ -101,6 +103,8 @@ from qbroker_proto.v1.producer_pb2 import Existing, PublishReply, PublishRequest
 from qbroker_proto.v1.results_pb2 import (
     ForgetReply,
     ForgetRequest,
+    KeepReply,
+    KeepRequest,
     TaskState,
     TellReply,
     TellRequest,
@@ -172,6 +176,8 @@ _CHANNEL_OPTIONS = (
 )
 _FORK_PATIENCE_S = 0.2
 """How long a fork waits for requests under way to be answered."""
+_EXIT_PATIENCE_S = 1.0
+"""How long each of a connection's threads has to end when the program does."""
 _PAUSE_FIRST_S = 0.05
 _PAUSE_MAX_S = 1.0
 _FINAL_CODES = frozenset(
@@ -199,10 +205,21 @@ Verdict = Refusal | Existing
 A_co = TypeVar("A_co", covariant=True)
 
 
+def reason_of(details: str) -> str:
+    """What gRPC says of a failed call, without what it says of itself: `Connection refused`."""
+    return _GRPC_WORDS.sub("", details)
+
+
+_GRPC_WORDS = re.compile(
+    r"^failed to connect to all addresses; last error: (UNKNOWN|UNAVAILABLE): "
+    r"((ipv4|ipv6|unix):\S+: )?(Failed to connect to remote host: )?"
+)
+
+
 def _said(error: Exception) -> tuple[grpc.StatusCode, str]:
     """The code and the sentence of a failed call. What gRPC raises is the call itself."""
     call = cast("grpc.Call", error)
-    return call.code(), call.details() or str(call.code())
+    return call.code(), reason_of(call.details() or str(call.code()))
 
 
 class _Lane(ABC):
@@ -272,8 +289,8 @@ class _Lane(ABC):
                 )
                 self._thread.start()
 
-    def close(self) -> None:
-        """End the stream; who still waits is told."""
+    def close(self, patience_s: float | None = None) -> None:
+        """End the stream; who still waits is told. Its thread has ended then, or had `patience_s` to do so."""
         with self._lock:
             self._closed.set()
             self._wanted.set()
@@ -283,7 +300,7 @@ class _Lane(ABC):
         if stream is not None:
             stream.cancel()  # type: ignore[attr-defined] # a gRPC call is more than an iterator
         if thread is not None and thread is not threading.current_thread():
-            thread.join()
+            thread.join(patience_s)
         self._fail(OperationalError(f"the connection to {self._url} was closed"))
 
     def _requests(
@@ -687,10 +704,10 @@ class _Connection:
         self.watcher = _Watcher(self.channel.stream_stream("/qbroker.v1.Results/Watch"), *shared)
         self.teller = _Teller(self.channel.stream_stream("/qbroker.v1.Control/SendEvents"), *shared)
 
-    def close(self) -> None:
-        self.publisher.close()
-        self.watcher.close()
-        self.teller.close()
+    def close(self, patience_s: float | None = None) -> None:
+        self.publisher.close(patience_s)
+        self.watcher.close(patience_s)
+        self.teller.close(patience_s)
         self.channel.close()
 
 
@@ -726,12 +743,12 @@ class Client:
                     )
         return connection
 
-    def close(self) -> None:
+    def close(self, patience_s: float | None = None) -> None:
         """End the connection; the next use makes another."""
         with self._lock:
             connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            connection.close(patience_s)
 
     def before_fork(self) -> None:
         """Send nothing from now on, and wait for what is under way, but not long."""
@@ -883,6 +900,11 @@ class Client:
         """Say which state a task is in; False when there is no such task that has not ended."""
         request = TellRequest(id=task_id, attempt=attempt, state=state, result=result)
         return self._ask("Results/Tell", request, TellReply).is_told
+
+    def keep(self, kept_id: str, result: bytes, ttl_ms: int) -> None:
+        """Keep a result that no task made, in place of what was kept under the id; `ttl_ms` 0: as long as results are."""
+        request = KeepRequest(id=kept_id, result=result, ttl_ms=ttl_ms)
+        self._ask("Results/Keep", request, KeepReply)
 
     # -- questions and orders; refused ones raise NotFound, Conflict or RequestRefused
 
@@ -1151,6 +1173,8 @@ class Client:
         refused = _REFUSED.get(code)
         if refused is not None:
             return refused(said)
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return OperationalError(f"no answer from {self.url} in time")
         return OperationalError(f"no answer from {self.url}: {said}")
 
     # -- periodic entries
@@ -1288,6 +1312,16 @@ def _after_fork_in_child() -> None:
         client.forget_parent()
 
 
+def _close_all() -> None:
+    """End what a program left open, before the interpreter ends.
+
+    It stops threads wherever they are, and one that held a lock of gRPC's then kept one exit in a hundred waiting for ever.
+    """
+    for client in list(_clients):
+        client.close(_EXIT_PATIENCE_S)
+
+
+atexit.register(_close_all)
 os.register_at_fork(
     before=_before_fork,
     after_in_parent=_after_fork_in_parent,

@@ -227,7 +227,7 @@ class Control:
     ) -> Replies:
         """Send a command to workers: all, those named, or those whose name fits the pattern ("glob" or "pcre").
 
-        With `reply`, answers [{node name: answer}, …], or None when nobody answered; else None at once.
+        With `reply`, answers [{node name: answer}, …], empty when nobody answered; else None at once.
         """
         keywords = {**(arguments or {}), **extra_kwargs}
         gathered = self.gather(
@@ -241,7 +241,7 @@ class Control:
             pattern=pattern,
             matcher=matcher,
         )
-        return gathered.replies or None
+        return gathered.replies if reply else None
 
     def gather(
         self,

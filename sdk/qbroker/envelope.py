@@ -126,19 +126,13 @@ def decode_call(raw: bytes, accepted: Collection[str]) -> tuple[list[Value], dic
     return args, kwargs
 
 
-def encode_kept(message_id: str, label: str, value: Value, ends_ms: int) -> bytes:
-    """A message that only keeps a value, found by a label, until `ends_ms`: it is due after that."""
-    return Message(
-        id=message_id,
-        task="celery.kept",
-        queue="celery.kept",
-        eta_ms=ends_ms + 86_400_000,
-        expires_ms=ends_ms,
-        ignore_result=True,
-        labels=[label],
+def encode_kept(value: Value) -> bytes:
+    """A result that no task made."""
+    return Result(
+        state=states.SUCCESS,
         content_type="application/json",
         content_encoding="utf-8",
-        body=encode_body((value,), {}),
+        body=serialization.json_encode(value),
     ).SerializeToString()
 
 

@@ -47,6 +47,7 @@ __all__ = [
     "DuplicateTaskError",
     "DuplicateTaskNameWarning",
     "EncodeError",
+    "FixupWarning",
     "Ignore",
     "ImproperlyConfigured",
     "IncompleteStream",
@@ -97,6 +98,10 @@ class DuplicateTaskNameWarning(CeleryWarning):
 
 class NotConfigured(CeleryWarning):
     """No configuration was found; defaults are used."""
+
+
+class FixupWarning(CeleryWarning):
+    """What an app should be fitted to is not there."""
 
 
 class SecurityWarning(CeleryWarning):

@@ -153,8 +153,8 @@ class Context:
     argsrepr = _Field(lambda m: m.argsrepr or None)
     kwargsrepr = _Field(lambda m: m.kwargsrepr or None)
 
-    def __init__(self, **fields: Value) -> None:
-        self.__dict__.update(fields)
+    def __init__(self, given: Value = (), /, **fields: Value) -> None:
+        self.__dict__.update(given, **fields)
 
     def __getattr__(self, name: str) -> Value:
         # A caller's own header is an attribute too, as in Celery.
@@ -211,9 +211,9 @@ class Context:
             self._children = []
         return self._children
 
-    def update(self, **fields: Value) -> None:
-        """Set fields."""
-        self.__dict__.update(fields)
+    def update(self, given: Value = (), /, **fields: Value) -> None:
+        """Set fields, of a dict or pairs and by name."""
+        self.__dict__.update(given, **fields)
 
     def get(self, key: str, default: Value = None) -> Value:
         """A field, or the default where there is none."""
@@ -249,5 +249,5 @@ current_request: ContextVar[Context | None] = ContextVar("qbroker_request", defa
 """The run this thread, or asyncio task, is inside of. Each knows the one around it."""
 
 
-joins_allowed: ContextVar[bool] = ContextVar("qbroker_joins_allowed", default=False)
-"""Whether a task may wait for another, in this thread or asyncio task."""
+joins_allowed: ContextVar[bool | None] = ContextVar("qbroker_joins_allowed", default=None)
+"""Whether a task may wait for another, in this thread or asyncio task; None: where no worker runs it."""

@@ -28,7 +28,6 @@ from qbroker.exceptions import (
     TaskRevokedError,
     TimeoutError as ResultTimeout,
 )
-from qbroker.ids import uuid7
 from qbroker.request import current_request, joins_allowed
 from qbroker.serialization import Value
 from qbroker.utils.graph import DependencyGraph
@@ -65,9 +64,22 @@ you are sure, wait inside `with allow_join_result():`.
 
 
 def assert_will_not_block() -> None:
-    """Refuse to wait inside a task."""
-    if current_request.get() is not None and not joins_allowed.get():
+    """Refuse to wait inside a task that a worker runs."""
+    allowed = joins_allowed.get()
+    if allowed is None:
+        allowed = not _is_in_worker()
+    if not allowed:
         raise RuntimeError(E_WOULDBLOCK)
+
+
+def _is_in_worker() -> bool:
+    """Whether a worker's slot is held here; one that runs eagerly or like a function holds none itself."""
+    request = current_request.get()
+    while request is not None:
+        if not request.is_eager and not request.called_directly:
+            return True
+        request = request.outer
+    return False
 
 
 @contextlib.contextmanager
@@ -169,6 +181,26 @@ class Backend(ABC):
     @abstractmethod
     def delete_group(self, group_id: str) -> None:
         """Keep it no more."""
+
+    # What programs ask for by id that were written for Celery.
+
+    def get_state(self, task_id: str) -> str:
+        """Which state the task is in; PENDING also when nobody knows the id."""
+        return self.read(task_id).state
+
+    get_status = get_state
+
+    def get_result(self, task_id: str) -> Value:
+        """What was returned or raised; while the task runs, its state's meta."""
+        return self.read(task_id).result
+
+    def get_traceback(self, task_id: str) -> str | None:
+        """Where the task failed, as text."""
+        return self.read(task_id).traceback
+
+    def get_task_meta(self, task_id: str, cache: bool = True) -> dict[str, Value]:  # noqa: FBT001, FBT002 - Celery's signature
+        """All that is known, as Celery's backends say it."""
+        return _meta(task_id, self.read(task_id))
 
     def ensure_chords_allowed(self) -> None:  # noqa: B027 - nothing stands against them
         """Raise where chords cannot be: nowhere, for the broker joins them, results or not."""
@@ -273,9 +305,8 @@ class _Teller:
                 _log.exception("a callback of a result raised")
 
 
-_SAVED = "celery-taskset-meta"
-"""The label of a saved group, by the name Celery's stores have for it."""
-_STAGE_SCHEDULED = envelope.STAGES.index("scheduled")
+_SAVED = "celery-taskset-meta-"
+"""What the id begins with under which a group is kept, as in Celery."""
 _FOR_EVER_S = 10 * 365 * 86_400
 
 
@@ -288,11 +319,9 @@ class BrokerBackend(Backend):
         reading: Callable[[], tuple[frozenset[str], int]],
         kept_s: Callable[[], float | None] = lambda: None,
         monotonic: Callable[[], float] = clock.monotonic,
-        wall_ms: Callable[[], int] = clock.wall_ms,
     ) -> None:
         self._client = client
         self._kept_s = kept_s
-        self._wall_ms = wall_ms
         # What may be read: which content types, and how many bytes once unpacked.
         self._reading = reading
         self._monotonic = monotonic
@@ -465,45 +494,21 @@ class BrokerBackend(Backend):
     def forget_many(self, task_ids: Sequence[str]) -> None:
         self._client().forget(task_ids)
 
-    # A saved group is a message that is due after it has expired: the broker keeps it on disk that long, and no
-    # worker ever sees it.
-
     def save_group(self, group_id: str, result: "GroupResult") -> None:
-        older = list(self._saved(group_id))
-        ends_ms = self._wall_ms() + int((self._kept_s() or _FOR_EVER_S) * 1000)
-        label = f"{_SAVED}={group_id}"
-        raw = envelope.encode_kept(uuid7(), label, result.as_tuple(), ends_ms)
-        verdicts = self._client().publish((raw,))
-        if verdicts:
-            raise OperationalError(f"the group {group_id!r} cannot be saved: {verdicts[0]}")
-        if older:
-            self._client().revoke(older)
+        raw = envelope.encode_kept(result.as_tuple())
+        # 0 would be what the broker keeps results for; what is kept for ever here has a date all the same.
+        ttl_s = self._kept_s()
+        self._client().keep(_SAVED + group_id, raw, int((ttl_s or _FOR_EVER_S) * 1000))
 
     def restore_group(self, group_id: str) -> "GroupResult | None":
-        # Ids rise, so the greatest is the newest.
-        newest = max(self._saved(group_id), default=None)
-        if newest is None:
+        kept = self.read(_SAVED + group_id)
+        if not kept.is_kept:
             return None
-        args, _ = envelope.decode_call(
-            self._client().show_task(newest).message, frozenset({"application/json"})
-        )
-        found: GroupResult = result_from_tuple(args[0])
+        found: GroupResult = result_from_tuple(kept.result)
         return found
 
     def delete_group(self, group_id: str) -> None:
-        self._client().revoke(labels=[f"{_SAVED}={group_id}"])
-
-    def _saved(self, group_id: str) -> Iterator[str]:
-        """Ids of the messages that keep a group."""
-        client, after = self._client(), ""
-        while True:
-            page = client.list_tasks(
-                label=f"{_SAVED}={group_id}", stages=(_STAGE_SCHEDULED,), after=after
-            )
-            yield from (task.id for task in page.tasks)
-            after = page.next
-            if not after:
-                return
+        self._client().forget([_SAVED + group_id])
 
 
 # -- results -------------------------------------------------------------------------------------
@@ -642,7 +647,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
             self._ended = self.backend.wait(
                 self.id,
                 timeout,
-                None if on_message is None else lambda stored: on_message(self._meta(stored)),
+                None if on_message is None else lambda stored: on_message(_meta(self.id, stored)),
                 on_interval,
                 interval,
             )
@@ -680,10 +685,14 @@ class AsyncResult(ResultBase, Generic[R_co]):
                     f"task {self.id} is {stored.state} without an exception: {exc!r}"
                 )
             raise exc
+        value: Value = stored.result
+        if stored.state in (states.IGNORED, states.REJECTED):
+            # Where it ran eagerly, what was raised to say so is there.
+            value = None
         if callback is not None:
-            callback(self.id, stored.result)
-        value: R_co = stored.result
-        return value
+            callback(self.id, value)
+        returned: R_co = value
+        return returned
 
     def maybe_throw(
         self,
@@ -917,16 +926,6 @@ class AsyncResult(ResultBase, Generic[R_co]):
         """When it ended, in UTC."""
         return _when(self._read())
 
-    def _meta(self, stored: Stored) -> dict[str, Value]:
-        return {
-            "task_id": self.id,
-            "status": stored.state,
-            "result": stored.result,
-            "traceback": stored.traceback,
-            "children": [(child, None) for child in stored.children],
-            "date_done": _when(stored),
-        }
-
     def __str__(self) -> str:
         return self.id
 
@@ -948,6 +947,17 @@ class AsyncResult(ResultBase, Generic[R_co]):
 
     def __reduce__(self) -> tuple[Value, ...]:
         return type(self), (self.id, None, self._task_name, None, self.parent)
+
+
+def _meta(task_id: str, stored: Stored) -> dict[str, Value]:
+    return {
+        "task_id": task_id,
+        "status": stored.state,
+        "result": stored.result,
+        "traceback": stored.traceback,
+        "children": [(child, None) for child in stored.children],
+        "date_done": _when(stored),
+    }
 
 
 def _when(stored: Stored) -> dt.datetime | None:
@@ -1239,7 +1249,7 @@ class ResultSet(ResultBase):
             assert_will_not_block()
         for leaf in self._ends(timeout, on_interval, interval):
             if on_message is not None and leaf._ended is not None:  # noqa: SLF001 - a result's own
-                on_message(leaf._meta(leaf._ended))  # noqa: SLF001 - the same
+                on_message(_meta(leaf.id, leaf._ended))  # noqa: SLF001 - the same
             value = leaf.maybe_throw(propagate=propagate) if not leaf.ignored else None
             if callback is not None:
                 callback(leaf.id, value)
@@ -1266,7 +1276,7 @@ class ResultSet(ResultBase):
     ) -> Iterator[tuple[str, dict[str, Value]]]:
         """Ids and what is known of each, as they end."""
         for leaf in self._ends(timeout, on_interval, interval):
-            meta = leaf._meta(leaf._read())  # noqa: SLF001 - a result's own
+            meta = _meta(leaf.id, leaf._read())  # noqa: SLF001 - a result's own
             if on_message is not None:
                 on_message(meta)
             yield leaf.id, meta

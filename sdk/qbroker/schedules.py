@@ -13,6 +13,7 @@ from typing import NamedTuple, cast
 
 from qbroker import _state
 from qbroker.serialization import Value
+from qbroker.utils.time import humanize_seconds
 from qbroker_proto import timing
 from qbroker_proto.timing import Crontab, Interval, Once, Solar, Timing, TimingError
 
@@ -460,19 +461,6 @@ def maybe_schedule(s: Value, relative: bool = False, app: Value = None) -> Value
     if isinstance(s, BaseSchedule):
         s.app = app
     return s
-
-
-_UNITS = (("day", 86_400.0), ("hour", 3_600.0), ("minute", 60.0), ("second", 1.0))
-
-
-def humanize_seconds(seconds: float) -> str:
-    """So many seconds by their greatest unit: 1.50 minutes."""
-    for unit, size in _UNITS:
-        if seconds >= size:
-            count = f"{seconds / size:.2f}"
-            plural = "" if count == "1.00" else "s"
-            return f"{count} {unit}{plural}"
-    return "now" if not seconds else f"{seconds:.2f} seconds"
 
 
 def span_s(value: Value) -> float:

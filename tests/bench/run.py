@@ -27,10 +27,17 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from qbroker import chain, chord, group  # noqa: E402 - needs the path above
+from qbroker import App, chain, chord, group  # noqa: E402 - needs the path above
 from qbroker.limits import Limit  # noqa: E402 - needs the path above
+from qbroker.testing import LocalBroker  # noqa: E402 - needs the path above
 from tests.bench import wire  # noqa: E402 - needs the path above
-from tests.bench.tasks import app, give, late_by, noop  # noqa: E402 - needs the path above
+from tests.bench.tasks import (  # noqa: E402 - needs the path above
+    app,
+    give,
+    late_by,
+    noop,
+    note_lateness,
+)
 from tests.docs import programs  # noqa: E402 - needs the path above
 from tests.docs.programs import Program  # noqa: E402 - needs the path above
 
@@ -359,6 +366,92 @@ def chord_memory(bench: Bench, sizes: Sizes) -> Figures:
     return {"grown_mb": max(seen) - before, "kept_mb": seen[-1] - before}
 
 
+def periodic(bench: Bench, sizes: Sizes) -> Figures:
+    """10,000 periodic entries: what they cost while none is due, and how late tasks run of which 500 are due a second."""
+    count, due, seconds = 10_000, 500, max(sizes.seconds, 3.0)
+    bench.env["BENCH_NOTES"] = str(bench.folder / "notes")
+    idle = {f"idle-{n}": {"task": noop.name, "schedule": 36_000.0} for n in range(count)}
+    ticking = [f"due-{n}" for n in range(due)]
+    with bench.broker() as broker:
+        without = idle_cpu_ms(broker, seconds)
+        app.conf.beat_schedule = idle
+        started = time.perf_counter()
+        app.schedules.declare()
+        declared_s = time.perf_counter() - started
+        grown = idle_cpu_ms(broker, seconds) - without
+        with bench.worker():
+            noop.delay(TEXT).get(timeout=LONG_S)
+            # An interval counts from when its entry was made, so these are due all over the second.
+            for name in ticking:
+                app.schedules.put(name, task=note_lateness.name, schedule=1.0)
+                threading.Event().wait(0.5 / due)
+            apart = lateness_of_ticks(bench, broker, seconds)
+            for name in ticking:
+                app.schedules.remove(name)
+            # And these, which are made together, at the same moment of it.
+            app.conf.beat_schedule = idle | {
+                name: {"task": note_lateness.name, "schedule": 1.0} for name in ticking
+            }
+            app.schedules.declare()
+            together = lateness_of_ticks(bench, broker, seconds)
+    return {
+        "declared_s": declared_s,
+        "idle_cpu_ms_per_s": grown,
+        **apart,
+        **{f"at_once_{name}": value for name, value in together.items()},
+    }
+
+
+def lateness_of_ticks(bench: Bench, broker: Program, seconds: float) -> Figures:
+    """How late tasks of periodic entries run, and what they cost the broker."""
+    notes = bench.folder / "notes"
+    threading.Event().wait(2.0)
+    size, used = notes.stat().st_size, cpu_s(broker)
+    threading.Event().wait(seconds)
+    used = cpu_s(broker) - used
+    late_ms = sorted(float(line) for line in notes.read_bytes()[size:].split())
+    return {
+        "fired_per_s": len(late_ms) / seconds,
+        "earliest_ms": late_ms[0],
+        "p50_ms": late_ms[len(late_ms) // 2],
+        "p99_ms": late_ms[int(len(late_ms) * 0.99)],
+        "cpu_ms_per_s": used / seconds * 1e3,
+    }
+
+
+def idle_cpu_ms(program: Program, seconds: float) -> float:
+    """CPU that a program uses a second while nothing happens."""
+    threading.Event().wait(1.0)
+    used = cpu_s(program)
+    threading.Event().wait(seconds)
+    return (cpu_s(program) - used) / seconds * 1e3
+
+
+def in_process(bench: Bench, sizes: Sizes) -> Figures:
+    """The broker inside the test's process: how soon it is there, and `delay().get()` through it and a worker's thread."""
+    del bench
+    starts_ms = []
+    for _ in range(20):
+        started = time.perf_counter()
+        with LocalBroker() as broker:
+            starts_ms.append((time.perf_counter() - started) * 1e3)
+    taken_ms = []
+    with LocalBroker() as broker, App("inside", broker=broker.url, backend="qbroker://") as inside:
+        double = inside.task(name="double")(lambda x: 2 * x)
+        with broker.worker(inside):
+            for n in range(20 + sizes.round_trips):
+                started = time.perf_counter()
+                double.delay(n).get(timeout=LONG_S)
+                taken_ms.append((time.perf_counter() - started) * 1e3)
+    cuts = statistics.quantiles(taken_ms[20:], n=100)
+    return {
+        "first_start_ms": starts_ms[0],
+        "start_ms": statistics.median(starts_ms),
+        "p50_ms": cuts[49],
+        "p99_ms": cuts[98],
+    }
+
+
 def median_ms(call: Callable[[], object], count: int = 50) -> float:
     """How long a call takes."""
     taken = []
@@ -384,6 +477,8 @@ CASES: dict[str, Callable[[Bench, Sizes], Figures]] = {
     "chain": chain_100,
     "chords": chords,
     "chord-memory": chord_memory,
+    "periodic": periodic,
+    "in-process": in_process,
 }
 
 AIMS = {
@@ -410,6 +505,11 @@ AIMS = {
     ("chords", "publish_100_s"): "< 2",
     ("chords", "bytes_per_task_100"): "as of 10",
     ("chord-memory", "grown_mb"): "< 64",
+    ("periodic", "idle_cpu_ms_per_s"): "0",
+    ("periodic", "earliest_ms"): "≥ 0",
+    ("periodic", "p99_ms"): "≤ 20",
+    ("in-process", "first_start_ms"): "≤ 50",
+    ("in-process", "p50_ms"): "≤ 5",
 }
 """What 2 cores are meant to reach, for comparison only."""
 

@@ -1,8 +1,9 @@
 """What the benchmark's worker runs: nothing."""
 
+import os
 import time
 
-from qbroker import App
+from qbroker import App, Task
 
 app = App("bench", backend="qbroker://")
 
@@ -22,3 +23,15 @@ def late_by(due: float) -> float:
 def give(size: int) -> str:
     """Return a text of so many letters."""
     return "x" * size
+
+
+@app.task(bind=True, ignore_result=True)
+def note_lateness(self: Task[[], None]) -> None:
+    """Write down how many milliseconds after its tick it runs. A tick's message has the tick in its id."""
+    assert self.request.id is not None
+    tick_ms = int(self.request.id.replace("-", "")[:12], 16)
+    line = f"{time.time() * 1e3 - tick_ms:.3f}\n"
+    # A short write at the end is whole, whoever else writes.
+    fd = os.open(os.environ["BENCH_NOTES"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(fd, line.encode())
+    os.close(fd)

@@ -4,10 +4,10 @@ import pytest
 
 from qbroker_server.core import keys, limits
 from qbroker_server.core.effects import Policy
-from qbroker_server.core.errors import Invalid
+from qbroker_server.core.errors import Conflict, Invalid
 from qbroker_server.core.lease import Outcome
 from qbroker_server.core.records import Flag, Stage
-from qbroker_server.core.results import Forget, Tell
+from qbroker_server.core.results import Forget, Keep, Tell
 from tests.support.scene import Scene, new
 
 IGNORE, ERRORS = Flag.IGNORE_RESULT, Flag.STORE_ERRORS
@@ -202,3 +202,26 @@ def test_a_state_without_a_name_or_with_too_long_a_one_is_refused(state: str) ->
 
     with pytest.raises(Invalid, match="must have 1 to 255 bytes"):
         scene.do(Tell("m1", 0, state, b""))
+
+
+def test_what_no_task_made_is_kept_and_replaced_and_forgotten() -> None:
+    scene = Scene(policy=Policy(result_ttl_ms=1_000))
+
+    scene.do(Keep("g", b"one", 0))
+    scene.do(Keep("g", b"two" * 1_000, 50))
+
+    assert scene.payload("g") == b"two" * 1_000
+    assert scene.record("g").state == "SUCCESS"
+    assert scene.faults() == []
+    scene.pass_time(50)
+    assert scene.find("g") is None
+
+
+def test_the_id_of_a_task_keeps_no_other_result() -> None:
+    scene = Scene()
+    scene.publish(new("m1"))
+
+    with pytest.raises(Conflict, match="'m1' is the id of a task"):
+        scene.do(Keep("m1", b"x", 0))
+    with pytest.raises(Invalid, match="must have 1 to 255 bytes and no NUL"):
+        scene.do(Keep("a\x00", b"x", 0))

@@ -66,6 +66,29 @@ def test_publishing_it_again_is_a_no_op() -> None:
     assert scene.faults() == []
 
 
+def test_a_canvas_that_has_ended_may_be_sent_again_with_the_same_ids() -> None:
+    scene = Scene()
+    scene.register()
+    flow = workflow(chain(group("a", "b"), "c"))
+    scene.publish(flow)
+    early = scene.publish(replace(flow, id="w2"))
+    a, b = scene.take()
+    scene.settle(a, Outcome.FAILURE, b"boom")
+    scene.settle(b)
+    for errback in scene.take():
+        scene.settle(errback)
+
+    again = scene.publish(replace(flow, id="w3"))
+    for delivery in scene.take():
+        scene.settle(delivery, result=b"2")
+    scene.settle(scene.take_one())
+
+    assert "there already, in a workflow that has not ended" in str(early.refusals[0][1])
+    assert not again.refusals
+    assert [scene.record(name).state for name in "abc"] == ["SUCCESS"] * 3
+    assert scene.faults() == []
+
+
 def test_a_refused_message_refuses_the_whole_and_its_neighbours_are_stored() -> None:
     scene = Scene()
     flow = workflow(chain("a", "b"))

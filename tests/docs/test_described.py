@@ -9,6 +9,7 @@ import click
 import pytest
 
 from qbroker.bin.beat import beat
+from qbroker.bin.migrate_check import migrate_check
 from qbroker.cli.dev import dev
 from qbroker.cli.qctl import qctl
 from qbroker.worker.control import BUILT_IN
@@ -45,6 +46,7 @@ OPTIONS = [
         ("workers.md", worker),
         ("workers.md", dev),
         ("periodic.md", beat),
+        ("from-celery.md", migrate_check),
     )
     for parameter in command.params
     if isinstance(parameter, click.Option)

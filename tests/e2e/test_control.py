@@ -158,7 +158,7 @@ def test_nobody_there_is_none_and_not_an_error(app: App) -> None:
 
     assert inspect.ping() is None
     assert inspect.active() is None
-    assert app.control.ping(timeout=10) is None
+    assert app.control.ping(timeout=10) == []
     assert app.control.broadcast("shutdown") is None
     assert json.dumps(app.control.gather("stats", timeout=10).replies) == "[]"
 

@@ -219,3 +219,24 @@ def test_without_an_app_the_address_is_enough(real_broker: RealBroker) -> None:
     ended = CliRunner().invoke(qbroker, ["-b", real_broker.url, "status"])
 
     assert ended.exit_code == 69
+
+
+def test_a_shell_has_the_app_its_tasks_and_the_canvas_at_hand(project: str) -> None:
+    typed = "print(app.main, add.name, chain(add.s(1, 2), add.s(3)))\n"
+
+    output = said(by_app(project, "shell", "--python", input=typed))
+
+    assert f"typed {project}.add {project}.add(1, 2) | add(3)" in output
+    # Tasks that other tests share with every app may be among them.
+    names = output.partition("at hand: ")[2].partition("\n")[0].split(", ")
+    assert {"AsyncResult", "add", "app", "celery", "chain"} <= set(names)
+
+
+def test_a_shell_without_an_app_has_the_broker(real_broker: RealBroker) -> None:
+    shell = CliRunner().invoke(
+        qctl,
+        ["-b", real_broker.url, "shell", "--python"],
+        input="print(app.control.ping(timeout=1))\n",
+    )
+
+    assert "[]" in said(shell)

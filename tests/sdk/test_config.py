@@ -297,6 +297,7 @@ def test_an_unknown_setting_that_is_read_is_an_error_with_a_suggestion(make_app:
 def test_secrets_are_masked_wherever_settings_are_shown(make_app: MakeApp) -> None:
     app = make_app(
         broker="qbroker://me:hunter2@localhost:1",
+        result_backend="redis://:hunter2,or@hunter2@h:1/0;redis://:hunter2@h:2",
         aws_api_token="hunter2",  # noqa: S106 - the secret that must not show
         redis_password="hunter2",  # noqa: S106 - the same
         own={"secret_key": "hunter2", "plain": 1},
@@ -306,6 +307,7 @@ def test_secrets_are_masked_wherever_settings_are_shown(make_app: MakeApp) -> No
     shown = app.conf.table()
 
     assert shown["broker_url"] == "qbroker://me:********@localhost:1"
+    assert shown["result_backend"] == "redis://:********@h:1/0;redis://:********@h:2"
     assert shown["own"] == {"secret_key": "********", "plain": 1}
     assert "hunter2" not in app.conf.humanize() + app.bugreport() + repr(app.conf)
     assert "task_default_queue: 'mail'" in app.conf.humanize().splitlines()

@@ -3,6 +3,7 @@
 import pickle
 import queue
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -17,15 +18,19 @@ from qbroker import (
     result_from_tuple,
 )
 from qbroker.exceptions import (
+    Ignore,
     ImproperlyConfigured,
     IncompleteStream,
     OperationalError,
+    Reject,
     RemoteTraceback,
     SecurityError,
     TaskRevokedError,
     TimeoutError as ResultTimeout,
     WorkerLostError,
 )
+from qbroker.request import Context, current_request
+from qbroker.result import denied_join_result
 from qbroker.serialization import Value
 from qbroker_proto.v1 import results_pb2 as wire
 from qbroker_proto.v1.message_pb2 import Result
@@ -47,6 +52,16 @@ def test_nobody_knows_an_unknown_id(app: App) -> None:
     assert (result.state, result.ready(), result.result) == ("PENDING", False, None)
     with pytest.raises(ResultTimeout, match="The operation timed out"):
         result.get(timeout=0.05)
+
+
+def test_the_backend_tells_by_id(app: App, broker: FakeBroker) -> None:
+    broker.succeed("x", 3)
+
+    assert (app.backend.get_state("x"), app.backend.get_result("x")) == ("SUCCESS", 3)
+    assert app.backend.get_status("nobody") == "PENDING"
+    assert app.backend.get_traceback("x") is None
+    meta = app.backend.get_task_meta("x")
+    assert (meta["task_id"], meta["status"], meta["result"]) == ("x", "SUCCESS", 3)
 
 
 def test_a_result_is_pushed_to_who_waits(app: App, broker: FakeBroker) -> None:
@@ -138,16 +153,61 @@ def test_what_the_broker_ended_is_raised_as_celery_would(
         app.AsyncResult("x").get(timeout=5)
 
 
+@pytest.fixture
+def in_worker() -> Iterator[None]:
+    """The test is a task that a worker runs."""
+    token = current_request.set(Context(id="outer", called_directly=False))
+    yield
+    current_request.reset(token)
+
+
+@pytest.mark.usefixtures("in_worker")
 def test_waiting_inside_a_task_is_refused_unless_allowed(app: App) -> None:
     @app.task(name="outer")
     def outer() -> Value:
-        result = app.send_task("inner", (1,))
-        with pytest.raises(RuntimeError, match=r"Never call result\.get\(\) within a task!"):
-            result.get()
-        with allow_join_result():
-            return result.get(timeout=5)
+        return app.send_task("inner", (1,)).get(timeout=5)
 
-    assert outer.apply().get() == 1
+    for run in (outer, lambda: outer.apply(throw=True)):
+        with pytest.raises(RuntimeError, match=r"Never call result\.get\(\) within a task!"):
+            run()
+    with allow_join_result():
+        assert outer() == 1
+        with denied_join_result(), pytest.raises(RuntimeError, match="Never call"):
+            outer()
+
+
+@pytest.mark.parametrize("exc", [Ignore(), Reject("no")])
+def test_what_was_ignored_or_rejected_returned_nothing(app: App, exc: Exception) -> None:
+    @app.task(name="gives_up")
+    def gives_up() -> None:
+        raise exc
+
+    told: list[Value] = []
+
+    assert gives_up.apply().get(callback=lambda _, value: told.append(value)) is None
+    assert told == [None]
+
+
+def test_a_request_takes_fields_as_dict_pairs_and_by_name() -> None:
+    request = Context({"id": "x", "retries": 1}, hostname="w@here")
+    request.update([("retries", 2)], timelimit_note="none")
+
+    assert (request.id, request.retries, request.hostname) == ("x", 2, "w@here")
+    assert request.get("timelimit_note") == "none"
+
+
+def test_a_task_that_no_worker_runs_may_wait(app: App) -> None:
+    @app.task(name="inner", shared=False)
+    def inner(x: int) -> int:
+        return x + 1
+
+    @app.task(name="outer", shared=False)
+    def outer() -> list[int]:
+        called: int = app.send_task("inner", (1,)).get(timeout=5)
+        return [called, inner.apply((called,)).get()]
+
+    assert outer() == [1, 2]
+    assert outer.apply().get() == [1, 2]
 
 
 def test_what_a_task_calls_is_its_child(app: App, broker: FakeBroker) -> None:
@@ -434,13 +494,14 @@ def test_a_group_of_groups_has_lists_in_its_list(app: App, broker: FakeBroker) -
     assert app.GroupResult("o", [inner, app.AsyncResult("last")]).get(timeout=5) == [[1, 2], 3]
 
 
+@pytest.mark.usefixtures("in_worker")
 def test_waiting_for_many_inside_a_task_is_refused(app: App) -> None:
     @app.task(name="waits")
     def waits() -> Value:
         return app.GroupResult("g", [app.AsyncResult("a")]).get()
 
     with pytest.raises(RuntimeError, match=r"Never call result\.get"):
-        waits.apply().get()
+        waits()
 
 
 def test_a_callback_of_a_group_is_called_when_all_have_ended(app: App, broker: FakeBroker) -> None:

@@ -76,12 +76,6 @@ def test_the_signal_is_sent_to_others_too(make_app: MakeApp) -> None:
     assert seen == [app]
 
 
-def test_a_symbol_is_named_with_a_colon_or_a_dot() -> None:
-    assert sources.symbol("pathlib:Path") is sources.symbol("pathlib.Path") is Path
-    assert sources.symbol("pathlib:Path.name") is Path.name
-    assert sources.symbol(Path) is Path
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -1,6 +1,7 @@
 """What a canvas is compiled to, run by an interpreter that knows only the wire, beside plain evaluation and eager mode."""
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from qbroker_proto.v1.message_pb2 import Message
 from tests.support.interpreter import Interpreter
 
 Sig = Signature[Value]
+_ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 
 class Collecting:
@@ -302,7 +304,8 @@ def test_a_canvas_survives_json(node: Node) -> None:
     rebuilt = bench.app.signature(json_decode(json_encode(sig)))
     result = rebuilt.apply()
 
-    assert repr(rebuilt) == repr(sig)
+    # A chain of nothing shows its address.
+    assert _ADDRESS.sub("", repr(rebuilt)) == _ADDRESS.sub("", repr(sig))
     assert result.get() == wanted
 
 

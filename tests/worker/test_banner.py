@@ -29,7 +29,8 @@ def test_the_banner_names_app_broker_concurrency_and_queues() -> None:
 
 def test_tasks_are_listed_where_they_are_given() -> None:
     assert "[tasks]" not in _render()
-    assert "[tasks]\n  . proj.add\n" in _render(("proj.add",))
+    assert _render(("celery.chain", "proj.add")).endswith("[tasks]\n  . proj.add\n")
+    assert "[tasks]" not in _render(("celery.chain",))
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """The worker on threads of another program."""
 
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from qbroker import App, inprocess
+from qbroker.serialization import Value
+from qbroker.worker.control import ControlState, Panel, inspect_command
 from qbroker_worker.inprocess import InProcessWorker
 
 
@@ -50,6 +53,38 @@ def test_a_task_that_goes_on_is_told_by_stop() -> None:
 
         assert not ended
     inprocess.stop("memory://held")
+
+
+@pytest.fixture
+def added_command() -> Iterator[str]:
+    @inspect_command()
+    def app_name(state: ControlState) -> Value:
+        return state.app.main
+
+    yield "app_name"
+    del Panel.data["app_name"], Panel.meta["app_name"]
+
+
+def test_it_answers_remote_commands(added_command: str) -> None:
+    with App("here", broker="memory://asked", backend="cache+memory://") as app:
+
+        @app.task(name="note", shared=False)
+        def note() -> None: ...
+
+        app.finalize()
+        address = inprocess.reached("memory://asked").removeprefix("qbroker://")
+        worker = InProcessWorker(app, address, queues=("celery",), slots=1, name="w@here")
+        worker.start()
+
+        assert app.control.ping(timeout=5) == [{"w@here": {"ok": "pong"}}]
+        asked = app.control.inspect(["w@here"], timeout=5)
+        # Tests of other modules have tasks of every app.
+        assert "note" in asked.registered()["w@here"]
+        assert asked._request(added_command) == {"w@here": "here"}
+        assert asked.stats()["w@here"]["pool"]["max-concurrency"] == 1
+        app.control.shutdown(destination=["w@here"])
+        assert worker.stop(10)
+    inprocess.stop("memory://asked")
 
 
 def test_a_worker_without_a_broker_says_so() -> None:

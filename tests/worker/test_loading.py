@@ -9,7 +9,7 @@ from qbroker import App
 from qbroker.messaging import Broadcast, Exchange, Queue
 from qbroker_proto.v1.admin_pb2 import Topology
 from qbroker_proto.v1.message_pb2 import Message
-from qbroker_worker.loading import Facts, Project, _facts_of, build_runs
+from qbroker_worker.loading import Facts, Project, build_runs, facts_of
 from qbroker_worker.pools.forkserver import Refusal
 from qbroker_worker.values import FAILURE, SUCCESS
 
@@ -102,7 +102,7 @@ def test_a_worker_takes_from_the_apps_queues_and_says_what_they_need() -> None:
         ],
     )
 
-    facts = Facts.decode(_facts_of(app).encode())
+    facts = Facts.decode(facts_of(app).encode())
 
     assert facts.queues_of("celery@here", ()) == (
         "celery",
@@ -129,10 +129,11 @@ def test_facts_have_what_remote_commands_show_of_tasks_and_settings() -> None:
     @app.task(name="proj.silent", send_events=False, max_retries=7)
     def silent() -> None: ...
 
-    facts = Facts.decode(_facts_of(app).encode())
+    facts = Facts.decode(facts_of(app).encode())
 
     assert facts.attributes["proj.silent"]["max_retries"] == "7"
     assert facts.attributes["proj.add"]["acks_late"] == "True"
+    assert facts.attributes["proj.add"]["name"] == "proj.add"
     assert not any(name.startswith("_") for name in facts.attributes["proj.add"])
     assert facts.silent_tasks == ("proj.silent",)
     assert facts.conf["task_acks_late"] is True

@@ -52,11 +52,15 @@ class Worker:
             IDENTITY,
             address=f"127.0.0.1:{port}",
             on_news=self._hear,
-            on_link=self.links.append,
+            on_link=self._link,
             chance=random.Random(7),
             on_asked=self._take_questions,
             on_wanted=self.wanted.append,
         )
+
+    def _link(self, is_linked: bool) -> None:
+        self.links.append(is_linked)
+        self._news.set()
 
     def _take_questions(self, asks: Sequence[Ask]) -> None:
         self.asked += asks
@@ -222,16 +226,28 @@ async def test_calls_that_say_nothing_of_their_time_are_given_that_of_their_task
     assert broker.settled["other"][1] == b"as it is"
 
 
-async def test_the_stream_waits_for_a_broker_that_is_not_there_yet() -> None:
+async def test_the_stream_waits_for_a_broker_that_is_not_there_yet(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     broker = FakeBroker()
     async with serving(FakeBroker()) as port:
         pass
     worker = Worker(port)
     async with running(worker):
+        await worker.until(lambda: worker.links == [False])
         broker.publish("id")
 
         async with serving(broker, port):
             await broker.until(lambda b: "id" in b.settled)
+            broker.break_links()
+            broker.publish("second")
+            await broker.until(lambda b: "second" in b.settled)
+
+    at_first, later = (record.getMessage() for record in caplog.records)
+    assert at_first == (
+        f"The broker at 127.0.0.1:{port} cannot be reached (Connection refused). Trying again until it can…"
+    )
+    assert later.startswith(f"The link to the broker at 127.0.0.1:{port} broke (")
 
 
 async def test_the_stream_ends_after_the_farewell() -> None:

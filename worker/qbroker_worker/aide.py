@@ -60,14 +60,7 @@ class Ends:
         # Of the first two ends a fork server may have had one.
         self._ours.close()
         self._theirs.close()
-        ours, theirs = socket.socketpair()
-        threading.Thread(
-            target=serve,
-            args=(theirs, self._hostname, _state.get_current_app()),
-            name="qbroker-commands",
-            daemon=True,
-        ).start()
-        return Aide(ours)
+        return on_thread(self._hostname, _state.get_current_app())
 
 
 class Aide:
@@ -138,6 +131,15 @@ class Aide:
         waiting, self._waiting = self._waiting, {}
         for reply in waiting.values():
             reply(_lost("the process that ran this command ended"))
+
+
+def on_thread(hostname: str, app: Value) -> Aide:
+    """What asks a thread of this process, which ends when that is closed."""
+    ours, theirs = socket.socketpair()
+    threading.Thread(
+        target=serve, args=(theirs, hostname, app), name="qbroker-commands", daemon=True
+    ).start()
+    return Aide(ours)
 
 
 def _lost(sentence: str) -> bytes:

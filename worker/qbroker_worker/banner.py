@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+BUILT_IN_PREFIX = "celery."
+
 TEMPLATE = """
  {name} v{version} (qbroker)
 
@@ -29,7 +31,7 @@ def render(
     queues: Sequence[str],
     tasks: Sequence[str],
 ) -> str:
-    """The banner; with a list of `tasks` where any are given."""
+    """The banner; with a list of `tasks` where any are given, of the app's own."""
     text = TEMPLATE.format(
         name=name,
         version=version,
@@ -40,8 +42,9 @@ def render(
         pool=pool,
         queues="\n".join(f" .> {queue}" for queue in queues),
     )
-    if tasks:
-        text += "\n [tasks]\n" + "\n".join(f"  . {task}" for task in tasks) + "\n"
+    own = [task for task in tasks if not task.startswith(BUILT_IN_PREFIX)]
+    if own:
+        text += "\n [tasks]\n" + "\n".join(f"  . {task}" for task in own) + "\n"
     return text
 
 

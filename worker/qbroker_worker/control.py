@@ -18,6 +18,7 @@ from qbroker.limits import per_second
 from qbroker.serialization import Value, json_decode
 from qbroker.worker.control import BUILT_IN, Info, arguments_of, nok, ok
 from qbroker_worker.aide import Aide
+from qbroker_worker.banner import BUILT_IN_PREFIX
 from qbroker_worker.journal import READABLE, Journal, plain
 from qbroker_worker.loading import Facts
 from qbroker_worker.pools.pool import Pool
@@ -25,8 +26,6 @@ from qbroker_worker.session import Session
 from qbroker_worker.values import Answer, Aside, Ask, Delivery
 
 logger = logging.getLogger(__name__)
-
-BUILT_IN_PREFIX = "celery."
 
 TASK_ITEMS = ("exchange", "routing_key", "rate_limit")
 """Attributes that `registered` shows of each task unless others are asked for."""

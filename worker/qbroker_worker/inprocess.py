@@ -4,6 +4,7 @@ It is the worker of the threads pool, whose tasks see the program's memory. The 
 """
 
 import asyncio
+import contextlib
 import os
 import platform
 import random
@@ -12,13 +13,17 @@ import uuid
 from typing import TYPE_CHECKING
 
 from qbroker._version import __version__
-from qbroker_worker.loading import build_runs
+from qbroker_worker import aide
+from qbroker_worker.clock import monotonic
+from qbroker_worker.control import Commands, State
+from qbroker_worker.journal import Journal
+from qbroker_worker.loading import Facts, build_runs, facts_of
 from qbroker_worker.pools.threadguard import ThreadGuard
 from qbroker_worker.pools.threads import ThreadsPool
 from qbroker_worker.results import lost_result
 from qbroker_worker.session import Session
 from qbroker_worker.stream import Identity, Stream
-from qbroker_worker.worker import Worker
+from qbroker_worker.worker import Manners, Worker
 
 if TYPE_CHECKING:
     from qbroker.app import App
@@ -81,7 +86,9 @@ class InProcessWorker:
             return True
         assert self._loop is not None
         assert self._worker is not None
-        self._loop.call_soon_threadsafe(self._worker.signalled, 15)
+        # A worker that was told to shut down by a remote command is gone already.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._worker.signalled, 15)
         thread.join(timeout_s)
         return not thread.is_alive()
 
@@ -102,11 +109,13 @@ class InProcessWorker:
             lost_result=lost_result(self.name),
             guard=guard,
         )
+        # By way of bytes, as elsewhere: what commands show is what JSON can say.
+        facts = Facts.decode(facts_of(self._app).encode())
         identity = Identity(
             session_id=str(uuid.UUID(bytes=os.urandom(16), version=4)),
             name=self.name,
             queues=self._queues,
-            tasks=tuple(sorted(self._app.tasks)),
+            tasks=facts.tasks,
             version=__version__,
             hostname=platform.node(),
             pid=os.getpid(),
@@ -114,17 +123,55 @@ class InProcessWorker:
             concurrency=pool.slots,
         )
         session = Session(pool.slots)
+        journal = Journal(
+            name=self.name,
+            pid=identity.pid,
+            version=__version__,
+            sends_task_events=facts.send_task_events,
+            silent_tasks=frozenset(facts.silent_tasks),
+            load=os.getloadavg,
+        )
+        added = aide.on_thread(self.name, self._app)
 
         def connect(joined: Worker) -> Stream:
-            return Stream(
+            stream = Stream(
                 session,
                 identity,
                 address=self._address,
                 on_news=joined.heard,
                 on_link=joined.linked,
                 chance=random.Random(),  # noqa: S311 - spreads reconnects; no secret
+                on_asked=lambda asks: commands.asked(asks),
+                on_wanted=journal.want,
             )
+            state = State(
+                name=self.name,
+                facts=facts,
+                address=self._address,
+                pid=identity.pid,
+                session=session,
+                pool=pool,
+                link=stream,
+                journal=journal,
+                worker=joined,
+                monotonic=monotonic,
+                started_s=monotonic(),
+            )
+            commands = Commands(state, added)
+            return stream
 
-        self._worker = _Told(session, pool, connect, name=self.name, address=self._address)
+        self._worker = _Told(
+            session,
+            pool,
+            connect,
+            name=self.name,
+            address=self._address,
+            # The program is somebody else's, and goes on.
+            manners=Manners(restarts=False),
+            journal=journal,
+        )
         self._worker.ready = ready
-        await self._worker.run()
+        try:
+            await self._worker.run()
+        finally:
+            added.close()

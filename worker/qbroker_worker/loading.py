@@ -83,7 +83,7 @@ class Project:
             self.max_tasks_per_child or conf.worker_max_tasks_per_child or 0,
             self.max_memory_per_child or conf.worker_max_memory_per_child or 0,
         )
-        return Loaded(_facts_of(app).encode(), begin, recycling)
+        return Loaded(facts_of(app).encode(), begin, recycling)
 
     def log(self, log: Mapping[str, Value], child: int = 0) -> None:
         """Set up logging for this process; `log` is what the app says of it."""
@@ -190,7 +190,8 @@ class Facts:
         return b"".join(bytes.fromhex(self.topologies.get(name, "")) for name in queues)
 
 
-def _facts_of(app: App) -> Facts:
+def facts_of(app: App) -> Facts:
+    """What the app, whose tasks are all known, says of itself. Raises Refusal for a rate that is none."""
     conf = app.conf
     queues = app.amqp.queues
     return Facts(
@@ -231,7 +232,7 @@ def _attributes_of(task: Value) -> dict[str, str]:
     found = {}
     for name in dir(type(task)):
         value = None if name.startswith("_") else getattr(task, name, None)
-        if isinstance(value, str | int | float | tuple | list) and name != "name":
+        if isinstance(value, str | int | float | tuple | list):
             found[name] = str(value)
     return found
 

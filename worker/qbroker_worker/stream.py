@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import grpc
 
+from qbroker.client import reason_of
 from qbroker_proto.v1.admin_pb2 import Topology
 from qbroker_proto.v1.control_pb2 import Consume, ControlReply, Event as WireEvent
 from qbroker_proto.v1.message_pb2 import ACK_POLICY_LATE, Message
@@ -110,6 +111,7 @@ class Stream:
         self._asides: deque[Aside] = deque()
         self._limits: dict[str, bytes] = {}
         self._is_linked = False
+        self._was_linked = False
         self._chance = chance
         self._wake = asyncio.Event()
         self._failures = 0
@@ -164,12 +166,12 @@ class Stream:
             if code in PERMANENT:
                 raise Refused(f"The broker at {self._address} refuses this worker: {details}")
             if self._failures == 0:
-                logger.warning(
-                    "The link to the broker at %s broke (%s: %s). Reconnecting…",
-                    self._address,
-                    code.name,
-                    details,
+                trouble = (
+                    "The link to the broker at %s broke (%s). Reconnecting…"
+                    if self._was_linked
+                    else "The broker at %s cannot be reached (%s). Trying again until it can…"
                 )
+                logger.warning(trouble, self._address, reason_of(details) or code.name)
             self._failures += 1
             await asyncio.sleep(backoff_s(self._failures, self._chance))
 
@@ -231,7 +233,7 @@ class Stream:
             news = session.heard(heard)
             if heard.is_registered:
                 self._failures = 0
-                self._is_linked = True
+                self._is_linked = self._was_linked = True
                 self._on_link(True)  # noqa: FBT003 - a plain callback
             self._on_news(news)
             if reply.HasField("events_wanted"):

@@ -107,6 +107,20 @@ class TellReply(_message.Message):
     is_told: bool
     def __init__(self, is_told: _Optional[bool] = ...) -> None: ...
 
+class KeepRequest(_message.Message):
+    __slots__ = ("id", "result", "ttl_ms")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    result: bytes
+    ttl_ms: int
+    def __init__(self, id: _Optional[str] = ..., result: _Optional[bytes] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
+
+class KeepReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class ForgetRequest(_message.Message):
     __slots__ = ("ids",)
     IDS_FIELD_NUMBER: _ClassVar[int]

@@ -49,6 +49,11 @@ class ResultsStub:
                 request_serializer=qbroker__proto_dot_v1_dot_results__pb2.TellRequest.SerializeToString,
                 response_deserializer=qbroker__proto_dot_v1_dot_results__pb2.TellReply.FromString,
                 _registered_method=True)
+        self.Keep = channel.unary_unary(
+                '/qbroker.v1.Results/Keep',
+                request_serializer=qbroker__proto_dot_v1_dot_results__pb2.KeepRequest.SerializeToString,
+                response_deserializer=qbroker__proto_dot_v1_dot_results__pb2.KeepReply.FromString,
+                _registered_method=True)
 
 
 class ResultsServicer:
@@ -76,6 +81,13 @@ class ResultsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Keep(self, request, context):
+        """Keep a result that no task made, in place of what was kept under the id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ResultsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -93,6 +105,11 @@ def add_ResultsServicer_to_server(servicer, server):
                     servicer.Tell,
                     request_deserializer=qbroker__proto_dot_v1_dot_results__pb2.TellRequest.FromString,
                     response_serializer=qbroker__proto_dot_v1_dot_results__pb2.TellReply.SerializeToString,
+            ),
+            'Keep': grpc.unary_unary_rpc_method_handler(
+                    servicer.Keep,
+                    request_deserializer=qbroker__proto_dot_v1_dot_results__pb2.KeepRequest.FromString,
+                    response_serializer=qbroker__proto_dot_v1_dot_results__pb2.KeepReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -176,6 +193,33 @@ class Results:
             '/qbroker.v1.Results/Tell',
             qbroker__proto_dot_v1_dot_results__pb2.TellRequest.SerializeToString,
             qbroker__proto_dot_v1_dot_results__pb2.TellReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Keep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/qbroker.v1.Results/Keep',
+            qbroker__proto_dot_v1_dot_results__pb2.KeepRequest.SerializeToString,
+            qbroker__proto_dot_v1_dot_results__pb2.KeepReply.FromString,
             options,
             channel_credentials,
             insecure,

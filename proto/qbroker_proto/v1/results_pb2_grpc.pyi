@@ -39,6 +39,8 @@ class ResultsStub:
     """Forget what is kept of ended tasks."""
     Tell: _grpc.UnaryUnaryMultiCallable[_results_pb2.TellRequest, _results_pb2.TellReply]
     """Say how far a task has come that has not ended; who watches it is told."""
+    Keep: _grpc.UnaryUnaryMultiCallable[_results_pb2.KeepRequest, _results_pb2.KeepReply]
+    """Keep a result that no task made, in place of what was kept under the id."""
 
 @_typing.type_check_only
 class ResultsAsyncStub(ResultsStub):
@@ -51,6 +53,8 @@ class ResultsAsyncStub(ResultsStub):
     """Forget what is kept of ended tasks."""
     Tell: _aio.UnaryUnaryMultiCallable[_results_pb2.TellRequest, _results_pb2.TellReply]  # type: ignore[assignment]
     """Say how far a task has come that has not ended; who watches it is told."""
+    Keep: _aio.UnaryUnaryMultiCallable[_results_pb2.KeepRequest, _results_pb2.KeepReply]  # type: ignore[assignment]
+    """Keep a result that no task made, in place of what was kept under the id."""
 
 class ResultsServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -78,5 +82,13 @@ class ResultsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_results_pb2.TellReply, _abc.Awaitable[_results_pb2.TellReply]]:
         """Say how far a task has come that has not ended; who watches it is told."""
+
+    @_abc_1.abstractmethod
+    def Keep(
+        self,
+        request: _results_pb2.KeepRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_results_pb2.KeepReply, _abc.Awaitable[_results_pb2.KeepReply]]:
+        """Keep a result that no task made, in place of what was kept under the id."""
 
 def add_ResultsServicer_to_server(servicer: ResultsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from qbroker.app import sources
 from qbroker.serialization import Value
+from qbroker.utils.imports import symbol_by_name
 
 __all__ = ["Annotation", "prepare"]
 
@@ -41,7 +41,7 @@ def prepare(setting: Value) -> tuple[Annotation, ...]:
 
 
 def _annotation(entry: Value) -> Annotation:
-    found = sources.symbol(entry)
+    found = symbol_by_name(entry)
     if isinstance(found, Mapping):
         return ByName(found)
     made: Annotation = found() if isinstance(found, type) else found

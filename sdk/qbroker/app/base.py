@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
+    ClassVar,
     Concatenate,
     Literal,
     ParamSpec,
@@ -61,6 +62,7 @@ from qbroker.result import (
 from qbroker.serialization import Value
 from qbroker.task import Task as BaseTask, header_of
 from qbroker.url import parse_url
+from qbroker.utils.imports import symbol_by_name
 
 if TYPE_CHECKING:
     from qbroker.app.periodic import Schedules
@@ -146,6 +148,8 @@ class App:
     """
 
     task_cls: type[BaseTask[..., Value]] | str = BaseTask
+    builtin_fixups: ClassVar[Sequence[str]] = ("qbroker.fixups.django:fixup",)
+    """What fits each app to the framework it is in: functions of the app, by name."""
 
     def __init__(
         self,
@@ -170,6 +174,7 @@ class App:
         self.namespace = namespace
         self.finalized = False
         self.set_as_current = set_as_current
+        self.has_own_task_cls = task_cls is not None or type(self).task_cls is not App.task_cls
         if task_cls is not None:
             self.task_cls = task_cls
         self._lock = threading.RLock()
@@ -208,6 +213,9 @@ class App:
         if set_as_current:
             self.set_current()
         _state.register_app(self)
+        self.fixups: list[Value] = [
+            made for name in self.builtin_fixups if (made := symbol_by_name(name)(self))
+        ]
         self.on_init()
 
     def on_init(self) -> None:
@@ -327,7 +335,7 @@ class App:
         if self._config_source is None:
             return None
         obj, _, silent = self._config_source
-        return sources.read(obj, silent=silent)
+        return sources.read(obj, silent=silent, namespace=self.namespace)
 
     def _on_setting(self, name: str) -> None:
         if name in _CONNECTION_SETTINGS:
@@ -428,7 +436,7 @@ class App:
         """The base class of this app's tasks: `class Debug(app.Task)`."""
         with self._lock:
             if self._task_class is None:
-                base = sources.symbol(self.task_cls)
+                base = symbol_by_name(self.task_cls)
                 self._task_class = type("Task", (base,), {"_app": self, "__module__": __name__})
             return self._task_class
 
@@ -581,7 +589,8 @@ class App:
     ) -> None:
         """Import the module `related_name` of each package, when a worker imports its modules, or now with `force`.
 
-        A package that is not there is an error; one without such a module is passed over.
+        A package that is not there is an error; one without such a module is passed over. Without packages, those of
+        Django's installed apps count.
         """
         if force:
             self._discover(packages, related_name)
@@ -595,6 +604,8 @@ class App:
         packages: Iterable[str] | Callable[[], Iterable[str]] | None,
         related_name: str | None,
     ) -> None:
+        if packages is None:
+            packages = [name for fixup in self.fixups for name in fixup.autodiscover_tasks()]
         for package in (packages() if callable(packages) else packages) or ():
             sources.import_related(package, related_name)
 

@@ -4,8 +4,10 @@ With an app they go by its settings; without one by the broker's address alone, 
 imported. What `qctl` has is here for Celery's fingers too: `qbroker -A proj inspect active`.
 """
 
+import code
 import copy
 import datetime as dt
+import importlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ import click
 from qbroker._version import __version__
 from qbroker.app.base import App
 from qbroker.app.loading import find_app
+from qbroker.canvas import chain, chord, chunks, group, signature, xmap, xstarmap
 from qbroker.cli import listening, remote
 from qbroker.cli.main import Preload
 from qbroker.cli.remote import AS_JSON, DESTINATION, TIMEOUT, chat
@@ -25,7 +28,18 @@ from qbroker.control import TIMEOUT_S
 from qbroker.events.snapshot import evcam
 from qbroker.serialization import Value
 
-__all__ = ["call", "control", "events", "inspect", "list_", "purge", "report", "result", "status"]
+__all__ = [
+    "call",
+    "control",
+    "events",
+    "inspect",
+    "list_",
+    "purge",
+    "report",
+    "result",
+    "shell",
+    "status",
+]
 
 
 def app_of(given: Target | Preload | None) -> App:
@@ -237,6 +251,60 @@ def report() -> None:
         f"workers:{len(told.workers)} stored:{told.stored_bytes / 1_000_000:,.1f}MB "
         f"client:{__version__}"
     )
+
+
+@click.command(epilog="Example:  qbroker -A proj shell")
+@click.option(
+    "-I", "--ipython", "kind", flag_value="ipython", help="IPython; an error where there is none."
+)
+@click.option("-P", "--python", "kind", flag_value="python", help="Python's own.")
+@click.option("-T", "--without-tasks", is_flag=True, help="Leave the tasks' names out.")
+def shell(kind: str | None, *, without_tasks: bool) -> None:
+    """Type Python with the app, its tasks and the canvas at hand; IPython where it is installed."""
+    with _meant() as app:
+        app.set_current()
+        names = _at_hand(app, with_tasks=not without_tasks)
+        told = (
+            f"qbroker {__version__} at {app.conf.broker_url}; at hand: {', '.join(sorted(names))}"
+        )
+        start = None if kind == "python" else _ipython()
+        if start is not None:
+            click.echo(told)
+            start(argv=[], user_ns=names)
+        elif kind == "ipython":
+            raise click.UsageError("IPython is not installed: pip install ipython, or use --python")
+        else:
+            code.interact(banner=told, local=names, exitmsg="")
+
+
+def _at_hand(app: App, *, with_tasks: bool) -> dict[str, Value]:
+    """The names that can be typed."""
+    names: dict[str, Value] = {
+        "app": app,
+        "celery": app,
+        "AsyncResult": app.AsyncResult,
+        "chain": chain,
+        "chord": chord,
+        "chunks": chunks,
+        "group": group,
+        "signature": signature,
+        "xmap": xmap,
+        "xstarmap": xstarmap,
+    }
+    if with_tasks:
+        for name, task in app.tasks.items():
+            if not name.startswith("celery."):
+                names.setdefault(name.rpartition(".")[2], task)
+    return names
+
+
+def _ipython() -> Value:
+    """What starts IPython; None where it is not installed."""
+    try:
+        module = importlib.import_module("IPython")
+    except ModuleNotFoundError:
+        return None
+    return module.start_ipython
 
 
 @click.group(name="list")

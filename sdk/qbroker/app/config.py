@@ -22,7 +22,9 @@ _log = logging.getLogger(__name__)
 _SECRET = re.compile(r"API|TOKEN|(?<!ROUTING_)KEY|SECRET|PASS|SIGNATURE|DATABASE", re.IGNORECASE)
 """Names whose values are not shown. So is the password of a URL, whatever the name."""
 
-_URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
+_URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/\s;]*@")
+"""Up to the last @ before a path or another URL: people forget to write one in a password as %40."""
+
 _MASK = "********"
 
 _WORDS = ("accept", "beat", "broker", "celery", "celerybeat", "celeryd", "result", "task", "worker")
@@ -264,14 +266,17 @@ class Settings(MutableMapping[str, Value]):
         return f"<Settings: {_censored(self.without_defaults())!r}>"
 
 
-def settings_of(source: Value) -> Mapping[str, Value]:
-    """What a mapping, a module, a class or any object says as attributes."""
+def settings_of(source: Value, namespace: str | None = None) -> Mapping[str, Value]:
+    """What a mapping, a module, a class or any object says as attributes; with a namespace only those of it are looked at."""
     if isinstance(source, Mapping):
         return source
     keys = getattr(source, "keys", None)
     if callable(keys) and not isinstance(source, type) and hasattr(source, "__getitem__"):
         return {name: source[name] for name in keys()}
-    found = {name: getattr(source, name) for name in dir(source) if not name.startswith("_")}
+    # Reading may cost something, or fail: Django's settings object to some that are empty.
+    prefix = _prefix_of(namespace)
+    names = [name for name in dir(source) if name.lower().startswith(prefix)]
+    found = {name: getattr(source, name) for name in names if not name.startswith("_")}
     return {name: value for name, value in found.items() if not isinstance(value, ModuleType)}
 
 
@@ -280,10 +285,14 @@ def _new_name(name: str) -> str:
     return name if setting is None else setting.name
 
 
+def _prefix_of(namespace: str | None) -> str:
+    return f"{namespace.rstrip('_')}_".lower() if namespace else ""
+
+
 def _without_namespace(source: Mapping[str, Value], namespace: str | None) -> dict[str, Value]:
     if not namespace:
         return {name: value for name, value in source.items() if not name.startswith("_")}
-    prefix = f"{namespace.rstrip('_')}_".lower()
+    prefix = _prefix_of(namespace)
     return {
         name[len(prefix) :].lower(): value
         for name, value in source.items()

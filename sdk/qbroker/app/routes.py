@@ -9,9 +9,9 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from qbroker.app import sources
 from qbroker.exceptions import ImproperlyConfigured
 from qbroker.serialization import Value
+from qbroker.utils.imports import symbol_by_name
 
 __all__ = ["MapRoute", "Router", "prepare"]
 
@@ -92,7 +92,7 @@ def _is_pairs(entries: Sequence[Value]) -> bool:
 def _router(entry: Value) -> Value:
     if isinstance(entry, Mapping | list | tuple):
         return MapRoute(entry)
-    found = sources.symbol(entry)
+    found = symbol_by_name(entry)
     if isinstance(found, type):
         found = found()
     if not callable(found) and not hasattr(found, "route_for_task"):

@@ -5,37 +5,27 @@ import importlib.util
 import json
 import re
 from collections.abc import Mapping
+from types import ModuleType
 
 from qbroker.app.config import settings_of
 from qbroker.app.defaults import find
 from qbroker.exceptions import ConfigNotFound
 from qbroker.serialization import Value
 
-__all__ = ["import_related", "parse_argument", "read", "symbol"]
+__all__ = ["import_related", "parse_argument", "read"]
 
 
-def symbol(name_or_object: Value) -> Value:
-    """What a dotted path names: `proj.tasks:Base` or `proj.tasks.Base`; anything but text is itself."""
-    if not isinstance(name_or_object, str):
-        return name_or_object
-    module, colon, path = name_or_object.partition(":")
-    if not colon:
-        module, _, path = name_or_object.rpartition(".")
-    found: Value = importlib.import_module(module)
-    for part in path.split("."):
-        found = getattr(found, part)
-    return found
-
-
-def read(source: Value, *, silent: bool) -> Mapping[str, Value] | None:
+def read(
+    source: Value, *, silent: bool, namespace: str | None = None
+) -> Mapping[str, Value] | None:
     """The settings in a mapping, an object, or what `module`, `module:attribute` or `module.attribute` names.
 
     ConfigNotFound when it is not there; None with `silent`.
     """
     if not isinstance(source, str):
-        return settings_of(source)
+        return settings_of(source, namespace)
     try:
-        return settings_of(_named(source))
+        return settings_of(_named(source), namespace)
     except ConfigNotFound:
         if silent:
             return None
@@ -74,28 +64,29 @@ def _not_found(name: str, exc: Exception) -> ConfigNotFound:
     )
 
 
-def import_related(package: str, related_name: str | None) -> None:
-    """Import `package.related_name`, if the package has it.
+def import_related(package: str, related_name: str | None) -> ModuleType | None:
+    """Import `package.related_name`, if the package has it; the package itself where no name is given.
 
     A dotted path that is no module may end in a class of a package (`proj.apps.Config`): then the package counts.
     ModuleNotFoundError when there is no such package, or when the module misses another one.
     """
     try:
-        importlib.import_module(package)
+        found = importlib.import_module(package)
     except ModuleNotFoundError as exc:
         parent = package.rpartition(".")[0]
         if not parent or exc.name not in (package, parent):
             raise
-        importlib.import_module(parent)
+        found = importlib.import_module(parent)
         package = parent
     if not related_name:
-        return
+        return found
     name = f"{package}.{related_name}"
     try:
-        importlib.import_module(name)
+        return importlib.import_module(name)
     except ModuleNotFoundError as exc:
         if exc.name != name:
             raise
+        return None
 
 
 _CAST = re.compile(r"\((\w+)\)(.*)", re.DOTALL)

@@ -182,7 +182,7 @@ class _chain(_Composite):  # noqa: N801 - Celery's name
         """The chain that `d` describes."""
         tasks = [maybe_signature(task, app) for task in d["kwargs"]["tasks"]]
         made = cls(tasks, app=app, **d["options"])
-        made["args"] = tuple(d.get("args", ()))
+        made["args"] = tuple(d.get("args") or ())
         made["immutable"] = bool(d.get("immutable"))
         return made
 

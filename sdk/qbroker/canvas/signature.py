@@ -5,7 +5,6 @@ Signature too (`qbroker.canvas.primitives`); its class is found by its "subtask_
 """
 
 import copy
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Generic, TypeVar, cast
 
@@ -36,10 +35,14 @@ def as_list(found: Value) -> list[Value]:
 def _item(key: str, doc: str) -> Value:
     """A property for one of a signature's keys."""
 
+    def look(sig: "Signature[Value]") -> Value:
+        # Dicts of Celery's may leave something out.
+        return sig.get(key)
+
     def put(sig: "Signature[Value]", value: Value) -> None:
         sig[key] = value
 
-    return property(operator.itemgetter(key), put, doc=doc)
+    return property(look, put, doc=doc)
 
 
 def _option(key: str, doc: str) -> Value:

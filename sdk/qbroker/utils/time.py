@@ -1,8 +1,95 @@
-"""How long to wait. Public, by Celery's name: `get_exponential_backoff_interval`."""
+"""Instants and spans of time, by Celery's names."""
 
+import datetime as dt
 import random
 
-__all__ = ["get_exponential_backoff_interval"]
+from qbroker.limits import per_second
+from qbroker.serialization import Value
+
+__all__ = [
+    "get_exponential_backoff_interval",
+    "humanize_seconds",
+    "is_naive",
+    "localize",
+    "make_aware",
+    "maybe_iso8601",
+    "maybe_make_aware",
+    "maybe_timedelta",
+    "rate",
+    "to_utc",
+    "weekday",
+]
+
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_UNITS = (("day", 86_400.0), ("hour", 3_600.0), ("minute", 60.0), ("second", 1.0))
+
+
+def humanize_seconds(
+    secs: float, prefix: str = "", sep: str = "", now: str = "now", microseconds: bool = False  # noqa: FBT001, FBT002 - Celery's signature
+) -> str:  # fmt: skip
+    """So many seconds by their greatest unit: 1.50 minutes."""
+    for unit, size in _UNITS:
+        if secs >= size:
+            count = f"{secs / size:.2f}"
+            plural = "" if count == "1.00" else "s"
+            return f"{prefix}{sep}{count} {unit}{plural}"
+    del microseconds  # Parts of a second are always shown.
+    return now if not secs else f"{prefix}{sep}{secs:.2f} seconds"
+
+
+def rate(r: str | float | None) -> float:
+    """A rate as so many a second: '100/m', a number, or none, which is 0. ValueError for what is no rate."""
+    return per_second(r) if r else 0.0
+
+
+def maybe_timedelta(delta: Value) -> Value:
+    """A number of seconds as a timedelta; anything else as it is."""
+    is_number = isinstance(delta, int | float) and not isinstance(delta, bool)
+    return dt.timedelta(seconds=delta) if is_number else delta
+
+
+def maybe_iso8601(value: str | dt.datetime | None) -> dt.datetime | None:
+    """Text of ISO 8601 as a datetime; a datetime, and None, as they are."""
+    if isinstance(value, str):
+        return dt.datetime.fromisoformat(value) if value else None
+    return value
+
+
+def weekday(name: str) -> int:
+    """The day of the week, from 0 for Sunday; KeyError for what is none."""
+    short = name[:3].lower()
+    if short not in _DAYS:
+        raise KeyError(name)
+    return (_DAYS.index(short) + 1) % 7
+
+
+def is_naive(value: dt.datetime) -> bool:
+    """Whether it is in no zone."""
+    return value.tzinfo is None or value.utcoffset() is None
+
+
+def make_aware(value: dt.datetime, tz: dt.tzinfo) -> dt.datetime:
+    """A time without a zone, in that one."""
+    return value.replace(tzinfo=tz)
+
+
+def localize(value: dt.datetime, tz: dt.tzinfo) -> dt.datetime:
+    """The same instant in that zone; a time without one is taken to be in it."""
+    return make_aware(value, tz) if is_naive(value) else value.astimezone(tz)
+
+
+def to_utc(value: dt.datetime) -> dt.datetime:
+    """The same instant in UTC; a time without a zone is taken to be in UTC."""
+    return localize(value, dt.UTC)
+
+
+def maybe_make_aware(value: dt.datetime, tz: dt.tzinfo | None = None, naive_as_utc: bool = True) -> dt.datetime:  # noqa: FBT001, FBT002 - Celery's signature # fmt: skip
+    """A time with a zone: without one it is in UTC, or else in `tz`, and is told in `tz`."""
+    if not is_naive(value):
+        return value
+    if naive_as_utc:
+        value = to_utc(value)
+    return localize(value, tz or dt.UTC)
 
 
 def get_exponential_backoff_interval(

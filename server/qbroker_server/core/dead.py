@@ -123,9 +123,6 @@ class Remove:
         for message_id in self.ids:
             record = _dig(txn, message_id, effects)
             if record is not None:
-                unique.forget(txn, message_id, record)
-                payloads.detach(txn, message_id, record)
-                joins.forget(txn, message_id, record, effects)
-                txn.delete(message.key_of(message_id))
+                joins.erase(txn, message_id, record, effects)
                 removed_count += 1
         return removed_count

@@ -33,6 +33,7 @@ from qbroker_server.core import (
     queue,
     results,
     timetable,
+    unique,
     workflows,
 )
 from qbroker_server.core.effects import Effects, Ended
@@ -480,7 +481,7 @@ def let_go(txn: Txn, message_id: str, record: Record, effects: Effects) -> None:
         _release(txn, message_id, record.extras.wait.join_id, effects)
 
 
-def forget(txn: Txn, message_id: str, record: Record, effects: Effects) -> None:
+def _forget(txn: Txn, message_id: str, record: Record, effects: Effects) -> None:
     """A message that had ended, or was given up, is forgotten."""
     if record.extras is not None:
         index.forget(txn, message_id, record.extras)
@@ -488,6 +489,15 @@ def forget(txn: Txn, message_id: str, record: Record, effects: Effects) -> None:
             let_go(txn, message_id, record, effects)
     if record.flags & Flag.IS_ERRBACK:
         txn.delete(keys.FAILURE + message_id.encode())
+
+
+def erase(txn: Txn, message_id: str, record: Record, effects: Effects) -> None:
+    """Keep nothing of a message that has ended, or was a dead letter."""
+    unique.forget(txn, message_id, record)
+    payloads.detach(txn, message_id, record)
+    payloads.drop_status(txn, message_id, record)
+    _forget(txn, message_id, record, effects)
+    txn.delete(message.key_of(message_id))
 
 
 def look_at(txn: Txn, join_id: str, now_ms: int, effects: Effects) -> None:

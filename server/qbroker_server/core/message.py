@@ -8,7 +8,7 @@ from qbroker_server.core import keys, records
 from qbroker_server.core.effects import Effects
 from qbroker_server.core.errors import CorruptRecord
 from qbroker_server.core.ports import ReadTxn, Txn
-from qbroker_server.core.records import Record, decode, encode
+from qbroker_server.core.records import EndReason, Record, Stage, decode, encode
 
 
 def key_of(message_id: str) -> bytes:
@@ -47,3 +47,32 @@ def find(txn: Txn, message_id: str, effects: Effects) -> Record | None:
 def save(txn: Txn, message_id: str, record: Record) -> None:
     """Store the record as it is now."""
     txn.put(keys.MESSAGE + message_id.encode(), encode(record))
+
+
+def unknown(now_ms: int) -> Record:
+    """A record under an id that no message was published with."""
+    return Record(
+        stage=Stage.DONE,
+        flags=0,
+        priority=0,
+        end_reason=EndReason.NONE,
+        attempt=0,
+        deaths=0,
+        deaths_max=0,
+        retries=0,
+        size=0,
+        seq=0,
+        published_ms=now_ms,
+        eta_ms=0,
+        expires_ms=0,
+        result_ttl_ms=0,
+        changed_ms=now_ms,
+        queue="",
+        task="",
+        session="",
+        lane=b"",
+        state="",
+        detail="",
+        extras=None,
+        payload=b"",
+    )

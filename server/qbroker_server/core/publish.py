@@ -10,6 +10,7 @@ from qbroker_server.core import (
     joins,
     keys,
     limits,
+    message,
     payloads,
     queue,
     results,
@@ -300,8 +301,12 @@ class Publish:
             except Invalid as error:
                 refusals.append((place, error))
                 continue
-            first_id = new.id if isinstance(new, NewMessage) else new.messages[0].id
-            if txn.get(keys.MESSAGE + first_id.encode()) is not None:
+            is_known = (
+                txn.get(keys.MESSAGE + new.id.encode()) is not None
+                if isinstance(new, NewMessage)
+                else workflows.find(txn, new.id, effects) is not None
+            )
+            if is_known:
                 duplicates.append(place)
                 continue
             if is_full:
@@ -340,10 +345,18 @@ def _look_first(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effects) 
     """Raise what any message of the workflow would be refused for: nothing of it is stored then."""
     taken: set[str] = set()
     coming: dict[str, tuple[int, int]] = {}
-    for new in workflow.messages:
-        if txn.get(keys.MESSAGE + new.id.encode()) is not None:
+    for join in workflow.joins:
+        known = joins.of(effects).find(txn, join.id, effects)
+        if known is not None and not known.is_complete and known.cause is None:
             raise Invalid(
-                f"message {new.id!r} of workflow {workflow.id!r} was published before, with another workflow or alone"
+                f"join {join.id!r} of workflow {workflow.id!r} is there already, in a workflow that has not ended"
+            )
+    for new in workflow.messages:
+        record = message.find(txn, new.id, effects)
+        if record is not None and record.stage != Stage.DONE:
+            raise Invalid(
+                f"message {new.id!r} of workflow {workflow.id!r} was published before and has not ended; wait for it, or "
+                "make the canvas anew so that it gets ids of its own"
             )
         key = new.extras.unique_key if new.extras is not None else ""
         if key:
@@ -390,7 +403,14 @@ def store_workflow(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effect
         effects,
     )
     known = joins.of(effects)
+    for new in workflow.messages:
+        # A canvas that was frozen may be sent again when it has ended: its ids begin another life.
+        past = message.find(txn, new.id, effects)
+        if past is not None:
+            joins.erase(txn, new.id, past, effects)
     for join in workflow.joins:
+        if known.find(txn, join.id, effects) is not None:
+            known.remove(txn, join.id)
         known.add(
             join.id, joins.Join(join.size, join.is_list, join.place, join.entry_id, workflow.id)
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from qbroker_server.core import index, limits, message, payloads, timetable, unique
 from qbroker_server.core.effects import Effects, Ended, Policy
-from qbroker_server.core.errors import CorruptRecord, Invalid
+from qbroker_server.core.errors import Conflict, CorruptRecord, Invalid
 from qbroker_server.core.ports import Txn
 from qbroker_server.core.records import EndReason, Flag, Record, Stage
 
@@ -215,3 +215,40 @@ class Tell:
         message.save(txn, self.id, record)
         effects.changed[self.id] = record
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Keep a result that no task made, in place of what was kept under the id."""
+
+    id: str
+    result: bytes
+    ttl_ms: int
+    """How long it is kept; 0: as long as results are."""
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        return 1, len(self.result)
+
+    def apply(self, txn: Txn, now_ms: int, effects: Effects) -> None:
+        if not 0 < len(self.id.encode()) <= limits.NAME_BYTES_MAX or "\x00" in self.id:
+            raise Invalid(
+                f"id {self.id[:60]!r} must have 1 to {limits.NAME_BYTES_MAX} bytes and no NUL"
+            )
+        record = message.find(txn, self.id, effects)
+        if record is not None and record.task:
+            raise Conflict(f"{self.id!r} is the id of a task; keep the result under another")
+        if record is not None:
+            payloads.detach(txn, self.id, record)
+        record = message.unknown(now_ms)
+        record.result_ttl_ms = self.ttl_ms
+        end(
+            txn,
+            self.id,
+            record,
+            now_ms,
+            effects,
+            reason=EndReason.SETTLED,
+            state="SUCCESS",
+            result=self.result,
+        )

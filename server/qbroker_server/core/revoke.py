@@ -47,7 +47,7 @@ class Revoke:
         for message_id in dict.fromkeys(self.ids):
             record = message.find(txn, message_id, effects)
             if record is None:
-                self._end(txn, message_id, _unknown(now_ms), now_ms, effects)
+                self._end(txn, message_id, message.unknown(now_ms), now_ms, effects)
                 ended.append(message_id)
             elif record.stage in (Stage.LEASED, Stage.STARTED):
                 record.flags |= Flag.REVOKING
@@ -87,35 +87,6 @@ class Revoke:
             state="REVOKED",
             detail=self.why[:500],
         )
-
-
-def _unknown(now_ms: int) -> Record:
-    """The record of a message that is revoked before it is published."""
-    return Record(
-        stage=Stage.DONE,
-        flags=0,
-        priority=0,
-        end_reason=EndReason.NONE,
-        attempt=0,
-        deaths=0,
-        deaths_max=0,
-        retries=0,
-        size=0,
-        seq=0,
-        published_ms=now_ms,
-        eta_ms=0,
-        expires_ms=0,
-        result_ttl_ms=0,
-        changed_ms=now_ms,
-        queue="",
-        task="",
-        session="",
-        lane=b"",
-        state="",
-        detail="",
-        extras=None,
-        payload=b"",
-    )
 
 
 @dataclass(frozen=True, slots=True)

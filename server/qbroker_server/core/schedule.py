@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from qbroker_server.core import (
     joins,
     message,
-    payloads,
     periodic,
     queue,
     results,
     timetable,
-    unique,
     workflows,
 )
 from qbroker_server.core.effects import Effects
@@ -106,11 +104,7 @@ def _forget(txn: Txn, message_id: str, record: Record, at_ms: int, effects: Effe
         # Of an earlier life of the id, or the setting has changed since.
         timetable.remind(txn, forget_at, timetable.FORGET, message_id, effects)
         return
-    unique.forget(txn, message_id, record)
-    payloads.detach(txn, message_id, record)
-    payloads.drop_status(txn, message_id, record)
-    joins.forget(txn, message_id, record, effects)
-    txn.delete(message.key_of(message_id))
+    joins.erase(txn, message_id, record, effects)
 
 
 @dataclass(frozen=True, slots=True)

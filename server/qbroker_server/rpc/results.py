@@ -13,7 +13,7 @@ from qbroker_server.broker import Broker, Step
 from qbroker_server.core import limits, message
 from qbroker_server.core.errors import CoreError, CorruptRecord, ResourceFull
 from qbroker_server.core.ports import ReadTxn
-from qbroker_server.core.results import Forget, Tell
+from qbroker_server.core.results import Forget, Keep, Tell
 from qbroker_server.pump import Pump
 from qbroker_server.rpc import convert, status
 from qbroker_server.rpc.streams import Streams
@@ -22,6 +22,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[results_pb2.WatchRequest, results
 ForgetContext: TypeAlias = (
     "grpc.aio.ServicerContext[results_pb2.ForgetRequest, results_pb2.ForgetReply]"
 )
+KeepContext: TypeAlias = "grpc.aio.ServicerContext[results_pb2.KeepRequest, results_pb2.KeepReply]"
 TellContext: TypeAlias = "grpc.aio.ServicerContext[results_pb2.TellRequest, results_pb2.TellReply]"
 
 _WANTED_MAX = 10_000
@@ -82,6 +83,15 @@ class Results(results_pb2_grpc.ResultsServicer):
         except CoreError as error:
             await context.abort(status.status_of(error), str(error))
         return results_pb2.ForgetReply(forgotten_count=count)
+
+    async def Keep(
+        self, request: results_pb2.KeepRequest, context: KeepContext
+    ) -> results_pb2.KeepReply:
+        try:
+            await self._pump.ask(Keep(request.id, request.result, request.ttl_ms))
+        except CoreError as error:
+            await context.abort(status.status_of(error), str(error))
+        return results_pb2.KeepReply()
 
     async def Tell(
         self, request: results_pb2.TellRequest, context: TellContext

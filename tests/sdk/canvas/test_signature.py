@@ -37,6 +37,16 @@ def test_arguments_given_later_come_first_and_keywords_and_options_win(add: Valu
     assert (sig.args, sig.kwargs, sig.options) == ((2,), {"y": 1}, {"queue": "a", "priority": 1})
 
 
+def test_a_dict_may_leave_out_whether_it_is_immutable(app: App) -> None:
+    sig = signature({"task": "proj.add", "args": (2,), "kwargs": {}, "options": {}}, app=app)
+
+    assert not sig.immutable
+    assert sig.clone((1,)).args == (1, 2)
+    assert sig.apply((1,)).get() == 3
+    chained = {"task": "celery.chain", "args": None, "kwargs": {"tasks": [sig]}, "options": {}}
+    assert chain.from_dict(chained, app=app).apply((1,)).get() == 3
+
+
 def test_an_immutable_one_takes_options_and_no_arguments(add: Value) -> None:
     later = add.si(2, 2).clone((1,), {"z": 1}, queue="b")
 

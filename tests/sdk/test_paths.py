@@ -1,0 +1,235 @@
+"""The module paths of Celery's documentation, and the names people import from them."""
+
+import datetime as dt
+import importlib
+import sys
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+import qbroker
+from qbroker import App
+from qbroker.execute import apply_async, delay_task, send_task
+from qbroker.loaders import autodiscover_tasks
+from qbroker.registry import tasks
+from qbroker.serialization import Value
+from qbroker.utils import functional, imports, nodenames, serialization, text, time
+
+PATHS = {
+    "app": "App Celery app_or_default shared_task",
+    "app.amqp": "AMQP",
+    "app.annotations": "",
+    "app.base": "Celery",
+    "app.builtins": "",
+    "app.control": "Control Inspect flatten_reply",
+    "app.defaults": "find",
+    "app.events": "",
+    "app.log": "ColorFormatter TaskFormatter",
+    "app.registry": "TaskRegistry",
+    "app.routes": "Router",
+    "app.task": "Context Task",
+    "app.trace": "LOG_FAILURE LOG_RECEIVED LOG_SUCCESS",
+    "app.utils": "Settings appstr bugreport find_app",
+    "beat": "PersistentScheduler ScheduleEntry Scheduler Service",
+    "bin.base": "CeleryCommand CeleryOption",
+    "bin.beat": "beat",
+    "bin.call": "call",
+    "bin.celery": "celery main",
+    "bin.control": "control inspect status",
+    "bin.events": "events",
+    "bin.list": "list_",
+    "bin.multi": "multi",
+    "bin.purge": "purge",
+    "bin.result": "result",
+    "bin.shell": "shell",
+    "bin.worker": "worker",
+    "canvas": "Signature StampingVisitor chain chord group maybe_signature signature subtask",
+    "contrib.abortable": "AbortableAsyncResult AbortableTask",
+    "contrib.pytest": "celery_app",
+    "contrib.testing.app": "TestApp",
+    "contrib.testing.manager": "Manager",
+    "contrib.testing.tasks": "ping",
+    "contrib.testing.worker": "start_worker",
+    "events": "Event",
+    "events.dispatcher": "",
+    "events.event": "Event",
+    "events.receiver": "",
+    "events.snapshot": "Polaroid",
+    "events.state": "State Task Worker",
+    "exceptions": "Ignore MaxRetriesExceededError Reject Retry SoftTimeLimitExceeded TimeLimitExceeded TimeoutError",
+    "execute": "apply_async delay_task send_task",
+    "loaders": "autodiscover_tasks",
+    "loaders.base": "autodiscover_tasks find_related_module",
+    "local": "PromiseProxy Proxy",
+    "registry": "tasks",
+    "result": "AsyncResult EagerResult GroupResult ResultSet allow_join_result result_from_tuple",
+    "schedules": "crontab schedule solar",
+    "signals": "celeryd_init task_failure task_postrun task_prerun worker_process_init worker_ready",
+    "states": "FAILURE PENDING READY_STATES SUCCESS",
+    "task": "Context Task",
+    "task.control": "broadcast inspect ping rate_limit revoke",
+    "task.http": "HttpDispatchTask URL",
+    "utils": "cached_property gen_unique_id noop uuid worker_direct",
+    "utils.functional": "chunks first maybe_list memoize noop uniq",
+    "utils.graph": "DependencyGraph",
+    "utils.imports": "gen_task_name instantiate qualname symbol_by_name",
+    "utils.log": "get_logger get_task_logger",
+    "utils.nodenames": "gethostname nodename nodesplit worker_direct",
+    "utils.serialization": "strtobool subclass_exception",
+    "utils.text": "abbr pluralize truncate",
+    "utils.time": "get_exponential_backoff_interval humanize_seconds rate",
+    "utils.timeutils": "maybe_iso8601 rate",
+    "worker": "",
+    "worker.control": "Panel control_command inspect_command",
+    "worker.request": "Request",
+    "worker.state": "SOFTWARE_INFO",
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_path_of_celerys_is_there_with_what_people_import_from_it(path: str) -> None:
+    module = importlib.import_module(f"qbroker.{path}")
+
+    missing = [name for name in PATHS[path].split() if not hasattr(module, name)]
+
+    assert missing == []
+
+
+def test_the_paths_of_celery_3_speak_to_the_current_app() -> None:
+    app = App("old", task_always_eager=True)
+
+    @app.task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    assert tasks[add.name].name == add.name
+    assert qbroker.app.app_or_default() is app
+    assert qbroker.app.app_or_default(qbroker.current_app) is qbroker.current_app
+    assert apply_async(add, (2, 2)).get() == 4
+    assert callable(send_task)
+    assert callable(delay_task)
+
+
+def test_functions_on_sequences() -> None:
+    assert functional.maybe_list("a") == ["a"]
+    assert functional.maybe_list(["a"]) == ["a"]
+    assert functional.maybe_list(None) is None
+    assert functional.first(None, [None, 2]) == 2
+    assert functional.first(lambda n: n > 2, [1, 2, 3]) == 3
+    assert functional.firstmethod("get")([{}, {"a": 1}], "a") == 1
+    assert list(functional.chunks(iter(range(5)), 2)) == [[0, 1], [2, 3], [4]]
+    assert functional.padlist(["a"], 3) == ["a", None, None]
+    assert list(functional.uniq([2, 1, 2])) == [2, 1]
+    assert functional.dictfilter({"a": 1, "b": None}, c=3) == {"a": 1, "c": 3}
+    assert functional.fun_accepts_kwargs(functional.noop)
+    assert not functional.fun_accepts_kwargs(functional.chunks)
+    assert functional.maybe(int, "3") == 3
+
+
+@pytest.mark.parametrize("keyfun", [None, lambda args, kwargs: args])
+def test_what_is_memoized_is_computed_once_until_it_is_cleared(keyfun: Value) -> None:
+    seen: list[int] = []
+
+    @functional.memoize(maxsize=2, keyfun=keyfun)
+    def square(n: int) -> int:
+        seen.append(n)
+        return n * n
+
+    memoized: Value = square
+    assert [square(2), square(2), square(3), square(4), square(2)] == [4, 4, 9, 16, 4]
+    memoized.clear()
+    square(2)
+
+    assert seen == [2, 3, 4, 2, 2]
+
+
+def test_names_of_workers() -> None:
+    assert nodenames.nodesplit("mail@host") == ("mail", "host")
+    assert nodenames.nodesplit("host") == (None, "host")
+    assert nodenames.default_nodename("mail@host") == "mail@host"
+    assert nodenames.default_nodename(None) == f"celery@{nodenames.gethostname()}"
+    assert nodenames.node_format("%n-%h-%d-%%-%p", "mail@a.b.c") == "mail-a.b.c-b.c-%-mail@a.b.c"
+    assert nodenames.anon_nodename("host").endswith("@host")
+    queue = nodenames.worker_direct("mail@host")
+    assert (queue.name, queue.routing_key) == ("mail@host.dq2", "mail@host")
+    assert nodenames.worker_direct(queue) is queue
+
+
+def test_symbols_are_found_by_their_names() -> None:
+    assert imports.symbol_by_name("qbroker.app:App") is App
+    assert imports.symbol_by_name("qbroker.app.App") is App
+    assert imports.symbol_by_name("short", aliases={"short": "qbroker.app:App"}) is App
+    assert imports.symbol_by_name(App) is App
+    assert imports.symbol_by_name("pathlib:Path.name") is Path.name
+    assert imports.symbol_by_name("qbroker.app:Nothing", default=3) == 3
+    assert imports.instantiate("qbroker.limits:Limit", "k", 3.0).key == "k"
+    assert imports.qualname(App) == "qbroker.app.base.App"
+    assert imports.qualname(dt.date(2024, 1, 1)) == "datetime.date"
+    with pytest.raises(AttributeError):
+        imports.symbol_by_name("qbroker.app:Nothing")
+    with pytest.raises(ModuleNotFoundError, match="'word' names no module"):
+        imports.symbol_by_name("word")
+
+
+def test_modules_of_the_working_directory_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here_only").mkdir()
+    (tmp_path / "here_only" / "tasks.py").write_text("WHERE = 1\n")
+    (tmp_path / "here_only" / "apps.py").write_text("class Config: pass\n")
+    monkeypatch.chdir(tmp_path)
+
+    with imports.cwd_in_path():
+        imports.import_from_cwd("here_only.tasks")
+        found = autodiscover_tasks(["here_only", "here_only.apps.Config", "json"])
+
+    names = [None if module is None else module.__name__ for module in found]
+    assert names == ["here_only.tasks", None, None]
+    assert str(tmp_path) not in sys.path
+
+
+def test_flags_and_exceptions_by_name() -> None:
+    assert serialization.strtobool("Yes") is True
+    assert serialization.strtobool("off") is False
+    assert serialization.strtobool(3) == 3
+    with pytest.raises(TypeError, match="cannot coerce 'perhaps'"):
+        serialization.strtobool("perhaps")
+    made = serialization.create_exception_cls("Odd", "proj.errors", ValueError)
+    assert (made.__name__, made.__module__, issubclass(made, ValueError)) == ("Odd", "proj.errors", True)  # fmt: skip
+
+
+def test_text_for_people() -> None:
+    assert text.truncate("one two three", 9) == "one..."
+    assert text.truncate("short") == "short"
+    assert text.abbr("hello world", 8) == "hello..."
+    assert text.abbr(None, 3) == "???"
+    assert text.abbrtask("feeds.tasks.refresh", 15) == "feeds.ta[.]refresh"
+    assert text.pluralize(2, "task") == "tasks"
+    assert text.pluralize(1, "task") == "task"
+    assert text.str_to_list("a, b") == ["a", "b"]
+    assert text.indent("a\nb", 2) == "  a\n  b"
+    assert text.dedent("  a\n  b") == "a\nb"
+    assert text.join(["a", None, "b"], ", ") == "a, b"
+
+
+def test_instants_and_spans() -> None:
+    noon = dt.datetime(2024, 7, 1, 12)  # noqa: DTZ001 - a time without a zone is the point
+    vienna = ZoneInfo("Europe/Vienna")
+
+    assert time.rate("120/m") == 2
+    assert time.rate(None) == 0
+    assert time.humanize_seconds(90, prefix="in", sep=" ") == "in 1.50 minutes"
+    assert time.humanize_seconds(0) == "now"
+    assert time.maybe_timedelta(3) == dt.timedelta(seconds=3)
+    assert time.maybe_timedelta(None) is None
+    assert time.maybe_iso8601("2024-07-01T12:00:00") == noon
+    assert time.maybe_iso8601(None) is None
+    assert [time.weekday(day) for day in ("sunday", "Mon", "sat")] == [0, 1, 6]
+    with pytest.raises(KeyError):
+        time.weekday("never")
+    assert time.is_naive(noon)
+    assert time.localize(noon, vienna).utcoffset() == dt.timedelta(hours=2)
+    assert time.to_utc(time.make_aware(noon, vienna)).hour == 10
+    assert time.maybe_make_aware(noon, vienna).hour == 14
+    assert time.maybe_make_aware(noon, vienna, naive_as_utc=False).hour == 12
