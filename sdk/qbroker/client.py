@@ -566,7 +566,7 @@ class _Watcher(_Lane):
     def _pack(self, first: object, inbox: "queue.SimpleQueue[object]") -> tuple[bytes, bool]:
         request = WatchRequest()
         item: object = first
-        for _ in range(BATCH_COUNT_MAX):
+        for count in range(1, BATCH_COUNT_MAX + 1):
             if isinstance(item, str):
                 if item not in self._subscriptions:
                     request.unwatch.append(item)
@@ -578,7 +578,8 @@ class _Watcher(_Lane):
                     request.read.append(item.id)
                 else:
                     request.watch.append(item.id)
-            if inbox.empty():
+            if inbox.empty() or count == BATCH_COUNT_MAX:
+                # What is taken must be sent: the rest stays for the next request.
                 break
             item = inbox.get_nowait()
             if item is None:

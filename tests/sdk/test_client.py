@@ -329,3 +329,17 @@ def test_a_state_is_read_also_where_only_the_end_is_waited_for(broker: FakeBroke
         told.append(ends.get(timeout=5))
     assert {state.id for state in told if isinstance(state, TaskState)} == {"x"}
     client.close()
+
+
+def test_more_tasks_than_a_request_holds_are_all_watched(broker: FakeBroker) -> None:
+    client = Client(broker.url, timeout_s=20)
+    ids = [f"t{number}" for number in range(BATCH_COUNT_MAX + 500)]
+    told: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    for task_id in ids:
+        broker.succeed(task_id, 1)
+
+    client.watch_ends(ids, told.put)
+
+    found = [told.get(timeout=10) for _ in ids]
+    assert {state.id for state in found if isinstance(state, TaskState)} == set(ids)
+    client.close()
