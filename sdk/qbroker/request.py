@@ -76,7 +76,11 @@ def _errbacks(message: Message) -> list[Value] | None:
     for raw in message.errbacks:
         errback = Message.FromString(raw)
         # What is written otherwise is for the worker that runs it.
-        is_plain = errback.content_type == "application/json" and not errback.compression
+        is_plain = (
+            errback.content_type == "application/json"
+            and not errback.compression
+            and not errback.encryption_key_id
+        )
         args, kwargs, embed = json.loads(errback.body) if is_plain else ([], {}, {})
         found.append(
             {

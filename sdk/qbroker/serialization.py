@@ -23,6 +23,7 @@ from qbroker.exceptions import (
     ContentDisallowed,
     DecodeError,
     EncodeError,
+    SecurityError,
     SerializerNotInstalled,
 )
 
@@ -79,6 +80,10 @@ def find(name_or_content_type: str) -> Serializer:
     """The serializer of that name or content type."""
     found = _by_name.get(name_or_content_type) or _by_content_type.get(name_or_content_type)
     if found is None:
+        if name_or_content_type == AUTH:
+            raise SerializerNotInstalled(
+                "The serializer 'auth' signs, and is there after app.setup_security() alone."
+            )
         raise SerializerNotInstalled(
             f"No serializer is called {name_or_content_type!r}; there are {sorted(_by_name)}. "
             "Register it with qbroker.serialization.register()."
@@ -96,7 +101,7 @@ def encode(value: Value, name: str) -> tuple[str, str, bytes]:
     serializer = find(name)
     try:
         return serializer.content_type, serializer.content_encoding, serializer.encode(value)
-    except EncodeError:
+    except (EncodeError, SecurityError):
         raise
     except ModuleNotFoundError as exc:
         raise SerializerNotInstalled(
@@ -115,7 +120,7 @@ def decode(body: bytes, content_type: str, accepted: Collection[str]) -> Value:
         )
     try:
         return find(content_type).decode(body)
-    except SerializerNotInstalled:
+    except (SerializerNotInstalled, SecurityError):
         raise
     except ModuleNotFoundError as exc:
         raise DecodeError(
@@ -139,15 +144,27 @@ def loads(
 ) -> Value:
     """The value in bytes of that content type: kombu's `loads`.
 
-    Without `accept`, JSON and raw bytes are read, and others with `force` only.
+    Without `accept`, JSON and raw bytes are read, and others with `force` only, unless
+    `enable_insecure_serializers` or `disable_insecure_serializers` said otherwise.
     """
     if force:
         accepted: Collection[str] = (content_type,)
     elif accept is None:
-        accepted = (JSON, RAW)
+        accepted = _readable
     else:
         accepted = content_types(accept)
     return decode(data, content_type, accepted)
+
+
+def enable_insecure_serializers(choices: Iterable[str] = ("pickle", "yaml", "msgpack")) -> None:
+    """Have `loads` read these where it is not told what to accept: kombu's. What apps accept stays as it is."""
+    _readable.update(content_types(choices))
+
+
+def disable_insecure_serializers(allowed: Iterable[str] | None = ("json",)) -> None:
+    """Have `loads` read these alone where it is not told what to accept: kombu's. What apps accept stays as it is."""
+    _readable.clear()
+    _readable.update(content_types(allowed or ()))
 
 
 # -- JSON ----------------------------------------------------------------------------------------
@@ -240,6 +257,12 @@ def json_decode(body: bytes) -> Value:
 
 JSON = "application/json"
 RAW = "application/data"
+
+_readable = {JSON, RAW}
+"""What `loads` reads that is not told what to accept."""
+
+AUTH = "auth"
+"""The name of the serializer that signs (qbroker.security)."""
 
 _add(Serializer("json", JSON, "utf-8", json_encode, json_decode))
 

@@ -73,6 +73,10 @@ SHOWN: dict[str, str] = {
     "result_serializer, result_compression": "sdk/test_trace.py::test_results_are_written_as_the_settings_say_and_failures_as_data",
     "exceptions as data": "sdk/test_envelope.py::test_an_exception_of_a_module_that_is_not_loaded_is_imported_only_by_who_accepts_pickle",
     "compressors": "sdk/test_compression.py::test_what_is_packed_is_unpacked_alike",
+    "message signing": "sdk/security/test_security.py::test_signed_calls_run_and_results_and_failures_are_signed_where_that_is_wished",
+    "unsigned calls": "sdk/security/test_security.py::test_unsigned_calls_and_calls_of_strangers_become_dead_letters_and_nothing_of_them_is_decoded",
+    "payload encryption": "sdk/test_sealing.py::test_the_broker_never_sees_arguments_results_failures_or_states",
+    "rotation of keys": "sdk/test_sealing.py::test_the_first_key_seals_and_all_of_them_open",
     "a decompression bomb": "sdk/test_compression.py::test_a_bomb_is_refused_before_it_fills_the_memory",
 }
 
@@ -81,7 +85,7 @@ OTHERWISE: dict[str, str] = {
     "app.connection, app.pool, producer_pool, app.loader": "there is nothing of kombu's beneath",
     "mandatory, retry, retry_policy": "taken, and change nothing",
     "quorum queues": "quorum queues",
-    "message signing": "app.setup_security",
+    "links that are encrypted": "broker_use_ssl",
     "result backends": "results go to a backend of your choice",
     "bootsteps": "bootsteps",
     "x-dead-letter-exchange": "x-dead-letter-exchange",

@@ -59,7 +59,7 @@ from qbroker.result import (
     GroupResult as Group,
     ResultSet as Results,
 )
-from qbroker.serialization import Value
+from qbroker.serialization import AUTH, Value
 from qbroker.task import Task as BaseTask, header_of
 from qbroker.url import parse_url
 from qbroker.utils.imports import symbol_by_name
@@ -345,7 +345,7 @@ class App:
                 self._backend = None
             for client in clients:
                 client.close()
-        elif name in ("accept_content", "result_accept_content"):
+        elif name in ("accept_content", "result_accept_content", "result_serializer"):
             self._accepted = self._accepted_results = None
         elif name == "task_annotations":
             self._annotations = None
@@ -367,7 +367,9 @@ class App:
         if accepted is None:
             chosen = self.conf.result_accept_content
             own = self.accepted_content if chosen is None else serialization.content_types(chosen)
-            accepted = self._accepted_results = own | {serialization.JSON}
+            # Failures are JSON, whatever returned values are; but where results are signed, so are failures.
+            signs = self.conf.result_serializer == AUTH
+            accepted = self._accepted_results = own if signs else own | {serialization.JSON}
         return accepted
 
     @property
@@ -599,6 +601,27 @@ class App:
                 lambda **_: self._discover(packages, related_name), sender=self, weak=False
             )
 
+    def setup_security(
+        self,
+        allowed_serializers: Iterable[str] | None = None,
+        key: str | None = None,
+        key_password: bytes | str | None = None,
+        cert: str | None = None,
+        store: str | None = None,
+        digest: str | None = None,
+        serializer: str = "json",
+    ) -> None:
+        """Have messages signed, and read only those that somebody trusted signed; see `qbroker.security`.
+
+        The files of the private key and its certificate, and the folder of the certificates that are trusted, are
+        given here or by the settings `security_key`, `security_certificate` and `security_cert_store`.
+        """
+        from qbroker.security import setup_security  # noqa: PLC0415 - it needs cryptography
+
+        setup_security(
+            allowed_serializers, key, key_password, cert, store, digest, serializer, app=self
+        )
+
     def _discover(
         self,
         packages: Iterable[str] | Callable[[], Iterable[str]] | None,
@@ -656,13 +679,19 @@ class App:
             raise ImproperlyConfigured(f"the setting result_backend is to be a URL, not {url!r}")
         kept_s = lambda: self.conf.result_expires  # noqa: E731 - one of several
         if url in _HERE:
-            return BrokerBackend(self.client, self._reading, kept_s)
+            return BrokerBackend(self.client, self._terms, kept_s)
         if not url.startswith("memory://"):
             parse_url(url)
-        return BrokerBackend(lambda: self.client(url), self._reading, kept_s)
+        return BrokerBackend(lambda: self.client(url), self._terms, kept_s)
 
-    def _reading(self) -> tuple[frozenset[str], int]:
-        return self.accepted_results, self.conf.unpacked_bytes_max
+    def _terms(self) -> envelope.Terms:
+        conf = self.conf
+        return envelope.Terms(
+            self.accepted_results,
+            conf.unpacked_bytes_max,
+            conf.seal,
+            AUTH if conf.result_serializer == AUTH else "json",
+        )
 
     def AsyncResult(  # noqa: N802 - Celery's name
         self,
@@ -1008,7 +1037,9 @@ class App:
         is_same = args is request.args and kwargs is request.kwargs
         keeps_body = is_same and (message.takes_input or message.HasField("failure"))
         if keeps_body:
-            args, kwargs, _ = envelope.decode_body(message, self.accepted_content)
+            args, kwargs, _ = envelope.decode_body(
+                message, self.accepted_content, self.conf.unpacked_bytes_max, self.conf.seal
+            )
         return prepare_again(
             self.conf, message, args, kwargs, request.embed, options, keeps_body=keeps_body
         )

@@ -272,14 +272,17 @@ def prepare(
     else:
         content = args or (), kwargs or {}, embed
         fields |= envelope.write(content, serializer, compression, conf.compression_level)
-    message = Message(
+    carrier = Message(
         id=task_id,
         task=name,
         ack_policy=ACK_POLICY_LATE if given.acks_late else ACK_POLICY_EARLY,
         result_ttl_ms=_ttl_ms(conf.result_expires),
         origin=_origin.text,
         **fields,
-    ).SerializeToString()
+    )
+    if conf.security_encryption_keys and (seal := conf.seal) is not None:
+        seal.close(carrier, "call")
+    message = carrier.SerializeToString()
     envelope.check_size(message, name, conf.task_message_bytes_max)
     call = Call(name, task_id, message, ignores_result=bool(ignores))
     if declares:
@@ -478,6 +481,9 @@ def prepare_again(
             how = again.content_type, again.compression, conf.compression_level
             again.ClearField("compression")
             again.MergeFrom(Message(**envelope.write((args, kwargs, embed), *how)))
+        again.ClearField("encryption_key_id")
+        if (seal := conf.seal) is not None:
+            seal.close(again, "call")
     again.retries = message.retries + 1
     raw = again.SerializeToString()
     envelope.check_size(raw, message.task, conf.task_message_bytes_max)

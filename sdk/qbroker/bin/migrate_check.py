@@ -80,7 +80,6 @@ _APP: Final = {
     "pool": "there is one connection a process, app.client()",
     "producer_or_acquire": "there is one connection a process, app.client()",
     "producer_pool": "there is one connection a process, app.client()",
-    "setup_security": "messages are not signed",
     "steps": "the worker has no bootsteps; use signals",
     "user_options": "commands have no options of the app's",
 }
@@ -261,8 +260,6 @@ class _Reader(ast.NodeVisitor):
                 node,
                 f"{name} is {text!r}, which there is not: use 'asyncio' for async def tasks, or 'threads'.",
             )
-        elif setting.name in ("task_serializer", "result_serializer") and text == "auth":
-            self._say(node, f"{name} is 'auth': messages are not signed.")
         elif setting.name == "beat_scheduler" and scheme.partition(".")[0] in _PACKAGES:
             root = scheme.partition(".")[0]
             self._say(node, f"{name}: {root} {_PACKAGES[root]}.")
