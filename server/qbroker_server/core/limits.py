@@ -45,6 +45,9 @@ WATCHED_MAX = 1_000_000
 INLINE_BYTES_MAX = KIB
 """A payload up to here lives inside its record; the store keeps such a record in a leaf page."""
 
+SHARED_BYTES_MIN = 4 * KIB
+"""From how many bytes on, all copies of a message counted, their payload is stored once for all of them: a page."""
+
 ROW_BYTES_MAX = 16 * KIB
 """A payload up to here is one row. Larger ones are cut, because one row needs that many *neighbouring* free pages."""
 
@@ -56,6 +59,9 @@ STEP_ITEMS_MAX = 4_000
 
 STEP_BYTES_MAX = 16 * MIB
 """Payload that one commit takes. The store keeps room for several times this ahead of each commit."""
+
+ROUTED_ITEMS_MAX = 4
+"""Messages through exchanges that one command publishes: each may become `COPIES_MAX`, and a step ends between commands."""
 
 DELIVERIES_PER_STEP_MAX = 2_000
 """Deliveries that one commit leases, for the same reason."""

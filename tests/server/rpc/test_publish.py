@@ -166,3 +166,18 @@ async def test_a_stopping_broker_confirms_what_it_read_and_says_why_it_ends() ->
 
         assert await call.code() == grpc.StatusCode.UNAVAILABLE
         assert await call.details() == "the broker is shutting down"
+
+
+async def test_a_request_of_many_messages_through_exchanges_is_confirmed_as_one() -> None:
+    async with serving() as served:
+        await served.publish(wire("known"))
+        routed = [
+            wire(f"m{n}", queue="", exchange="" if n != 20 else "absent", routing_key="celery")
+            for n in range(50)
+        ]
+
+        reply = await served.publish(*routed, wire("known"), wire("m49"))
+
+        assert [refusal.index for refusal in reply.refusals] == [20]
+        assert list(reply.duplicates) == [50, 51]
+        assert (await served.status()).queues[0].ready_count == 50
