@@ -13,6 +13,7 @@ chose; so nobody reads any of the three before `accept_content` names it.
 import base64
 import datetime as dt
 import json
+import re
 import uuid
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, fields, is_dataclass
@@ -23,6 +24,7 @@ from qbroker.exceptions import (
     ContentDisallowed,
     DecodeError,
     EncodeError,
+    NestingTooDeep,
     SecurityError,
     SerializerNotInstalled,
 )
@@ -120,8 +122,12 @@ def decode(body: bytes, content_type: str, accepted: Collection[str]) -> Value:
         )
     try:
         return find(content_type).decode(body)
-    except (SerializerNotInstalled, SecurityError):
+    except (SerializerNotInstalled, SecurityError, NestingTooDeep):
         raise
+    except RecursionError as exc:
+        raise NestingTooDeep(
+            f"{len(body)} bytes of {content_type!r} are nested too deep to be read"
+        ) from exc
     except ModuleNotFoundError as exc:
         raise DecodeError(
             f"{len(body)} bytes of {content_type!r} need a package that is not installed: {exc.name}"
@@ -241,16 +247,48 @@ _plain_decoder = json.JSONDecoder()
 _typed_decoder = json.JSONDecoder(object_hook=_object_hook)
 
 
+NESTING_MAX = 100
+"""How deep JSON may be nested; the arguments of a call begin two levels down."""
+
+_JSON_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_DEEP = re.compile(rb"[\[{]{%d}" % (NESTING_MAX + 1))
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def _check_nesting(body: bytes) -> None:
+    # Most bodies have not even so many.
+    if body.count(b"[") + body.count(b"{") <= NESTING_MAX:
+        return
+    found = _JSON_STRING.sub(b"", body).translate(None, _NO_BRACKETS)
+    # Each round takes the innermost level away, of all there are side by side.
+    for _ in range(NESTING_MAX):
+        if _DEEP.search(found):
+            break
+        inner = found
+        found = inner.replace(b"[]", b"").replace(b"{}", b"")
+        if not found or len(found) == len(inner):
+            # What is not balanced is for the decoder to refuse, which counts levels itself.
+            return
+    raise NestingTooDeep(f"{len(body)} bytes of JSON are nested more than {NESTING_MAX} deep")
+
+
 def json_encode(value: Value) -> bytes:
     """The value as compact JSON."""
     try:
-        return "".join(_iterencode(value, 0)).encode("ascii")
-    except (TypeError, ValueError, RecursionError) as exc:
+        body = "".join(_iterencode(value, 0)).encode("ascii")
+    except (TypeError, ValueError) as exc:
         raise EncodeError(exc) from exc
+    except RecursionError as exc:
+        raise NestingTooDeep(
+            f"the value is nested more than {NESTING_MAX} deep, or in itself"
+        ) from exc
+    _check_nesting(body)
+    return body
 
 
 def json_decode(body: bytes) -> Value:
     """The value that was written."""
+    _check_nesting(body)
     # Most messages carry none of our marked types, and the hook costs a call for each object.
     return (_typed_decoder if b"__type__" in body else _plain_decoder).decode(body.decode())
 

@@ -77,6 +77,9 @@ SHOWN: dict[str, str] = {
     "unsigned calls": "sdk/security/test_security.py::test_unsigned_calls_and_calls_of_strangers_become_dead_letters_and_nothing_of_them_is_decoded",
     "payload encryption": "sdk/test_sealing.py::test_the_broker_never_sees_arguments_results_failures_or_states",
     "rotation of keys": "sdk/test_sealing.py::test_the_first_key_seals_and_all_of_them_open",
+    "a pickle payload, a 100-deep JSON, a bomb: the connection goes on": "sdk/test_refused.py::test_a_body_that_must_not_be_read_is_kept_as_a_dead_letter_and_its_neighbours_run",
+    "a header of 1 MB, a NUL in a name: the connection goes on": "sdk/test_refused.py::test_a_call_that_cannot_be_meant_raises_and_the_connection_goes_on",
+    "properties of AMQP's": "sdk/test_sending.py::test_properties_of_amqp_travel_with_the_call_and_the_task_sees_them",
     "a decompression bomb": "sdk/test_compression.py::test_a_bomb_is_refused_before_it_fills_the_memory",
 }
 

@@ -34,7 +34,16 @@ from qbroker.app.connection import Connection
 from qbroker.app.control import Control
 from qbroker.app.events import Events
 from qbroker.app.pipeline import Pipeline, current_pipeline
-from qbroker.app.sending import Call, Defaults, prepare, prepare_again, settle, template, zone_of
+from qbroker.app.sending import (
+    PROPERTIES,
+    Call,
+    Defaults,
+    prepare,
+    prepare_again,
+    settle,
+    template,
+    zone_of,
+)
 from qbroker.app.trace import call_errbacks, execute, plan_of
 from qbroker.app.workflow import is_composite
 from qbroker.canvas import Signature, group, maybe_signature, signature
@@ -1017,7 +1026,11 @@ class App:
         signals.before_task_publish.send(
             name,
             **told,
-            properties={"correlation_id": task_id, "priority": options.get("priority")},
+            properties={
+                "correlation_id": task_id,
+                "priority": options.get("priority"),
+                **{option: options[option] for option in PROPERTIES & options.keys()},
+            },
             declare=[],
             retry_policy=None,
         )

@@ -19,7 +19,7 @@ import click
 
 from qbroker.app import App
 from qbroker.app.defaults import find, suggestion
-from qbroker.app.sending import OPTIONS_NEEDLESS, prepare
+from qbroker.app.sending import OPTIONS_NEEDLESS, PROPERTIES, prepare
 
 __all__ = ["Finding", "check", "findings", "migrate_check"]
 
@@ -101,7 +101,7 @@ _OTHERS_POOLS: Final = frozenset({"args", "kwds", "callback", "error_callback"})
 _CALL_OPTIONS: Final = frozenset(
     {
         *(name for name in inspect.signature(prepare).parameters if name not in ("conf", "name")),
-        *OPTIONS_NEEDLESS,
+        *OPTIONS_NEEDLESS, *PROPERTIES,
         "fairness_key", "fairness_weight", "labels", "limits", "stamped_headers", "unique_key", "unique_policy", "unique_scope",
         "acks_late", "acks_on_failure", "acks_on_failure_or_timeout", "acks_on_timeout", "chain", "chord",
         "group_id", "group_index", "link", "link_error", "max_deliveries", "reject_on_worker_lost", "app",

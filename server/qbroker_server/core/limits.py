@@ -9,6 +9,9 @@ STATE_BYTES_MAX = MIB
 NAME_BYTES_MAX = 255
 """Of a queue's, a task's or a message id. The store's keys (511 bytes) must hold two of them and a place."""
 
+HEADERS_BYTES_MAX = 64 * KIB
+"""Of a message's headers, and of its properties. They are for who routes and looks on; data goes into the body."""
+
 LABEL_BYTES_MAX = 200
 """Of a label, "name=value"."""
 
