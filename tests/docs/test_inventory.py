@@ -37,6 +37,9 @@ SHOWN: dict[str, str] = {
     "timezone, enable_utc": "sdk/test_config.py::test_without_utc_times_are_the_machines_own",
     "app.either": "sdk/test_config.py::test_either_is_the_first_that_is_given_or_else_the_setting",
     "pydantic tasks": "sdk/test_models.py::test_a_dict_becomes_the_model_and_the_returned_model_a_dict",
+    "app.loader": "sdk/test_loader.py::test_modules_of_tasks_are_imported_by_the_loader",
+    "app.pool, app.producer_pool": "sdk/test_connection.py::test_what_pools_give_is_handed_to_calls",
+    "app.oid, app.thread_oid": "sdk/test_app.py::test_an_app_has_an_id_and_each_thread_of_it_another",
     "send_task": "sdk/test_app.py::test_a_calls_options_win_over_the_task_and_the_task_over_settings",
     # Calling.
     "queue, exchange, routing_key at the call": "sdk/test_amqp.py::test_a_message_goes_to_every_queue_whose_binding_takes_it",
@@ -85,7 +88,9 @@ SHOWN: dict[str, str] = {
 
 OTHERWISE: dict[str, str] = {
     "broker_use_ssl and the settings of connections": "settings of the connection, its pool and its retries",
-    "app.connection, app.pool, producer_pool, app.loader": "there is nothing of kombu's beneath",
+    "what is kombu's of app.pool, producer_pool": "hold kombu's connections and producers",
+    "app.backend.client": "there is nothing of kombu's beneath",
+    "a route and a call that names a queue": "win over the `queue` of the call",
     "mandatory, retry, retry_policy": "taken, and change nothing",
     "quorum queues": "quorum queues",
     "links that are encrypted": "broker_use_ssl",

@@ -6,10 +6,12 @@ import os
 import platform
 import sys
 import threading
+import uuid
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import (
     TYPE_CHECKING,
     ClassVar,
@@ -30,9 +32,10 @@ from qbroker.app.amqp import AMQP, SETTINGS as ROUTING_SETTINGS
 from qbroker.app.builtins import add_tasks
 from qbroker.app.composing import WORKFLOW, Composer, Outgoing
 from qbroker.app.config import Settings
-from qbroker.app.connection import Connection
+from qbroker.app.connection import Connection, Pool, Producer
 from qbroker.app.control import Control
 from qbroker.app.events import Events
+from qbroker.app.loader import Loader
 from qbroker.app.pipeline import Pipeline, current_pipeline
 from qbroker.app.sending import (
     PROPERTIES,
@@ -195,6 +198,7 @@ class App:
         self._accepted: frozenset[str] | None = None
         self._accepted_results: frozenset[str] | None = None
         self._annotations: tuple[Value, ...] | None = None
+        self._loader: Loader | None = None
         self._config_source: tuple[Value, str | None, bool] | None = None
         self._periodic: dict[str, dict[str, Value]] = {}
         self._later_defaults: list[Callable[[], Mapping[str, Value]]] = []
@@ -641,13 +645,32 @@ class App:
         for package in (packages() if callable(packages) else packages) or ():
             sources.import_related(package, related_name)
 
-    def import_modules(self) -> None:
+    def import_modules(self) -> list[ModuleType]:
         """Import what `imports` and `include` name; their tasks are then known."""
         for _, answer in signals.import_modules.send(self):
             if isinstance(answer, Exception):
                 raise answer
-        for module in dict.fromkeys((*self.conf.imports, *self.conf.include)):
+        return [
             importlib.import_module(module)
+            for module in dict.fromkeys((*self.conf.imports, *self.conf.include))
+        ]
+
+    @property
+    def loader(self) -> Loader:
+        """What imports tasks, by Celery's names."""
+        if self._loader is None:
+            self._loader = Loader(self, self.import_modules)
+        return self._loader
+
+    @property
+    def oid(self) -> str:
+        """What tells this app of this process from all others."""
+        return _oid(self)
+
+    @property
+    def thread_oid(self) -> str:
+        """What tells this app of this thread from all others."""
+        return _oid(self, threading.get_ident())
 
     @property
     def current_task(self) -> BaseTask[..., Value] | None:
@@ -743,6 +766,22 @@ class App:
         return Connection(lambda: self.client(url), url or self.conf.broker_url)
 
     connection_for_read = connection_for_write = connection
+
+    @property
+    def pool(self) -> Pool[Connection]:
+        """What programs take a connection from; it is the app's one connection."""
+        return Pool(self.connection)
+
+    @property
+    def producer_pool(self) -> Pool[Producer]:
+        """What programs take a producer from, to hand it to calls."""
+        return Pool(lambda: Producer(self.connection()))
+
+    def producer_or_acquire(self, producer: Value = None) -> Value:
+        """The producer that is given, or one of the pool, for a `with`."""
+        return nullcontext(producer) if producer is not None else self.producer_pool.acquire()
+
+    default_producer = producer_or_acquire
 
     def connection_or_acquire(self, connection: Value = None, **_: Value) -> Value:
         """The connection that is given, or a handle on the app's."""
@@ -1243,6 +1282,13 @@ class App:
             f"settings -> transport:qbroker results:{results}\n\n"
             f"{self.conf.humanize()}\n"
         )
+
+
+def _oid(app: App, thread: int = 0) -> str:
+    """The same as long as the process, the app and the thread are, also in a child after a fork not the parent's."""
+    return str(
+        uuid.uuid5(uuid.NAMESPACE_OID, f"{uuid.getnode():x}-{os.getpid():x}-{thread:x}-{id(app):x}")
+    )
 
 
 def _is_canvas(sig: Signature[Value]) -> bool:

@@ -74,12 +74,7 @@ _APP: Final = {
     "Worker": "start a worker with `qbroker worker`, and in tests with qbroker.contrib.testing.worker.start_worker",
     "WorkController": "start a worker with `qbroker worker`, and in tests with qbroker.contrib.testing.worker.start_worker",
     "Beat": "the broker fires periodic tasks; `qbroker beat --once` registers them",
-    "loader": "nothing loads settings but config_from_object and its kin",
     "log": "logging is set up by signals: setup_logging, after_setup_logger",
-    "oid": "results are not sent to processes",
-    "pool": "there is one connection a process, app.client()",
-    "producer_or_acquire": "there is one connection a process, app.client()",
-    "producer_pool": "there is one connection a process, app.client()",
     "steps": "the worker has no bootsteps; use signals",
     "user_options": "commands have no options of the app's",
 }
