@@ -203,3 +203,20 @@ for use in (App().setup_security, lambda: App(security_encryption_keys={"a": byt
     )
 
     assert said.stdout.count("pip install qbroker[security]") == 2
+
+
+@pytest.mark.parametrize("result_serializer", ["json", "auth"])
+def test_signed_chains_hand_results_on_whether_these_are_signed_or_not(
+    real_broker: RealBroker, make_app: MakeApp, files: MakeSettings, result_serializer: str
+) -> None:
+    app = make_app(
+        broker=real_broker.url, backend="qbroker://", result_serializer=result_serializer, **SIGNED, **files("ann")
+    )  # fmt: skip
+    app.setup_security()
+    add = app.task(name="add")(lambda x, y: x + y)
+
+    result = (add.s(1, 2) | add.s(4)).apply_async()
+    worked(app, real_broker)
+    worked(app, real_broker)
+
+    assert result.get(timeout=5) == 7
