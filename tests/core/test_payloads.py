@@ -11,8 +11,8 @@ from qbroker_server.core.errors import CorruptRecord
 from qbroker_server.core.lease import Outcome, Settle
 from qbroker_server.core.limits import KIB, MIB
 from qbroker_server.core.ports import Engine
-from qbroker_server.core.publish import copy_id
-from qbroker_server.core.records import Flag, Stage
+from qbroker_server.core.publish import NewWorkflow, copy_id
+from qbroker_server.core.records import Extras, Flag, Stage
 from qbroker_server.core.results import Forget
 from qbroker_server.core.revoke import Revoke
 from qbroker_server.core.routes import Binding, Exchange, Route
@@ -280,3 +280,26 @@ def test_a_number_of_sharers_that_is_wrong_is_found() -> None:
     scene.write(scene.rows(keys.SHARED)[0][0], keys.U32.pack(7))
 
     assert any("said to be shared by 7, and is by 3" in fault for fault in scene.faults())
+
+
+def test_a_copy_that_failed_in_a_workflow_keeps_the_body_until_it_is_forgotten() -> None:
+    scene = Scene()
+    ids = broadcast(scene, "other", b"small")
+    sent = replace(
+        new("m1", queue="", payload=LARGE), route=Route("news", ""), extras=Extras(workflow_id="w")
+    )
+    scene.publish(NewWorkflow("w", (sent,)))
+    for name in "abc":
+        scene.register(name, queues=(name,))
+        for delivery in scene.take(name):
+            is_first = delivery.id == "m1"
+            scene.settle(delivery, Outcome.FAILURE if is_first else Outcome.SUCCESS, session=name)
+
+    assert scene.record("m1").flags & Flag.PAYLOAD_KEPT
+    assert stored_count(scene) == 1
+    assert scene.faults() == []
+    scene.pass_time(max(scene.policy.result_ttl_ms, scene.policy.memory_ms))
+    assert scene.find("m1") is None
+    assert scene.find(ids[0]) is None
+    assert scene.rows(keys.SHARED) == []
+    assert scene.faults() == []
