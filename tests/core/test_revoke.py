@@ -150,7 +150,7 @@ def test_a_dead_letter_of_a_revoked_task_starts_anew_when_it_is_requeued() -> No
     scene.do(Revoke(["m1"], is_terminated=True))
     scene.settle(given, Outcome.REJECTED, b"")
 
-    scene.do(Requeue(["m1"]))
+    scene.do(Requeue(("m1",)))
     again = scene.take_one()
     scene.start(again)
     scene.die("s1")

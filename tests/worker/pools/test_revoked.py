@@ -1,6 +1,7 @@
 """Ending what runs, in pools whose tasks share a process: who is hit, who is spared, and what the task can do about it."""
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import AsyncIterator
@@ -21,7 +22,6 @@ from tests.worker.toys import (
     has_begun,
     ids,
     lost_result,
-    release,
 )
 
 TERM = int(signal.SIGTERM)
@@ -90,6 +90,13 @@ async def test_each_of_many_that_spin_is_ended_and_the_thread_goes_on(
     assert {reports.outcome(job) for job in after} == {SUCCESS}
 
 
+def let_go(door: Path) -> None:
+    """Have the toy that waits at this gate go on, if it came as far as that."""
+    pipe = os.open(door, os.O_RDWR)
+    os.write(pipe, b"go")
+    os.close(pipe)
+
+
 async def test_a_task_that_waits_in_a_call_is_ended_when_it_returns_from_it(
     pool: ThreadsPool, reports: Recorder, tmp_path: Path
 ) -> None:
@@ -99,8 +106,7 @@ async def test_a_task_that_waits_in_a_call_is_ended_when_it_returns_from_it(
     await has_begun(door)
 
     pool.cancel(job, TERM)
-    assert not reports.done
-    await release(door)
+    let_go(door)
     await reports.until_done(1)
 
     assert reports.outcome(job) == REVOKED
@@ -134,7 +140,7 @@ async def test_a_task_that_was_revoked_and_does_not_return_ends_with_its_hard_li
     await reports.until_done(1)
 
     assert reports.outcome(job) == REVOKED
-    await release(door)
+    let_go(door)
 
 
 async def test_coroutines_that_are_revoked_at_once_are_all_reported_so(reports: Recorder) -> None:

@@ -123,6 +123,22 @@ def test_an_asyncio_task_is_cancelled_and_its_thread_is_left_alone() -> None:
     guard.heed()
 
 
+def test_who_revokes_a_job_that_is_over_hits_nothing_that_runs_on_its_thread() -> None:
+    guard = ThreadGuard()
+    before, job = object(), object()
+    guard.take(before)
+    guard.begin(None, None)
+    guard.leave()
+    guard.take(job)
+    guard.begin(None, None)
+
+    guard.revoke(before)
+    count = sum(1 for _ in range(1_000))
+    guard.leave()
+
+    assert count == 1_000
+
+
 def test_what_is_forgotten_is_revoked_no_more() -> None:
     guard = ThreadGuard()
     job = object()
@@ -148,6 +164,8 @@ def test_what_is_revoked_around_its_end_hits_nothing_that_runs_there_next() -> N
                 try:
                     guard.begin(None, None)
                     sum(range(20))
+                    while job[0] % 100 == 1:
+                        pass
                 finally:
                     guard.end()
             finally:
@@ -170,15 +188,16 @@ def test_what_is_revoked_around_its_end_hits_nothing_that_runs_there_next() -> N
     try:
         thread = threading.Thread(target=work)
         thread.start()
+        revoked = jobs[0]
         while thread.is_alive():
             job = at[0]
-            if job[0] % 2:
-                guard.revoke(job)
+            if job[0] % 2 and job is not revoked:
+                guard.revoke(revoked := job)
         thread.join()
     finally:
         sys.setswitchinterval(interval_s)
 
     assert not stray
-    assert hit
+    assert {number for number in hit if number % 100 == 1} == set(range(1, 6_000, 100))
     assert all(number % 2 for number in hit)
     assert guard.of(thread.ident or 0) is None
