@@ -145,9 +145,12 @@ def prepare(
     correlation_id: str | None = None,
     retries: int = 0,
     embed: Mapping[str, Value] = _EMBED_NONE,
+    takes_input: bool = False,
     **rare: Value,
 ) -> Call:
     """The message of a call. Times without a zone are in the app's.
+
+    With `takes_input` its first argument is not among `args`, for another task returns it.
 
     `rare` are the options of `qbroker.app.rules`: unique_key, unique_scope, unique_policy, limits, fairness_key,
     fairness_weight, labels, stamped_headers and the stamps; and acks_late and its kin, max_deliveries, track_started
@@ -232,7 +235,9 @@ def prepare(
     if correlation_id and correlation_id != task_id:
         fields["correlation_id"] = correlation_id
     if rare or given.unique_key is not None or given.limits or given.fairness_key or given.labels:
-        fields.update(rules_of(name, given, args or (), kwargs or {}, rare))
+        fields.update(
+            rules_of(name, given, args or (), kwargs or {}, rare, takes_input=takes_input)
+        )
         if rare:
             _refuse(name, rare)
     if parent_id:
