@@ -203,6 +203,8 @@ def _drop(txn: Txn, message_id: str, record: Record, effects: Effects) -> None:
     txn.delete(_key(record.session, message_id))
     effects.queue(txn, record.queue).leased_count -= 1
     effects.free(record.session, record)
+    # Who looks at it later asks which worker it was, and by then nobody knows the session any more.
+    record.session = effects.worker_name(record.session)
 
 
 def _return(txn: Txn, message_id: str, record: Record, now_ms: int, effects: Effects) -> None:
