@@ -131,6 +131,10 @@ class Broker:
     def _is_consumed(self, name: str) -> bool:
         return bool(self.dispatcher.consumers(name))
 
+    def _worker_name(self, session_id: str) -> str:
+        session = self.dispatcher.sessions.get(session_id)
+        return session_id if session is None else session.name
+
     def reply(self, step: Step) -> None:
         """Answer everybody a committed step concerns."""
         for answer, value in step.answers:
@@ -171,7 +175,9 @@ class Broker:
         now_ms = self._clock.now_ms()
         answers: list[tuple[Reply, object]] = []
         txn = self.engine.begin(bytes_max=bytes_max)
-        effects = Effects(self.policy, self.engine.room_bytes, self._is_consumed, self.routes)
+        effects = Effects(
+            self.policy, self.engine.room_bytes, self._is_consumed, self.routes, self._worker_name
+        )
         has_more = False
         try:
             for command, reply in batch:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 
 import pytest
 
@@ -356,15 +357,24 @@ def test_apply_runs_here_and_keeps_the_exception(app: App) -> None:
 class Limits:
     """Notes which limits a run was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, watches_all: bool = False) -> None:
+        self.watches_all = watches_all
         self.given: list[tuple[float | None, float | None]] = []
         self.ended = 0
+        self.cancels: list[Callable[[], object] | None] = []
 
-    def begin(self, soft_s: float | None, hard_s: float | None) -> None:
+    def begin(self, soft_s: float | None, hard_s: float | None, *, is_async: bool = False) -> None:
         self.given.append((soft_s, hard_s))
 
     def end(self) -> None:
         self.ended += 1
+
+    def waits(self, cancel: Callable[[], object] | None) -> None:
+        self.cancels.append(cancel)
+
+    def heed(self) -> None:
+        if any(self.cancels):
+            raise SystemExit("revoked")
 
 
 def limited(app: App, limits: Limits) -> Runner:
@@ -398,6 +408,51 @@ def test_a_task_without_limits_is_not_guarded(app: App) -> None:
     build_runner(app, hostname="here", guard=kept)(call(app, "plain"), 1, False)
 
     assert not kept.given
+
+
+def test_who_watches_all_is_told_of_tasks_without_limits_too(app: App) -> None:
+    app.task(name="plain")(lambda: 1)
+    kept = Limits(watches_all=True)
+
+    build_runner(app, hostname="here", guard=kept)(call(app, "plain"), 1, False)
+
+    assert kept.given == [(None, None)]
+    assert kept.ended == 1
+
+
+def test_a_coroutine_on_a_thread_is_cancelled_by_who_watches_it_and_the_thread_takes_others(
+    app: App,
+) -> None:
+    told: list[str] = []
+    kept = Limits(watches_all=True)
+
+    class Base(Task[..., Value]):
+        def on_failure(self, *_: Value) -> None:
+            told.append("on_failure")
+
+    @app.task(name="wait", base=Base)
+    async def wait() -> None:
+        cancel = kept.cancels[0]
+        assert cancel is not None
+        cancel()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.append("finally")
+
+    @app.task(name="after")
+    async def after() -> int:
+        return 2
+
+    runner = build_runner(app, hostname="here", guard=kept)
+    with pytest.raises(SystemExit, match="revoked"):
+        runner(call(app, "wait"), 1, False)
+    ran = runner(call(app, "after"), 1, False)
+
+    assert told == ["finally"]
+    assert ran.retval_or_exc == 2
+    assert kept.cancels[1::2] == [None, None]
+    assert kept.ended == 2
 
 
 def test_what_its_hard_limit_ended_fails_with_its_handlers_and_signal(app: App) -> None:

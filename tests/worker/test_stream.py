@@ -44,6 +44,7 @@ class Worker:
         self.cancelled: list[Cancel] = []
         self._news = asyncio.Event()
         self.links: list[bool] = []
+        self.order: list[str] = []
         self.asked: list[Ask] = []
         self.wanted: list[bool] = []
         self.is_settling = True
@@ -60,6 +61,7 @@ class Worker:
 
     def _link(self, is_linked: bool) -> None:
         self.links.append(is_linked)
+        self.order.append("linked" if is_linked else "unlinked")
         self._news.set()
 
     def _take_questions(self, asks: Sequence[Ask]) -> None:
@@ -67,6 +69,7 @@ class Worker:
         self._news.set()
 
     def _hear(self, news: News) -> None:
+        self.order.append("news")
         self.heard += news.fresh
         self.cancelled += [cancel for _, cancel in news.cancelled]
         self._news.set()
@@ -142,6 +145,16 @@ async def test_what_was_revoked_is_heard_and_what_else_a_settle_says_is_said() -
         5,
         "not yet",
     )
+
+
+async def test_what_is_lost_or_revoked_is_heard_before_the_work_goes_on() -> None:
+    broker = FakeBroker()
+    async with serving(broker) as port:
+        worker = Worker(port)
+        async with running(worker):
+            await worker.until(lambda: worker.links == [True])
+
+    assert worker.order[:2] == ["news", "linked"]
 
 
 async def test_a_link_that_breaks_is_replaced_and_nothing_settles_twice_or_never() -> None:

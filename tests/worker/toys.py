@@ -71,6 +71,25 @@ def _run(message: bytes, attempt: int, redelivered: bool) -> Ran:
     raise AssertionError(f"no toy does {verb!r}")
 
 
+def _run_until_ended(verb: str, door: str) -> Ran:
+    """Do one of the toys that are to be ended."""
+    pipe = os.open(door, os.O_RDWR)
+    try:
+        Path(f"{door}.began").write_bytes(b"!")
+        if verb == "slow":
+            os.read(pipe, 2)
+        while True:
+            sum(range(100))
+    except SystemExit:
+        if verb != "deaf":
+            raise
+    finally:
+        os.close(pipe)
+    Path(f"{door}.began").write_bytes(b"!")
+    while True:
+        sum(range(100))
+
+
 def _expire(message: bytes, attempt: int, redelivered: bool) -> Ran:
     """What is left of it when its time was over."""
     verb, argument = json.loads(message)
@@ -92,6 +111,8 @@ async def _run_natively(message: bytes, attempt: int, redelivered: bool) -> Ran:
             return Ran(SUCCESS, b"waited", False, 1.0)
         case "async wait for ever":
             await asyncio.to_thread(Path(f"{argument}.began").write_bytes, b"!")
+            await asyncio.Event().wait()
+        case "async for ever":
             await asyncio.Event().wait()
         case "async exit":
             raise SystemExit(argument)
@@ -115,10 +136,19 @@ run = Runs(_run, _expire, _run_natively, _is_async, _notify)
 
 
 def guarded(guard: Guard) -> Runs:
-    """The same, with toys that have limits: "soft" and "hard" wait so many seconds for each, and then for ever."""
+    """The same, with toys that have limits: "soft" and "hard" wait so many seconds for each, and then for ever.
+
+    "spin" runs Python code until it is ended, "deaf" through its first end, and "slow" is in a call meanwhile.
+    """
 
     def run_guarded(message: bytes, attempt: int, redelivered: bool) -> Ran:
-        verb, argument = json.loads(message)
+        verb, argument, *limit = json.loads(message)
+        if verb in ("spin", "deaf", "slow"):
+            try:
+                guard.begin(None, *limit or (None,))
+                return _run_until_ended(verb, argument)
+            finally:
+                guard.end()
         if verb not in ("soft", "hard", "die late", "quick"):
             return _run(message, attempt, redelivered)
         try:

@@ -234,8 +234,10 @@ class Stream:
             if heard.is_registered:
                 self._failures = 0
                 self._is_linked = self._was_linked = True
-                self._on_link(True)  # noqa: FBT003 - a plain callback
+            # First, because with the link the work goes on, and not with what is lost or revoked.
             self._on_news(news)
+            if heard.is_registered:
+                self._on_link(True)  # noqa: FBT003 - a plain callback
             if reply.HasField("events_wanted"):
                 self._on_wanted(reply.events_wanted)
             if reply.controls:

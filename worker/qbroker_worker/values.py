@@ -154,13 +154,22 @@ class Recycling(NamedTuple):
 
 
 class Guard(Protocol):
-    """Keeps the time limits of tasks, on the threads they run on."""
+    """Keeps the time limits of tasks, on the threads they run on, and ends what was revoked."""
 
-    def begin(self, soft_s: float | None, hard_s: float | None) -> None:
+    watches_all: bool
+    """What has no limits is to be begun and ended here as well."""
+
+    def begin(self, soft_s: float | None, hard_s: float | None, *, is_async: bool = False) -> None:
         """What begins on this thread has so many seconds; None is no limit."""
 
     def end(self) -> None:
         """It is over."""
+
+    def waits(self, cancel: Callable[[], object] | None) -> None:
+        """What runs here is an asyncio task, which `cancel` ends from any thread; None: it is over."""
+
+    def heed(self) -> None:
+        """Raise what ends the task, if something has."""
 
 
 class Finished(NamedTuple):

@@ -259,13 +259,23 @@ def execute(
 
 
 class Guard(Protocol):
-    """Keeps the time limits of what runs on this thread."""
+    """Keeps the time limits of what runs on this thread, and ends what was revoked."""
 
-    def begin(self, soft_s: float | None, hard_s: float | None) -> None:
+    @property
+    def watches_all(self) -> bool:
+        """Whether it is to know of what has no limits, too."""
+
+    def begin(self, soft_s: float | None, hard_s: float | None, *, is_async: bool = False) -> None:
         """From now on: SoftTimeLimitExceeded is raised on this thread after `soft_s` seconds."""
 
     def end(self) -> None:
         """Nothing more is raised."""
+
+    def waits(self, cancel: Callable[[], object] | None) -> None:
+        """What runs here is an asyncio task, which `cancel` ends from any thread; None: it is over."""
+
+    def heed(self) -> None:
+        """Raise what ends the task, if something has."""
 
 
 @dataclass(slots=True)
@@ -275,6 +285,8 @@ class Awaited:
     coroutine: Coroutine[Value, Value, Value]
     soft_s: float | None
     hard_s: float | None
+    guard: Guard | None = None
+    """Who may end it."""
 
 
 Steps = Generator[Awaited, Value, T]
@@ -355,7 +367,7 @@ def _steps(
             signals.task_prerun.send(task, task_id=task_id, task=task, args=args, kwargs=kwargs)
         started = monotonic()
         try:
-            if guard is None or limits == _UNLIMITED:
+            if guard is None or (limits == _UNLIMITED and not guard.watches_all):
                 if plan.before_start is not None:
                     plan.before_start(task_id, args, kwargs)
                 value = plan.fun(*args, **kwargs)
@@ -366,14 +378,14 @@ def _steps(
                 try:
                     if plan.is_async:
                         # The loop keeps its limits; who does not heed it is for the guard to end.
-                        guard.begin(None, hard_s + _HEED_S if hard_s else None)
+                        guard.begin(None, hard_s + _HEED_S if hard_s else None, is_async=True)
                     else:
                         guard.begin(soft_s, hard_s)
                     if plan.before_start is not None:
                         plan.before_start(task_id, args, kwargs)
                     value = plan.fun(*args, **kwargs)
                     if plan.is_async:
-                        value = yield Awaited(value, soft_s, hard_s)
+                        value = yield Awaited(value, soft_s, hard_s, guard)
                 finally:
                     guard.end()
             if request.pending_retry is not None:
@@ -522,6 +534,9 @@ def _complete(awaited: Awaited) -> Value:
         from qbroker.app.within import within  # noqa: PLC0415 - it imports asyncio
 
         coroutine = within(coroutine, awaited.soft_s, awaited.hard_s)
+    guard = awaited.guard
+    if guard is not None:
+        coroutine = _watched(coroutine, guard)
     context = contextvars.copy_context()
     if asyncio._get_running_loop() is not None:  # noqa: SLF001 - documented; the other one raises, which tracebacks would show
         # Called on a thread whose loop is running (`apply` in asyncio code): a loop cannot nest.
@@ -529,7 +544,25 @@ def _complete(awaited: Awaited) -> Value:
     runner: Value = getattr(_loops, "runner", None)
     if runner is None:
         runner = _loops.runner = asyncio.Runner()
-    return runner.run(coroutine, context=context)
+    try:
+        return runner.run(coroutine, context=context)
+    except asyncio.CancelledError:
+        if guard is not None:
+            guard.heed()
+        raise
+
+
+async def _watched(coroutine: Coroutine[Value, Value, Value], guard: Guard) -> Value:
+    """What the coroutine returns; meanwhile the guard can cancel it."""
+    import asyncio  # noqa: PLC0415 - as above
+
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None, "a coroutine runs in a task"
+    guard.waits(lambda: loop.call_soon_threadsafe(task.cancel))
+    try:
+        return await coroutine
+    finally:
+        guard.waits(None)
 
 
 def _complete_elsewhere(coroutine: Value, context: contextvars.Context) -> Value:

@@ -109,6 +109,7 @@ class Effects:
         "routes",
         "unwanted",
         "went",
+        "worker_name",
         "workflows",
     )
 
@@ -118,12 +119,15 @@ class Effects:
         room_bytes: int,
         is_consumed: Callable[[str], bool] = lambda _: False,
         routes: Table | None = None,
+        worker_name: Callable[[str], str] = str,
     ) -> None:
         self.policy = policy
         self.routes = Table() if routes is None else routes
         """Which queues a message goes to."""
         self.is_consumed = is_consumed
         """Whether a connected worker takes from the queue."""
+        self.worker_name = worker_name
+        """The name of the worker whose session it is; the session's own, where nobody knows."""
         self.room_bytes = room_bytes
         """How much more can be stored before the disk is full."""
         self.changed: dict[str, Record] = {}

@@ -26,7 +26,7 @@ from qbroker_server.core import (
     unique,
     workflows,
 )
-from qbroker_server.core.effects import Effects, SessionOpened
+from qbroker_server.core.effects import Cancel, Effects, SessionOpened
 from qbroker_server.core.errors import CoreError, Invalid
 from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.records import EndReason, Extras, Flag, Record, Stage
@@ -203,6 +203,8 @@ def _drop(txn: Txn, message_id: str, record: Record, effects: Effects) -> None:
     txn.delete(_key(record.session, message_id))
     effects.queue(txn, record.queue).leased_count -= 1
     effects.free(record.session, record)
+    # Who looks at it later asks which worker it was, and by then nobody knows the session any more.
+    record.session = effects.worker_name(record.session)
 
 
 def _return(txn: Txn, message_id: str, record: Record, now_ms: int, effects: Effects) -> None:
@@ -342,6 +344,7 @@ class Register:
             for lease in leases:
                 if named.get(lease.id) == lease:
                     kept.add(lease.id)
+                    _tell_revoked(txn, self.session, lease, effects)
                 elif record := _find(txn, self.session, lease, effects):
                     _lose(
                         txn,
@@ -366,6 +369,15 @@ class Register:
         effects.unwanted.pop(self.session, None)
         effects.draining = [session for session in effects.draining if session != self.session]
         return [lease for lease in self.held if lease.id not in kept]
+
+
+def _tell_revoked(txn: Txn, session: str, lease: LeaseId, effects: Effects) -> None:
+    """Tell a worker that comes back of what was revoked meanwhile: its link may have broken before it heard."""
+    record = _find(txn, session, lease, effects)
+    if record is not None and record.flags & Flag.REVOKING:
+        is_terminated = bool(record.flags & Flag.TERMINATING)
+        # Which signal it was is not kept; this one is followed by SIGKILL where it is not heeded.
+        effects.cancels.append(Cancel(session, lease.id, lease.attempt, is_terminated, "SIGTERM"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -513,11 +525,16 @@ def _settle(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: Effe
         _take_over(txn, settle, record, now_ms, effects)
     elif outcome == Outcome.RETRY:
         _retry(txn, settle, record, now_ms, effects)
+    elif record.flags & Flag.REVOKING and (settle.requeue or outcome == Outcome.REVOKED):
+        _revoked(txn, message_id, record, now_ms, effects)
     elif settle.requeue:
         record.flags |= Flag.REDELIVERED
         _return(txn, message_id, record, now_ms, effects)
     elif outcome == Outcome.TIMEOUT and is_late and record.flags & Flag.REQUEUE_ON_TIMEOUT:
         _remember(record, "TIMEOUT", now_ms, settle.detail)
+        if record.flags & Flag.REVOKING:
+            _revoked(txn, message_id, record, now_ms, effects)
+            return
         _again(txn, message_id, record, now_ms, effects, detail=settle.detail, result=settle.result)
     elif outcome == Outcome.REJECTED or (
         outcome == Outcome.FAILURE and is_late and record.flags & Flag.REJECT_ON_FAILURE
