@@ -94,3 +94,22 @@ def test_what_is_not_a_store_is_refused_with_a_sentence(tmp_path: Path, content:
 
     with pytest.raises(StoreError, match=r"cannot be opened: .+"):
         LmdbEngine(tmp_path)
+
+
+def test_readers_that_failed_leave_their_places_to_others(tmp_path: Path) -> None:
+    engine = LmdbEngine(tmp_path)
+    fill(engine, b"a", 1, 1)
+
+    def fail() -> None:
+        with engine.read() as txn:
+            raise ValueError(txn.get(b"a000000"))
+
+    errors: list[ValueError] = []
+    for _ in range(200):
+        # The traceback of each knows the frame, and the frame the transaction.
+        with pytest.raises(ValueError, match="x") as caught:
+            fail()
+        errors.append(caught.value)
+
+    assert count(engine) == 1
+    engine.close()

@@ -82,8 +82,12 @@ class LmdbEngine:
 
     @contextmanager
     def read(self) -> Iterator["LmdbTxn"]:
-        with self._env.begin() as txn:
-            yield LmdbTxn(txn)
+        txn = LmdbTxn(self._env.begin())
+        try:
+            yield txn
+        finally:
+            txn.abort()
+            txn.let_go()
 
     def stored_bytes(self) -> int:
         stat = self._env.stat()
@@ -112,6 +116,13 @@ class LmdbTxn:
         self.delete: Callable[[bytes], bool] = txn.delete
         self.commit: Callable[[], None] = txn.commit
         self.abort: Callable[[], None] = txn.abort
+
+    def let_go(self) -> None:
+        """Drop LMDB's own transaction, which keeps its place in the table of readers for as long as anybody knows it.
+
+        An error that was raised in the block knows this object, and lives until a collection of cycles.
+        """
+        del self._txn, self.get, self.put, self.delete, self.commit, self.abort
 
     def scan(self, start: bytes, stop: bytes, limit: int, /) -> Sequence[tuple[bytes, bytes]]:
         rows: list[tuple[bytes, bytes]] = []
