@@ -47,6 +47,7 @@ from qbroker_server.rpc.control import Control
 from qbroker_server.rpc.hub import Hub
 from qbroker_server.rpc.periodic import Periodic
 from qbroker_server.rpc.publish import Producer
+from qbroker_server.rpc.requests import Reading
 from qbroker_server.rpc.results import Results
 from qbroker_server.rpc.streams import Streams
 from qbroker_server.rpc.work import Worker
@@ -137,7 +138,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
         self._is_stopping = False
-        self._server = grpc.aio.server(options=_OPTIONS)
+        self._server = grpc.aio.server(options=_OPTIONS, interceptors=[Reading()])
         self._streams = Streams()
         self._health = health.aio.HealthServicer()
         self._pump = Pump(broker, clock, self._fail)
