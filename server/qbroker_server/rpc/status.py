@@ -20,6 +20,7 @@ STATUS: Final[dict[type[errors.CoreError], grpc.StatusCode]] = {
     errors.ResourceFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.SessionLost: grpc.StatusCode.ABORTED,
     errors.StoreLost: grpc.StatusCode.UNAVAILABLE,
+    errors.StoreDamaged: grpc.StatusCode.DATA_LOSS,
     errors.CorruptRecord: grpc.StatusCode.DATA_LOSS,
     InternalError: grpc.StatusCode.INTERNAL,
 }
