@@ -53,6 +53,7 @@ class Step:
     came: dict[str, int]
     went: dict[str, int]
     changed: dict[str, Record]
+    removed_queues: set[str]
     next_ms: int | None
     """The earliest time at which something of this step, or what a limit holds back, wants to be looked at."""
     has_more: bool
@@ -221,6 +222,7 @@ class Broker:
             effects.came,
             effects.went,
             effects.changed,
+            effects.removed_queues,
             min(times, default=None),
             has_more,
         )

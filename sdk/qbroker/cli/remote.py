@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from qbroker.cli.tables import Cell, counted, moment, show
+from qbroker.cli.tables import Cell, counted, moment, show, visible
 from qbroker.cli.target import Missing, Misused, Target
 from qbroker.control import TIMEOUT_S, Control, Gathered
 from qbroker.serialization import Value
@@ -192,7 +192,9 @@ def send(
             words=words,
             destination=destination,
             timeout=timeout,
-            callback=None if as_json or as_table else lambda reply: click.echo(chat(reply)),
+            callback=None
+            if as_json or as_table
+            else lambda reply: click.echo(visible(chat(reply))),
         )
     _check(kind, name, gathered, timeout)
     if as_json:

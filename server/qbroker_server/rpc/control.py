@@ -67,7 +67,7 @@ class Control(control_pb2_grpc.ControlServicer):
             _check(request)
             sessions = self._chosen(request)
         except CoreError as error:
-            await context.abort(status.status_of(error), str(error))
+            await context.abort(status.status_of(error), status.details_of(error))
         limit = request.limit or len(sessions)
         own = _OWN.get(request.command)
         if own is not None:
@@ -229,7 +229,7 @@ class Control(control_pb2_grpc.ControlServicer):
                     await changed.wait()
             hearing.cancel()
         if fault is not None:
-            await context.abort(status.status_of(fault), str(fault))
+            await context.abort(status.status_of(fault), status.details_of(fault))
 
 
 _OWN: dict[str, Answer] = {

@@ -109,7 +109,9 @@ class Worker(worker_pb2_grpc.WorkerServicer):
         try:
             first = await self._first(request_iterator)
         except DecodeError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(convert.unreadable(error)))
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT, status.details_of(convert.unreadable(error))
+            )
         except TimeoutError:
             await context.abort(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -135,7 +137,7 @@ class Worker(worker_pb2_grpc.WorkerServicer):
                 await self._register(first, stream)
                 await stream.run(request_iterator, context)
         except CoreError as error:
-            await context.abort(status.status_of(error), str(error))
+            await context.abort(status.status_of(error), status.details_of(error))
         finally:
             self._close(stream)
 
