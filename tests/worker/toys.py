@@ -1,6 +1,7 @@
 """Small tasks for pools, and somebody for pools to report to."""
 
 import asyncio
+import functools
 import itertools
 import json
 import os
@@ -12,6 +13,7 @@ from logging import ERROR, INFO
 from pathlib import Path
 
 from qbroker.exceptions import SoftTimeLimitExceeded
+from qbroker_worker.pools import forkserver, spawn
 from qbroker_worker.pools.forkserver import ForkServer, Loaded, Refusal
 from qbroker_worker.values import (
     FAILURE,
@@ -156,6 +158,25 @@ def load_lean() -> Loaded:
     return Loaded(b"facts", begin, Recycling(memory_kib_max=1))
 
 
+def load_fresh() -> Loaded:
+    """The same, with children that are fresh interpreters."""
+    program = "import sys; from tests.worker import toys; toys.live(*sys.argv[3:])"
+    command = (sys.executable, "-c", program)
+    return load()._replace(spawn=functools.partial(spawn.start, command))
+
+
+def load_stillborn() -> Loaded:
+    """The same, with children that end before they can take anything."""
+    command = (sys.executable, "-c", "")
+    return load()._replace(spawn=functools.partial(spawn.start, command))
+
+
+def live(number: str, *fds: str) -> None:
+    """Be such a child."""
+    forkserver.belong_to(os.getppid())
+    forkserver.live(int(number), [int(fd) for fd in fds], load())
+
+
 def refuse() -> Loaded:
     """An app that cannot be loaded."""
     raise Refusal("There is no app.", "details")
@@ -172,6 +193,7 @@ def fork_server(loader: str = "load") -> ForkServer:
     ours, theirs = socket.socketpair()
     program = (
         "import os, socket; from qbroker_worker.pools import forkserver; from tests.worker import toys;"
+        "os.set_inheritable(3, False);"
         f"forkserver.serve(socket.socket(fileno=3), os.getppid(), toys.{loader})"
     )
     with theirs:

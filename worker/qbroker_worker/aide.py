@@ -1,6 +1,6 @@
 """Runs the remote commands that the app has added, where the app is, beside the tasks and never in their way.
 
-In the prefork pool that is a process forked from the one that loaded the app; elsewhere a thread of this process. Both
+In the prefork pool that is a process begun by the one that loaded the app; elsewhere a thread of this process. Both
 hold one end of a socket, read a command, run it and write what it answered, one at a time, until the worker's
 parent closes the other end.
 """
@@ -34,21 +34,21 @@ class Ends:
         self._hostname = hostname
         self._ours, self._theirs = socket.socketpair()
 
-    def beside(self, load: Load) -> Load:
-        """The loader, which also says that commands are to be served where the app has any."""
+    @property
+    def fd(self) -> int:
+        """The descriptor of the end that is for who serves."""
+        return self._theirs.fileno()
 
-        def load_too() -> Loaded:
+    def beside(self, load: Load) -> Load:
+        """The loader of a fork server, which also says that commands are to be served where the app has any."""
+        load_too = beside(self._theirs, self._hostname, load)
+
+        def load_here() -> Loaded:
             # Here is the fork server: the parent's end is the parent's alone.
             self._ours.close()
-            loaded = load()
-            if not Panel.data:
-                self._theirs.close()
-                return loaded
-            app = _state.get_current_app()
-            run = lambda: serve(self._theirs, self._hostname, app)  # noqa: E731 - runs elsewhere
-            return loaded._replace(beside=Beside(run, self._theirs.close))
+            return load_too()
 
-        return load_too
+        return load_here
 
     def elsewhere(self) -> "Aide":
         """What asks the process that was forked."""
@@ -61,6 +61,21 @@ class Ends:
         self._ours.close()
         self._theirs.close()
         return on_thread(self._hostname, _state.get_current_app())
+
+
+def beside(theirs: socket.socket, hostname: str, load: Load) -> Load:
+    """The loader, which also says that commands are to be served on this end where the app has any."""
+
+    def load_too() -> Loaded:
+        loaded = load()
+        if not Panel.data:
+            theirs.close()
+            return loaded
+        app = _state.get_current_app()
+        run = lambda: serve(theirs, hostname, app)  # noqa: E731 - runs elsewhere
+        return loaded._replace(beside=Beside(run, theirs.close, (theirs.fileno(),)))
+
+    return load_too
 
 
 class Aide:

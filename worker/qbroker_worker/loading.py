@@ -24,6 +24,11 @@ from qbroker_worker.names import file_name, names_children
 from qbroker_worker.pools.forkserver import Loaded, Refusal
 from qbroker_worker.values import Guard, Notice, Ran, Recycling, Runs
 
+START_METHODS = ("fork", "spawn")
+
+CAN_FORK = hasattr(os, "fork")
+"""Where not, the start method is "spawn", whatever is asked for."""
+
 NOTICES = ("task_revoked", "worker_ready", "worker_shutdown")
 
 
@@ -44,9 +49,14 @@ class Project:
     soft_time_limit: float | None = None
     max_tasks_per_child: int | None = None
     max_memory_per_child: int | None = None
+    start_method: str | None = None
+    """How children are begun, "fork" or "spawn"; None: as the app says."""
 
-    def load(self, *, redirects: bool = True) -> Loaded:
-        """Import everything, and log as the app says. Raises Refusal with a sentence when that fails."""
+    def load(self, *, redirects: bool = True, is_child: bool = False) -> Loaded:
+        """Import everything, and log as the app says. Raises Refusal with a sentence when that fails.
+
+        One that `is_child` comes after a process that has loaded the same, and told what it found.
+        """
         try:
             app = self._import()
         except LoadError as exc:
@@ -61,7 +71,8 @@ class Project:
         node = Node(self.hostname, app)
         signals.celeryd_init.send(self.hostname, instance=node, conf=conf, options={})
         signals.celeryd_after_setup.send(self.hostname, instance=node, conf=conf)
-        signals.worker_init.send(node)
+        if not is_child:
+            signals.worker_init.send(node)
         log = _log_of(app)
         self.log(log)
         if redirects:
@@ -71,19 +82,30 @@ class Project:
             self.time_limit or conf.task_time_limit,
         )
 
+        start_method = self._start_method(conf.worker_pool_start_method)
+
         def begin(number: int, guard: Guard) -> Runs:
             if number:
                 if self.logfile is not None and names_children(self.logfile):
                     self.log(log, number)
-                multiprocessing.current_process().name = f"ForkPoolWorker-{number}"
-                signals.worker_process_init.send(None)
+                process = multiprocessing.current_process()
+                process.name = f"{start_method.capitalize()}PoolWorker-{number}"
+                signals.worker_process_init.send(self.hostname)
             return build_runs(app, hostname=self.hostname, guard=guard, limits=limits)
 
         recycling = Recycling(
             self.max_tasks_per_child or conf.worker_max_tasks_per_child or 0,
             self.max_memory_per_child or conf.worker_max_memory_per_child or 0,
         )
-        return Loaded(facts_of(app).encode(), begin, recycling)
+        facts = b"" if is_child else facts_of(app).encode()
+        return Loaded(facts, begin, recycling, start_method=start_method)
+
+    def _start_method(self, setting: str) -> str:
+        """How children are begun: as this says, else the app, else as the system can."""
+        method = self.start_method or setting
+        if method not in START_METHODS:
+            raise Refusal(f"worker_pool_start_method must be 'fork' or 'spawn', got {method!r}.")
+        return method if CAN_FORK else "spawn"
 
     def log(self, log: Mapping[str, Value], child: int = 0) -> None:
         """Set up logging for this process; `log` is what the app says of it."""
@@ -309,7 +331,7 @@ def build_runs(
                 number = notice.number
                 runner.tell_revoked(notice.message, signal.Signals(number).name if number else None)
             case "worker_process_shutdown":
-                signals.worker_process_shutdown.send(None, pid=os.getpid(), exitcode=0)
+                signals.worker_process_shutdown.send(hostname, pid=os.getpid(), exitcode=0)
             case name:
                 getattr(signals, name).send(node)
 

@@ -104,6 +104,7 @@ def serve(
     )
     task_size, record_size = frames.TASK.size, frames.RECORD.size
     words = memoryview(shared)[: frames.REGIONS[0]].cast("Q")
+    source.sendall(bell.pack(frames.READY, 0, 0, 0))
     while (batch := batches.next()) is not None:
         number, count, body = batch
         word = frames.WORDS[number & 1]

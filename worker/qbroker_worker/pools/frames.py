@@ -36,6 +36,7 @@ PROGRESS = 1
 DONE = 2
 SPILL = 3
 LIMITED = 4  # a time limit has begun late in a task's run: the words below have changed
+READY = 5  # first of all: the child has the app, and takes batches
 
 RECORD = Struct("=HBBdBIII")
 """Index in the batch, outcome, requeue, run time in seconds, log level, bytes of the result, of the line, of the rest."""

@@ -1,4 +1,4 @@
-"""Tasks run in child processes, forked from a process that has the app and never had grpc.
+"""Tasks run in child processes, begun by a process that has the app and never had grpc.
 
 A delivery's way through this module:
 
@@ -299,6 +299,10 @@ class PreforkPool:
                 else:
                     unstarted.append(delivery)
         has_worked = claimed > 0
+        if not child.is_ready and self._notices:
+            # Where no child can begin there is nobody to tell, and nobody waits for it.
+            self._notices.clear()
+            self._reports.finished([])
         self._bury(child)
         if not self._is_closing:
             if has_worked:
@@ -343,7 +347,9 @@ class PreforkPool:
         ):
             return
         children = [
-            child for child in self._children.values() if child.pid and not child.is_retiring
+            child
+            for child in self._children.values()
+            if child.pid and child.is_ready and not child.is_retiring
         ]
         idle = [child for child in children if not child.batches]
         while self._notices and idle:
@@ -447,6 +453,10 @@ class PreforkPool:
             if kind == frames.LIMITED:
                 at += head
                 child.silent_looks = 0
+                continue
+            if kind == frames.READY:
+                at += head
+                child.is_ready = True
                 continue
             batch = next(found for found in child.batches if found.number == number)
             if kind == frames.SPILL:
