@@ -542,3 +542,27 @@ def test_the_traceback_of_an_async_task_begins_in_the_task(app: App) -> None:
     lines = run(app, "fail").traceback.splitlines()
 
     assert ", in fail" in lines[1]
+
+
+def test_messages_that_nobody_can_run_are_told_of_by_the_workers_name(app: App) -> None:
+    app.task(name="known")(lambda: 1)
+    heard: list[Value] = []
+
+    def hear(signal: Value, sender: Value, message: Value, exc: Value, **more: Value) -> None:
+        heard.append((signal.name, sender, message.id, type(exc).__name__, more))
+
+    unreadable = Message.FromString(call(app, "known", task_id="b"))
+    unreadable.content_type = "application/x-python-serialize"
+    for one in (signals.task_unknown, signals.task_rejected):
+        one.connect(hear)
+    try:
+        run(app, "unknown", task_id="a")
+        runner(app)(unreadable.SerializeToString(), 1, False)
+    finally:
+        for one in (signals.task_unknown, signals.task_rejected):
+            one.disconnect(hear)
+
+    unknown, rejected = heard
+    assert unknown[:4] == ("task_unknown", "celery@here", "a", "NotRegistered")
+    assert unknown[4] == {"name": "unknown", "id": "a"}
+    assert rejected[:3] == ("task_rejected", "celery@here", "b")

@@ -4,11 +4,13 @@ import asyncio
 import json
 import random
 import signal
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import grpc
 import pytest
 
+from qbroker.serialization import Value
 from qbroker_worker.pools.pool import Pool
 from qbroker_worker.pools.prefork import PreforkPool
 from qbroker_worker.pools.threads import ThreadsPool
@@ -16,7 +18,7 @@ from qbroker_worker.rates import Rates
 from qbroker_worker.session import Session
 from qbroker_worker.stream import Stream
 from qbroker_worker.values import SUCCESS, WORKER_LOST
-from qbroker_worker.worker import RESTART, Manners, Worker
+from qbroker_worker.worker import RESTART, Manners, Tell, Worker, tell_nobody
 from tests.worker.fake_broker import FakeBroker, serving
 from tests.worker.test_stream import IDENTITY
 from tests.worker.toys import fork_server, gate, has_begun, lost_result, release, run
@@ -34,7 +36,11 @@ def pool(request: pytest.FixtureRequest) -> Pool:
 
 
 def worker_of(
-    pool: Pool, port: int, rates: Rates | None = None, manners: Manners = _USUAL
+    pool: Pool,
+    port: int,
+    rates: Rates | None = None,
+    manners: Manners = _USUAL,
+    tell: Tell = tell_nobody,
 ) -> Worker:
     session = Session(pool.slots)
 
@@ -56,6 +62,7 @@ def worker_of(
         address=f"127.0.0.1:{port}",
         rates=rates,
         manners=manners,
+        tell=tell,
     )
 
 
@@ -352,3 +359,36 @@ async def test_a_worker_the_broker_refuses_says_why_and_fails(
 
     assert code == 1
     assert "a queue has no name" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("number", "fields"),
+    [
+        (signal.SIGTERM, {"sig": "SIGTERM", "how": "Warm", "exitcode": 0}),
+        (signal.SIGQUIT, {"sig": "SIGQUIT", "how": "Cold", "exitcode": 1}),
+    ],
+)
+async def test_the_app_hears_that_its_worker_lives_and_at_once_that_it_ends(
+    number: signal.Signals, fields: dict[str, Value]
+) -> None:
+    told: list[Value] = []
+
+    def tell(name: str, given: Mapping[str, Value], heard: Callable[[bytes], None]) -> None:
+        told.append((name, given))
+        heard(b"")
+
+    broker = FakeBroker()
+    heard = frozenset({"heartbeat_sent", "worker_shutting_down"})
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        pool = ThreadsPool(run, slots=2, lost_result=lost_result)
+        worker = worker_of(pool, port, manners=Manners(heard=heard), tell=tell)
+        running = group.create_task(worker.run())
+        publish(broker, "id", "echo")
+        await broker.until(lambda b: len(b.settled) == 1)
+
+        worker.signalled(number)
+        worker.signalled(number)
+        await running
+
+    # What is no later phase is not told again; a second TERM is none.
+    assert told == [("heartbeat_sent", {}), ("worker_shutting_down", fields)]

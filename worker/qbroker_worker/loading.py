@@ -17,6 +17,7 @@ from qbroker.app.log import redirect_stdouts, setup_logging
 from qbroker.envelope import OUTCOME_RETRY, OUTCOME_SUCCESS
 from qbroker.limits import per_second
 from qbroker.serialization import Value
+from qbroker.task import Task
 from qbroker.worker.control import Panel
 from qbroker_proto.v1.message_pb2 import Message
 from qbroker_proto.v1.worker_pb2 import Settle
@@ -30,6 +31,12 @@ CAN_FORK = hasattr(os, "fork")
 """Where not, the start method is "spawn", whatever is asked for."""
 
 NOTICES = ("task_revoked", "worker_ready", "worker_shutdown")
+
+ASIDE = ("heartbeat_sent", "worker_shutting_down")
+"""Signals that are sent where the app's remote commands run."""
+
+LOST = "task_lost"
+"""No signal, but what a task's process having died is told as: task_failure is sent of it, and its own Request told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +238,7 @@ def facts_of(app: App) -> Facts:
         conf_set=tuple(conf.without_defaults()),
         report=app.bugreport(),
         commands=tuple(Panel.data),
-        heard=tuple(name for name in NOTICES if getattr(signals, name)),
+        heard=_heard(app),
         log=_log_of(app),
         # The default is Celery's number and no cap: what is short is read ahead by more, what is long by less.
         prefetch_multiplier=conf.without_defaults().get("worker_prefetch_multiplier", 0),
@@ -247,6 +254,14 @@ def facts_of(app: App) -> Facts:
         is_direct=bool(conf.worker_direct),
         rates={} if conf.worker_disable_rate_limits else _rates_of(app),
     )
+
+
+def _heard(app: App) -> tuple[str, ...]:
+    """What the app wants to be told of."""
+    heard = [name for name in (*NOTICES, *ASIDE) if getattr(signals, name)]
+    if signals.task_failure or any(task.Request != Task.Request for task in app.tasks.values()):
+        heard.append(LOST)
+    return tuple(heard)
 
 
 def _attributes_of(task: Value) -> dict[str, str]:
@@ -330,6 +345,8 @@ def build_runs(
             case "task_revoked":
                 number = notice.number
                 runner.tell_revoked(notice.message, signal.Signals(number).name if number else None)
+            case "task_lost":
+                runner.tell_lost(notice.message, notice.why)
             case "worker_process_shutdown":
                 signals.worker_process_shutdown.send(hostname, pid=os.getpid(), exitcode=0)
             case name:

@@ -141,7 +141,9 @@ class Notice(NamedTuple):
     number: int = 0
     """With "task_revoked": the system's signal that ended the task; 0: none did."""
     message: bytes = b""
-    """With "task_revoked": the task's."""
+    """With "task_revoked" and "task_lost": the task's."""
+    why: str = ""
+    """With "task_lost": how its process ended, in a sentence."""
 
 
 class Recycling(NamedTuple):

@@ -6,6 +6,7 @@ Phases: running → (TERM, first INT, HUP) warm: what runs is finished, the rest
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -13,7 +14,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
@@ -21,15 +22,18 @@ from types import FrameType
 
 from qbroker.app import trace
 from qbroker.request import plain_seconds
+from qbroker.serialization import Value
 from qbroker_worker import clock
 from qbroker_worker.autoscale import Autoscale
 from qbroker_worker.clock import Clock
-from qbroker_worker.journal import Journal
+from qbroker_worker.journal import HEARTBEAT_S, Journal
+from qbroker_worker.loading import LOST
 from qbroker_worker.pools.pool import Pool
 from qbroker_worker.rates import Rates
+from qbroker_worker.results import why_lost
 from qbroker_worker.session import News, Session
 from qbroker_worker.stream import Refused, Stream
-from qbroker_worker.values import REVOKED, Cancel, Delivery, Finished, Notice
+from qbroker_worker.values import REVOKED, WORKER_LOST, Cancel, Delivery, Finished, Notice
 
 logger = logging.getLogger(__name__)
 task_logger = logging.getLogger(trace.__name__)
@@ -42,6 +46,9 @@ FLUSH_COLD_S = 5.0
 
 SCALE_S = 1.0
 """How often a worker that has more slots than its least looks whether it needs them."""
+
+TELL_S = 1.0
+"""How long the app may take to hear that the worker ends, when that has nothing else to do."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
 
@@ -81,6 +88,15 @@ class Manners:
 _USUAL = Manners()
 
 
+Tell = Callable[[str, Mapping[str, Value], Callable[[bytes], None]], None]
+"""Has a signal be sent beside the tasks: its name, its fields, and who is to hear that it was."""
+
+
+def tell_nobody(_: str, _fields: Mapping[str, Value], told: Callable[[bytes], None]) -> None:
+    """Nobody is there to hear it."""
+    told(b"")
+
+
 Beside = Callable[["Worker"], AbstractAsyncContextManager[object]]
 """What goes on beside the worker, from its start to its end."""
 
@@ -107,8 +123,12 @@ class Worker:
         monotonic: Clock = clock.monotonic,
         journal: Journal | None = None,
         beside: Beside = alone,
+        tell: Tell = tell_nobody,
     ) -> None:
         self._beside = beside
+        self._tell = tell
+        self._untold_count = 0
+        self._beat_timer: asyncio.TimerHandle | None = None
         self._rates = rates or Rates({})
         self._manners = manners
         self._given_up: dict[str, Delivery] = {}
@@ -176,7 +196,12 @@ class Worker:
                 await self._until(lambda: self._phase > Phase.RUNNING)
                 await self._finish(streaming)
                 streaming.cancel()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TELL_S):
+                    await self._until(lambda: not self._untold_count)
         finally:
+            if self._beat_timer is not None:
+                self._beat_timer.cancel()
             await pool.stop()
         if self._failure:
             logger.critical("%s", self._failure)
@@ -243,7 +268,11 @@ class Worker:
                 self._was_ready = True
                 self._notify(Notice("worker_ready"))
             self._pool.resume()
+            self._beat()
         else:
+            if self._beat_timer is not None:
+                self._beat_timer.cancel()
+                self._beat_timer = None
             # What has not begun may be somebody else's by the time the link is back.
             self._pool.pause()
             if self._is_linked and self._manners.cancels_on_loss:
@@ -251,6 +280,20 @@ class Worker:
             self._journal.unlinked()
         self._is_linked = is_linked
         self._changed.set()
+
+    def _beat(self) -> None:
+        """Have the app know that the worker lives and is connected, again and again."""
+        if "heartbeat_sent" in self._manners.heard:
+            self._send_aside("heartbeat_sent", {})
+            self._beat_timer = asyncio.get_running_loop().call_later(HEARTBEAT_S, self._beat)
+
+    def _send_aside(self, name: str, fields: Mapping[str, Value]) -> None:
+        def told(_: bytes) -> None:
+            self._untold_count -= 1
+            self._changed.set()
+
+        self._untold_count += 1
+        self._tell(name, fields, told)
 
     def _cancel_late(self) -> None:
         """End what is acknowledged late: somebody else may be running it soon."""
@@ -398,6 +441,8 @@ class Worker:
                 number = self._revoked_by.pop(delivery.id, 0)
                 if number and outcome == REVOKED:
                     self._notify(Notice("task_revoked", number, delivery.message))
+            if outcome == WORKER_LOST and self._phase < Phase.COLD:
+                self._notify(Notice(LOST, 0, delivery.message, why_lost(more)))
             is_ours = settle(delivery, outcome, result, requeue=requeue, more=more)
             if level:
                 task_logger.log(level, "%s", line)
@@ -446,6 +491,7 @@ class Worker:
     def signalled(self, number: int) -> None:
         """TERM and the first INT ask for a warm end; QUIT and the second INT for a cold one."""
         manners = self._manners
+        phase = self._phase
         if number == signal.SIGUSR1:
             self._tell_stacks()
         elif number == signal.SIGHUP:
@@ -462,6 +508,14 @@ class Worker:
             self._end(Phase.SOFT if is_soft else Phase.COLD)
         else:
             self._end(Phase.WARM)
+        if self._phase is not phase and "worker_shutting_down" in manners.heard:
+            is_warm = self._phase is Phase.WARM
+            fields = {
+                "sig": signal.Signals(number).name,
+                "how": "Warm" if is_warm else "Cold",
+                "exitcode": 0 if is_warm else 1,
+            }
+            self._send_aside("worker_shutting_down", fields)
 
     def _end(self, phase: Phase) -> None:
         """Go on to this phase, if it is a later one."""

@@ -26,8 +26,8 @@ NOTICE = 4
 """Flags. EXPIRED: the hard time limit has ended its run; only what follows a failure is to be run. NOTICE: it is
 no task's message, but something to tell the app's code of."""
 
-NOTICE_HEAD = Struct("=IB")
-"""Before a notice's message: its number, and how many bytes of the signal's name come first."""
+NOTICE_HEAD = Struct("=IBI")
+"""Before a notice's message: its number, and how many bytes of the signal's name and of the sentence come first."""
 
 BELL = Struct("=BIHI")
 """Kind, number of the batch, how many of its tasks were begun, bytes in the region (SPILL: bytes that follow)."""
