@@ -71,6 +71,14 @@ class LeaseId:
 
 
 @dataclass(frozen=True, slots=True)
+class Start(LeaseId):
+    """The task runs."""
+
+    told: bytes
+    """A result that tells where, kept while it runs, for messages whose publisher wants to see that."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settle:
     """The worker's answer for a task: all of it is applied, or it is refused whole."""
 
@@ -415,6 +423,7 @@ class Report:
 
     session: str
     starts: Sequence[LeaseId] = ()
+    """What runs now; a Start says more of it."""
     settles: Sequence[Settle] = ()
     releases: Sequence[LeaseId] = ()
     prefetch_count: int | None = None
@@ -442,6 +451,8 @@ class Report:
                     # What an earlier try left, its reason to be tried again, is past.
                     payloads.drop_status(txn, start.id, record)
                     record.state = ""
+                    if isinstance(start, Start):
+                        payloads.put_status(txn, start.id, record, start.told)
                 message.save(txn, start.id, record)
                 effects.changed[start.id] = record
         for settle in self.settles:
@@ -536,7 +547,7 @@ def _settle(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: Effe
         )
     else:
         state, result = _STATES[outcome], settle.result
-        if outcome == Outcome.IGNORED and record.flags & Flag.HAS_STATUS:
+        if outcome == Outcome.IGNORED and record.state and record.flags & Flag.HAS_STATUS:
             # A task that says itself how it ended, and then has its end ignored.
             state, result = record.state, payloads.read_status(txn, message_id, record)
         results.end(
