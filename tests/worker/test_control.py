@@ -56,14 +56,10 @@ class Link:
     def __init__(self) -> None:
         self.queues: tuple[str, ...] = ("celery",)
         self.said: list[Aside] = []
-        self.limits: list[tuple[str, float | None, float | None]] = []
         self.heard = asyncio.Event()
 
     def take_from(self, queues: tuple[str, ...]) -> None:
         self.queues = queues
-
-    def limit(self, task: str, soft_s: float | None, hard_s: float | None) -> None:
-        self.limits.append((task, soft_s, hard_s))
 
     def say(self, aside: Aside) -> None:
         self.said.append(aside)
@@ -78,6 +74,7 @@ class Helm:
         self.can_restart = True
         self.slots_max = 8
         self.done: list[tuple[Value, ...]] = []
+        self.limits: list[tuple[str, float | None, float | None]] = []
 
     def signalled(self, number: int) -> None:
         self.done.append(("signalled", number))
@@ -91,6 +88,9 @@ class Helm:
 
     def set_rate(self, task: str, per_s: float) -> None:
         self.done.append((task, per_s))
+
+    def limit(self, task: str, soft_s: float | None, hard_s: float | None) -> None:
+        self.limits.append((task, soft_s, hard_s))
 
 
 class Panel:
@@ -365,7 +365,7 @@ async def test_time_limits_of_tasks_are_changed(panel: Panel) -> None:
         {"ok": "time limits set successfully"},
         {"error": "unknown task"},
     ]
-    assert panel.link.limits == [("proj.add", 1.5, 3.0), ("proj.mul", 2, None)]
+    assert panel.helm.limits == [("proj.add", 1.5, 3.0), ("proj.mul", 2, None)]
 
 
 @pytest.mark.parametrize(

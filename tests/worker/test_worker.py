@@ -4,20 +4,21 @@ import asyncio
 import json
 import random
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import grpc
 import pytest
 
 from qbroker.serialization import Value
+from qbroker_proto.v1.message_pb2 import Message
 from qbroker_worker.pools.pool import Pool
 from qbroker_worker.pools.prefork import PreforkPool
 from qbroker_worker.pools.threads import ThreadsPool
 from qbroker_worker.rates import Rates
-from qbroker_worker.session import Session
+from qbroker_worker.session import Heard, Session
 from qbroker_worker.stream import Stream
-from qbroker_worker.values import SUCCESS, WORKER_LOST
+from qbroker_worker.values import SUCCESS, WORKER_LOST, Delivery
 from qbroker_worker.worker import RESTART, Manners, Tell, Worker, tell_nobody
 from tests.worker.fake_broker import FakeBroker, serving
 from tests.worker.test_stream import IDENTITY
@@ -392,3 +393,43 @@ async def test_the_app_hears_that_its_worker_lives_and_at_once_that_it_ends(
 
     # What is no later phase is not told again; a second TERM is none.
     assert told == [("heartbeat_sent", {}), ("worker_shutting_down", fields)]
+
+
+class Line(ThreadsPool):
+    """A pool that begins nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(run, slots=1, lost_result=lost_result)
+        self.waiting: list[Delivery] = []
+
+    def submit(self, deliveries: Iterable[Delivery]) -> None:
+        self.waiting.extend(deliveries)
+
+    def withdraw(self) -> list[Delivery]:
+        taken, self.waiting = self.waiting, []
+        return taken
+
+
+def _limits(delivery: Delivery) -> tuple[float, float]:
+    limits = Message.FromString(delivery.message).task_limits
+    return limits.soft, limits.hard
+
+
+async def test_changed_time_limits_hold_for_what_comes_and_for_what_waits_already() -> None:
+    line = Line()
+    worker = worker_of(line, 1)
+    waits, comes, other = (
+        Delivery(id_, 1, False, task, "q", False, b"")
+        for id_, task in (("waits", "limited"), ("comes", "limited"), ("other", "free"))
+    )
+    session = worker._session
+    session.greet()
+    worker.heard(session.heard(Heard(True, [waits, other])))
+
+    worker.limit("limited", 2.5, None)
+    worker.heard(session.heard(Heard(True, [comes])))
+
+    limits = {one.id: _limits(one) for one in line.waiting}
+    assert limits == {"waits": (2.5, 0), "comes": (2.5, 0), "other": (0, 0)}
+    # The session knows them by what they are now, so that their answers count.
+    assert all(session.settle(one, SUCCESS, b"") for one in line.waiting)

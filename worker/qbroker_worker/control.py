@@ -56,6 +56,9 @@ class Steering(Protocol):
     def set_rate(self, task: str, per_s: float) -> None:
         """Start the task so many times a second; 0 is as often as it comes."""
 
+    def limit(self, task: str, soft_s: float | None, hard_s: float | None) -> None:
+        """Have calls of the task that say nothing of it run so long."""
+
 
 class Link(Protocol):
     """What commands use of the stream."""
@@ -66,9 +69,6 @@ class Link(Protocol):
 
     def take_from(self, queues: tuple[str, ...]) -> None:
         """Take from these queues from now on."""
-
-    def limit(self, task: str, soft_s: float | None, hard_s: float | None) -> None:
-        """Have calls of the task that say nothing of it run so long."""
 
     def say(self, aside: Aside) -> None:
         """Say this on the link that is up."""
@@ -463,7 +463,7 @@ def _time_limit(
     if task_name not in state.facts.tasks:
         logger.error("Change time limit attempt for unknown task %s", task_name)
         return nok("unknown task")
-    state.link.limit(task_name, soft, hard)
+    state.worker.limit(task_name, soft, hard)
     logger.info("New time limits for tasks of type %s: soft=%s hard=%s", task_name, soft, hard)
     return ok("time limits set successfully")
 

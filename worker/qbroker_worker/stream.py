@@ -13,7 +13,7 @@ import grpc
 from qbroker.client import reason_of
 from qbroker_proto.v1.admin_pb2 import Topology
 from qbroker_proto.v1.control_pb2 import Consume, ControlReply, Event as WireEvent
-from qbroker_proto.v1.message_pb2 import ACK_POLICY_LATE, Message
+from qbroker_proto.v1.message_pb2 import ACK_POLICY_LATE, Message, TaskLimits
 from qbroker_proto.v1.worker_pb2 import (
     Lease as WireLease,
     Register,
@@ -109,7 +109,6 @@ class Stream:
         self._on_asked = on_asked
         self._on_wanted = on_wanted
         self._asides: deque[Aside] = deque()
-        self._limits: dict[str, bytes] = {}
         self._is_linked = False
         self._was_linked = False
         self._chance = chance
@@ -129,26 +128,6 @@ class Stream:
         """Take from these queues, on this link and all that follow."""
         self._identity = replace(self._identity, queues=queues)
         self.say(Queues(queues))
-
-    def limit(self, task: str, soft_s: float | None, hard_s: float | None) -> None:
-        """Have calls of the task that come from now on, and say nothing of it, run so long."""
-        self._limits[task] = Message(
-            soft_time_limit=soft_s or 0, time_limit=hard_s or 0
-        ).SerializeToString()
-
-    def _limited(self, heard: Heard) -> Heard:
-        """What was heard, with the time limits of tasks whose limits were changed."""
-        return heard._replace(deliveries=[self._limited_one(one) for one in heard.deliveries])
-
-    def _limited_one(self, delivery: Delivery) -> Delivery:
-        limits = self._limits.get(delivery.task)
-        if limits is None:
-            return delivery
-        call = Message.FromString(delivery.message)
-        if call.soft_time_limit or call.time_limit:
-            return delivery
-        # Protobuf messages in a row are one.
-        return delivery._replace(message=delivery.message + limits)
 
     def say(self, aside: Aside) -> None:
         """Say this on the link that is up; without one, nobody would hear it."""
@@ -228,8 +207,6 @@ class Stream:
                 return ""
             assert isinstance(reply, WorkReply), "the other possibility was EOF"
             heard = _heard(reply, begun)
-            if self._limits and heard.deliveries:
-                heard = self._limited(heard)
             news = session.heard(heard)
             if heard.is_registered:
                 self._failures = 0
@@ -255,6 +232,18 @@ def backoff_s(failures: int, chance: random.Random) -> float:
 
 
 # -- the wire ------------------------------------------------------------------------------------
+
+
+def limited(delivery: Delivery, limits: bytes) -> Delivery:
+    """The delivery, of a task that has these limits now."""
+    # Protobuf messages in a row are one, in which what comes later holds.
+    return delivery._replace(message=delivery.message + limits)
+
+
+def time_limits(soft_s: float | None, hard_s: float | None) -> bytes:
+    """A part of a message that says what its task's limits are now."""
+    limits = TaskLimits(soft=soft_s or 0, hard=hard_s or 0)
+    return Message(task_limits=limits).SerializeToString()
 
 
 def _hello(hello: Hello, who: Identity) -> WorkRequest:

@@ -32,7 +32,7 @@ from qbroker_worker.pools.pool import Pool
 from qbroker_worker.rates import Rates
 from qbroker_worker.results import why_lost
 from qbroker_worker.session import News, Session
-from qbroker_worker.stream import Refused, Stream
+from qbroker_worker.stream import Refused, Stream, limited, time_limits
 from qbroker_worker.values import REVOKED, WORKER_LOST, Cancel, Delivery, Finished, Notice
 
 logger = logging.getLogger(__name__)
@@ -145,6 +145,8 @@ class Worker:
         self._journal = journal or Journal(name=name)
         self._stream = connect(self)
         self._journal.say = self._stream.say
+        self._limits: dict[str, bytes] = {}
+        """Of tasks whose time limits were changed: what says so in a message."""
         self._phase = Phase.RUNNING
         self._changed = asyncio.Event()
         self._failure = ""
@@ -378,12 +380,29 @@ class Worker:
         self._admit(self._rates.set(task, per_s))
         self._hold_to_rates()
 
+    def limit(self, task: str, soft_s: float | None, hard_s: float | None) -> None:
+        """Have the task run so long from now on, also what has come and not begun."""
+        self._limits[task] = time_limits(soft_s, hard_s)
+        if self._phase is Phase.RUNNING:
+            self._submit(self._pool.withdraw())
+
+    def _submit(self, deliveries: Iterable[Delivery]) -> None:
+        """Have the pool run these, within the limits their tasks have now."""
+        if self._limits:
+            found = list(deliveries)
+            deliveries = [
+                limited(one, self._limits[one.task]) if one.task in self._limits else one
+                for one in found
+            ]
+            self._session.amend(deliveries)
+        self._pool.submit(deliveries)
+
     def _admit(self, deliveries: Sequence[Delivery]) -> None:
         """Run what may start now, set aside what may soon, give back what may not for long."""
         rates = self._rates
         ready, excess = rates.sort(deliveries, self._monotonic())
         if ready:
-            self._pool.submit(ready)
+            self._submit(ready)
             self._follow()
         if excess or rates.unwanted or rates.aside_count:
             self._hold_to_rates(excess)
@@ -400,7 +419,7 @@ class Worker:
     def _rate_due(self) -> None:
         self._rate_timer = None
         if self._phase is Phase.RUNNING and (ready := self._rates.due(self._monotonic())):
-            self._pool.submit(ready)
+            self._submit(ready)
         self._hold_to_rates()
 
     def _cancel(self, delivery: Delivery, cancel: Cancel) -> None:

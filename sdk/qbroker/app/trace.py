@@ -821,6 +821,9 @@ def build_runner(
             call = parse(message)
         except MalformedMessage:
             return fail(request, InvalidTaskError("the message cannot be parsed"), states.FAILURE)
+        if call.HasField("task_limits"):
+            request.task_limits = call.task_limits.soft, call.task_limits.hard
+            call.ClearField("task_limits")  # so that it does not travel with a retry
         request.message = call
         request.id = call.id
         name = call.task
@@ -858,11 +861,12 @@ def build_runner(
         keeps = _is_heard(call) or call.store_errors_even_if_ignored
         return Begun(call, request, task, args, kwargs, encode if keeps else None)
 
-    def limits_of(call: Message, task: Task[..., Value]) -> Limits:
+    def limits_of(request: Context, call: Message, task: Task[..., Value]) -> Limits:
         """The call's limits, else the task's, else the worker's."""
+        soft_s, hard_s = request.task_limits or (task.soft_time_limit, task.time_limit)
         return (
-            call.soft_time_limit or task.soft_time_limit or limits[0] or None,
-            call.time_limit or task.time_limit or limits[1] or None,
+            call.soft_time_limit or soft_s or limits[0] or None,
+            call.time_limit or hard_s or limits[1] or None,
         )
 
     def steps(message: bytes, attempt: int, redelivered: bool, guard: Guard | None) -> Steps[Ran]:  # noqa: FBT001 - keywords cost
@@ -872,7 +876,7 @@ def build_runner(
         call, request, task, args, kwargs, keep = found
         if signals.task_received:
             signals.task_received.send(hostname, request=request)
-        limited = limits_of(call, task)
+        limited = limits_of(request, call, task)
         if limited != _UNLIMITED:
             request.soft_time_limit, request.time_limit = limited
         ended = yield from _steps(
@@ -941,7 +945,7 @@ def build_runner(
         found = begun(message, attempt, redelivered, is_over=True)
         if isinstance(found, Ran):
             return found
-        limited = limits_of(found.call, found.task)
+        limited = limits_of(found.request, found.call, found.task)
         found.request.soft_time_limit, found.request.time_limit = limited
         return told(found, _expire(found, limited[1] or 0.0))
 
