@@ -14,6 +14,7 @@ from qbroker_worker import spawned
 from qbroker_worker.loading import Facts, Project
 from qbroker_worker.pools import forkserver
 from qbroker_worker.pools.forkserver import ForkServer, Loaded, Refusal
+from qbroker_worker.values import Restart
 from tests.worker.toys import begin
 
 
@@ -41,9 +42,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_children_are_begun_fresh_where_the_app_or_the_command_line_says_so(
     method: str, is_spawned: bool
 ) -> None:
-    loaded = spawned.children(_project(), lambda: Loaded(b"", begin, start_method=method))()
+    def load() -> Loaded:
+        return Loaded(b"", begin, start_method=method, reload=lambda _: load())
+
+    loaded = spawned.children(_project(), load)()
+    assert loaded.reload is not None
+    again = loaded.reload(Restart(("more",)))
 
     assert (loaded.spawn is not None) == is_spawned
+    assert (again.spawn is not None) == is_spawned
 
 
 def test_a_fresh_server_loads_the_app_by_its_name_with_this_process_s_path_and_arguments(

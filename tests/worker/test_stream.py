@@ -217,6 +217,22 @@ async def test_what_is_asked_is_heard_and_what_is_said_aside_goes_out_in_order()
     assert worker.stream.queues == ("celery", "mail")
 
 
+async def test_tasks_that_are_known_from_now_on_are_said_at_once_and_on_the_next_link() -> None:
+    broker = FakeBroker()
+    async with serving(broker) as port:
+        worker = Worker(port)
+        async with running(worker):
+            await worker.until(lambda: worker.links == [True])
+            worker.stream.know(("echo", "new"))
+            worker.stream.know(("echo", "new"))
+            await broker.until(lambda b: bool(b.asides))
+            broker.break_links()
+            await broker.until(lambda b: len(b.registers) == 2)
+
+    assert [list(one.consume.tasks) for one in broker.asides] == [["echo", "new"]]
+    assert list(broker.registers[1].tasks) == ["echo", "new"]
+
+
 def test_what_is_said_last_of_a_tasks_limits_holds() -> None:
     delivery = Delivery("id", 1, False, "t", "q", False, Message(id="id").SerializeToString())
 

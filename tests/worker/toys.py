@@ -26,6 +26,7 @@ from qbroker_worker.values import (
     Notice,
     Ran,
     Recycling,
+    Restart,
     Runs,
 )
 
@@ -112,7 +113,7 @@ def _notify(notice: Notice) -> None:
         Path(notice.message.decode()).write_text(f"{notice.signal} {notice.number} {os.getpid()}")
 
 
-run = Runs(_run, _expire, _run_natively, _is_async, _notify)
+run = Runs(_run, _expire, _run_natively, _is_async, _notify, lambda wanted: reload(wanted).facts)
 """What toys are run with, where nothing has a time limit."""
 
 
@@ -145,7 +146,14 @@ def begin(_number: int, guard: Guard) -> Runs:
 
 def load() -> Loaded:
     """What the fork server loads."""
-    return Loaded(b"facts", begin)
+    return Loaded(b"facts", begin, reload=reload)
+
+
+def reload(wanted: Restart) -> Loaded:
+    """What it loads again: the facts are what it was told. Of "broken" there is no module."""
+    if wanted.modules == ("broken",):
+        raise ImportError("it is broken")
+    return load()._replace(facts=json.dumps(wanted).encode())
 
 
 def load_short_lived() -> Loaded:

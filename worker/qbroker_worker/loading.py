@@ -1,10 +1,12 @@
 """Find and import the user's app, in whichever process is to run its tasks."""
 
+import importlib
 import json
 import logging
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,7 +25,9 @@ from qbroker_proto.v1.message_pb2 import Message
 from qbroker_proto.v1.worker_pb2 import Settle
 from qbroker_worker.names import file_name, names_children
 from qbroker_worker.pools.forkserver import Loaded, Refusal
-from qbroker_worker.values import Guard, Notice, Ran, Recycling, Runs
+from qbroker_worker.values import Guard, Notice, Ran, Recycling, Restart, Runs
+
+logger = logging.getLogger(__name__)
 
 START_METHODS = ("fork", "spawn")
 
@@ -84,6 +88,10 @@ class Project:
         self.log(log)
         if redirects:
             self.redirect(log)
+        return self._loaded(app, log, is_child=is_child)
+
+    def _loaded(self, app: App, log: dict[str, Value], *, is_child: bool = False) -> Loaded:
+        conf = app.conf
         limits = (
             self.soft_time_limit or conf.task_soft_time_limit,
             self.time_limit or conf.task_time_limit,
@@ -98,14 +106,18 @@ class Project:
                 process = multiprocessing.current_process()
                 process.name = f"{start_method.capitalize()}PoolWorker-{number}"
                 signals.worker_process_init.send(self.hostname)
-            return build_runs(app, hostname=self.hostname, guard=guard, limits=limits)
+            runs = build_runs(app, hostname=self.hostname, guard=guard, limits=limits)
+            return runs._replace(reload=lambda wanted: reload(wanted).facts)
+
+        def reload(wanted: Restart) -> Loaded:
+            return self._loaded(self._import_again(app, wanted), log)
 
         recycling = Recycling(
             self.max_tasks_per_child or conf.worker_max_tasks_per_child or 0,
             self.max_memory_per_child or conf.worker_max_memory_per_child or 0,
         )
         facts = b"" if is_child else facts_of(app).encode()
-        return Loaded(facts, begin, recycling, start_method=start_method)
+        return Loaded(facts, begin, recycling, start_method=start_method, reload=reload)
 
     def _start_method(self, setting: str) -> str:
         """How children are begun: as this says, else the app, else as the system can."""
@@ -131,6 +143,18 @@ class Project:
         """Have what is printed in this process be logged, if the app does not say otherwise."""
         if log["redirects"]:
             redirect_stdouts(log["redirect_level"])
+
+    def _import_again(self, app: App, wanted: Restart) -> App:
+        """Import modules, and find the app, which one of them may have made anew."""
+        names = wanted.modules
+        for name in (*app.conf.imports, *app.conf.include) if names is None else names:
+            if name not in sys.modules:
+                logger.debug("importing module %s", name)
+                importlib.import_module(name)
+            elif wanted.reloads:
+                logger.debug("reloading module %s", name)
+                importlib.reload(sys.modules[name])
+        return self._import()
 
     def _import(self) -> App:
         app = find_app(self.app)

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from qbroker import _state
 from qbroker_worker import aide
@@ -17,6 +17,7 @@ from qbroker_worker.loading import Project
 from qbroker_worker.pools import forkserver, ledger, spawn
 from qbroker_worker.pools.forkserver import Load, Loaded
 from qbroker_worker.pools.spawn import Spawn
+from qbroker_worker.values import Restart
 
 MODULE = "qbroker_worker.spawned"
 
@@ -34,14 +35,21 @@ def briefed(project: Project) -> Spawn:
 
 def children(project: Project, load: Load) -> Load:
     """The loader, which also says that children are begun fresh where that is wanted."""
+    return lambda: _fresh(project, load())
 
-    def load_too() -> Loaded:
-        loaded = load()
-        if loaded.start_method == "spawn":
-            return loaded._replace(spawn=briefed(project))
+
+def _fresh(project: Project, loaded: Loaded) -> Loaded:
+    reload = loaded.reload
+    if loaded.start_method != "spawn" or reload is None:
         return loaded
 
-    return load_too
+    def reload_too(wanted: Restart) -> Loaded:
+        # They import everything themselves, and what was asked for besides.
+        more = tuple(name for name in wanted.modules or () if name not in project.modules)
+        again = replace(project, modules=(*project.modules, *more))
+        return _fresh(again, reload(wanted))
+
+    return loaded._replace(spawn=briefed(project), reload=reload_too)
 
 
 def _read(fd: int) -> Project:

@@ -129,6 +129,12 @@ class Stream:
         self._identity = replace(self._identity, queues=queues)
         self.say(Queues(queues))
 
+    def know(self, tasks: tuple[str, ...]) -> None:
+        """Have the broker send these tasks, on this link and all that follow."""
+        if tasks != self._identity.tasks:
+            self._identity = replace(self._identity, tasks=tasks)
+            self.say(Queues(self._identity.queues, tasks))
+
     def say(self, aside: Aside) -> None:
         """Say this on the link that is up; without one, nobody would hear it."""
         if self._is_linked and len(self._asides) < ASIDES_MAX:
@@ -294,10 +300,10 @@ def _aside(asides: deque[Aside]) -> WorkRequest:
                 wire.control_replies.append(ControlReply(id=id_, body=body))
             case Event(type_, body):
                 wire.events.append(WireEvent(type=type_, body=body))
-            case Queues(names):
+            case Queues(names, tasks):
                 if wire.HasField("consume") or wire.control_replies or wire.events:
                     break
-                wire.consume.CopyFrom(Consume(queues=names))
+                wire.consume.CopyFrom(Consume(queues=names, tasks=tasks))
         asides.popleft()
     return wire
 

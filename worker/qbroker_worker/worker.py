@@ -28,12 +28,12 @@ from qbroker_worker.autoscale import Autoscale
 from qbroker_worker.clock import Clock
 from qbroker_worker.journal import HEARTBEAT_S, Journal
 from qbroker_worker.loading import LOST
-from qbroker_worker.pools.pool import Pool
+from qbroker_worker.pools.pool import Pool, Restarted
 from qbroker_worker.rates import Rates
 from qbroker_worker.results import why_lost
 from qbroker_worker.session import News, Session
 from qbroker_worker.stream import Refused, Stream, limited, time_limits
-from qbroker_worker.values import REVOKED, WORKER_LOST, Cancel, Delivery, Finished, Notice
+from qbroker_worker.values import REVOKED, WORKER_LOST, Cancel, Delivery, Finished, Notice, Restart
 
 logger = logging.getLogger(__name__)
 task_logger = logging.getLogger(trace.__name__)
@@ -350,10 +350,15 @@ class Worker:
         """The greatest and least number of slots it scales between; None: it does not."""
         return None if self._scale is None else (self._scale.slots_max, self._scale.slots_min)
 
-    @property
-    def can_restart(self) -> bool:
-        """Whether the program can begin anew."""
-        return self._manners.restarts
+    def restart_pool(self, wanted: Restart, restarted: Restarted) -> None:
+        """Have the processes that run tasks begin anew, each when its task has ended."""
+        self._pool.restart(wanted, restarted)
+
+    def know(self, tasks: tuple[str, ...], rates: Mapping[str, float]) -> None:
+        """The app has these tasks now, some of them with a rate."""
+        for task in {*self._rates.limited, *rates}:
+            self.set_rate(task, rates.get(task, 0.0))
+        self._stream.know(tasks)
 
     def _follow(self) -> None:
         """Have as many slots as there is work for, if that is wanted."""

@@ -371,6 +371,7 @@ class Register:
         effects.freed.pop(self.session, None)
         effects.prefetch.pop(self.session, None)
         effects.consuming.pop(self.session, None)
+        effects.knowing.pop(self.session, None)
         effects.unwanted.pop(self.session, None)
         effects.draining = [session for session in effects.draining if session != self.session]
         return [lease for lease in self.held if lease.id not in kept]
@@ -382,6 +383,8 @@ class Consume:
 
     session: str
     queues: tuple[str, ...]
+    tasks: frozenset[str] | None = None
+    """It knows these from now on, and no others; None: those it knew."""
 
     @property
     def cost(self) -> tuple[int, int]:
@@ -392,6 +395,8 @@ class Consume:
         for name in self.queues:
             effects.queue(txn, name)
         effects.consuming[self.session] = self.queues
+        if self.tasks is not None:
+            effects.knowing[self.session] = self.tasks
 
 
 def _check_queues(names: tuple[str, ...]) -> None:

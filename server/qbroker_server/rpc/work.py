@@ -320,7 +320,8 @@ class _Stream:
         if request.HasField("consume"):
             # Who asked for it hears of it when it is so.
             names = tuple(dict.fromkeys(request.consume.queues))
-            self._pump.submit(Consume(self.session, names), answer)
+            tasks = frozenset(request.consume.tasks) or None
+            self._pump.submit(Consume(self.session, names, tasks), answer)
         else:
             answer(None)
 

@@ -27,7 +27,7 @@ from typing import NamedTuple, NoReturn
 from qbroker_worker.pools import child, frames
 from qbroker_worker.pools.childguard import ChildGuard
 from qbroker_worker.pools.spawn import Spawn
-from qbroker_worker.values import Guard, Notice, Recycling, Runs
+from qbroker_worker.values import Guard, Notice, Recycling, Restart, Runs
 
 PR_SET_PDEATHSIG = 1
 
@@ -64,6 +64,8 @@ class Loaded(NamedTuple):
     beside: Beside | None = None
     start_method: str = "fork"
     """"fork" or "spawn": how children are begun, as the app or the command line says."""
+    reload: Callable[[Restart], "Loaded"] | None = None
+    """Imports modules, again where that is wanted, and gives what children are to begin with from then on."""
     spawn: Spawn | None = None
     """How a child is begun as a fresh interpreter; None: it is forked."""
 
@@ -206,10 +208,14 @@ def serve(control: socket.socket, parent: int, load: Load) -> None:
     _say(control, frames.FACTS, loaded.facts)
     if loaded.beside is not None:
         _begin_beside(control, loaded.beside, loaded.spawn)
+    _settle_down()
+    _Nursery(control, loaded).run()
+
+
+def _settle_down() -> None:
     # What is loaded stays: the collector need not touch it, and its pages stay shared.
     gc.collect()
     gc.freeze()
-    _Nursery(control, loaded).run()
 
 
 def _begin_beside(control: socket.socket, beside: Beside, spawn: Spawn | None) -> None:
@@ -292,6 +298,8 @@ class _Nursery:
         kind, number, value = frames.CONTROL.unpack(data)
         if kind == frames.FORK:
             self._begin(number, fds, ours)
+        elif kind == frames.RESTART:
+            self._reload(_read(self._control, value))
         elif kind == frames.KILL:
             # Not reaped yet if it is listed, so the process id is still the child's.
             for pid, known in self._numbers.items():
@@ -331,6 +339,19 @@ class _Nursery:
         os.close(bell)
         os.close(rope)
         live(number, fds, self._loaded)
+
+    def _reload(self, wanted: bytes) -> None:
+        modules, reloads = json.loads(wanted)
+        restart = Restart(None if modules is None else tuple(modules), reloads)
+        assert self._loaded.reload is not None, "who loads an app can load it again"
+        try:
+            self._loaded = self._loaded.reload(restart)
+        except Exception as exc:  # noqa: BLE001 - whatever a module raises is told to who asked for it
+            traceback.print_exc()
+            _say(self._control, frames.FAILED, repr(exc).encode())
+            return
+        _settle_down()
+        _say(self._control, frames.RESTARTED, self._loaded.facts)
 
     def _reap(self) -> None:
         # Each by its id: a process that the app itself started is for the app to wait for.

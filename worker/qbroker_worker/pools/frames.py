@@ -58,8 +58,15 @@ CONTROL = Struct("=BII")
 # Parent → fork server.
 FORK = 1  # with the child's socket, claim pipe and shared memory
 KILL = 2  # value: the signal's number
+RESTART = (
+    7  # value: bytes of JSON that follow, a Restart: import modules before the next child begins
+)
 # Fork server → parent.
 FACTS = 3  # value: bytes of JSON that follow
 REFUSED = 4  # the same: why the app cannot be loaded
 FORKED = 5  # value: process id
 EXITED = 6  # value: wait status
+RESTARTED = (
+    8  # value: bytes of the facts that follow; children that begin from now on have those modules
+)
+FAILED = 9  # the same: what went wrong with importing them, as text
