@@ -217,6 +217,31 @@ async def test_what_is_asked_is_heard_and_what_is_said_aside_goes_out_in_order()
     assert worker.stream.queues == ("celery", "mail")
 
 
+async def test_events_that_come_shortly_behind_go_out_together_and_an_answer_takes_them_along() -> (
+    None
+):
+    broker = FakeBroker()
+    async with serving(broker) as port:
+        worker = Worker(port)
+        async with running(worker):
+            await worker.until(lambda: worker.links == [True])
+            worker.stream.say(Event("first", b"{}"))
+            await broker.until(lambda b: len(b.asides) == 1)
+            worker.stream.say(Event("second", b"{}"))
+            worker.stream.say(Event("third", b"{}"))
+            worker.stream.say(Answer(5, b"1"))
+            await broker.until(lambda b: len(b.asides) == 2)
+            worker.stream.say(Event("fourth", b"{}"))
+            await broker.until(lambda b: len(b.asides) == 3)
+
+    assert [[event.type for event in one.events] for one in broker.asides] == [
+        ["first"],
+        ["second", "third"],
+        ["fourth"],
+    ]
+    assert [reply.id for reply in broker.asides[1].control_replies] == [5]
+
+
 async def test_tasks_that_are_known_from_now_on_are_said_at_once_and_on_the_next_link() -> None:
     broker = FakeBroker()
     async with serving(broker) as port:

@@ -40,6 +40,9 @@ ASIDES_MAX = 20_000
 
 ASIDES_REQUEST_MAX = 1_000
 
+GATHER_S = 0.02
+"""How long events gather behind those that were said last: a message of the stream costs as much as many events in it."""
+
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
@@ -109,6 +112,9 @@ class Stream:
         self._on_asked = on_asked
         self._on_wanted = on_wanted
         self._asides: deque[Aside] = deque()
+        self._asides_due = False
+        self._asides_timer: asyncio.TimerHandle | None = None
+        """Set from when asides were said, for as long as events gather."""
         self._is_linked = False
         self._was_linked = False
         self._chance = chance
@@ -137,9 +143,28 @@ class Stream:
 
     def say(self, aside: Aside) -> None:
         """Say this on the link that is up; without one, nobody would hear it."""
-        if self._is_linked and len(self._asides) < ASIDES_MAX:
-            self._asides.append(aside)
+        if not self._is_linked or len(self._asides) >= ASIDES_MAX:
+            return
+        self._asides.append(aside)
+        if self._asides_timer is None or type(aside) is not Event:
+            self._asides_are_due()
+
+    def _asides_are_due(self) -> None:
+        if self._asides:
+            self._asides_due = True
             self._wake.set()
+
+    async def _say_asides(self, call: Call) -> None:
+        self._asides_due = False
+        while self._asides:
+            await call.write(_aside(self._asides))
+        if self._asides_timer is None:
+            loop = asyncio.get_running_loop()
+            self._asides_timer = loop.call_later(GATHER_S, self._gathered)
+
+    def _gathered(self) -> None:
+        self._asides_timer = None
+        self._asides_are_due()
 
     async def run(self) -> None:
         """Keep a link until the session has left. Raises Refused when the broker says so for good."""
@@ -179,6 +204,9 @@ class Stream:
                 call.cancel()
                 self._is_linked = False
                 self._asides.clear()
+                if self._asides_timer is not None:
+                    self._asides_timer.cancel()
+                    self._asides_timer = None
                 session.hang_up()
                 self._on_link(False)  # noqa: FBT003 - a plain callback
 
@@ -189,10 +217,12 @@ class Stream:
             await call.write(_hello(hello, self._identity))
             while True:
                 wake.clear()
-                # First, because after its farewell the session is not listened to.
-                while self._asides:
-                    await call.write(_aside(self._asides))
+                if self._asides_due:
+                    await self._say_asides(call)
                 while (request := next_request()) is not None:
+                    if request.leave:
+                        # After its farewell the session is not listened to.
+                        await self._say_asides(call)
                     await call.write(_request(request))
                 if self._session.has_left:
                     return
