@@ -286,7 +286,8 @@ async def test_the_stream_waits_for_a_broker_that_is_not_there_yet(
             broker.publish("second")
             await broker.until(lambda b: "second" in b.settled)
 
-    at_first, later = (record.getMessage() for record in caplog.records)
+    # The end of the broker that is there by then may be heard, too.
+    at_first, later, *_ = (record.getMessage() for record in caplog.records)
     assert at_first == (
         f"The broker at 127.0.0.1:{port} cannot be reached (Connection refused). Trying again until it can…"
     )
