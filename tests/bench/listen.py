@@ -1,19 +1,21 @@
 """Listens to events of tasks, and keeps in a file how many there were: python -m tests.bench.listen FILE."""
 
-import os
+import mmap
 import sys
+from pathlib import Path
 
 from tests.bench.tasks import app
 
 
 def main(path: str) -> None:
-    """Count until told to end."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-    os.pwrite(fd, b"0", 0)
-    events = app.client().events("task.*")
-    print("listens", flush=True)
-    for count, _ in enumerate(events, 1):
-        os.pwrite(fd, b"%d" % count, 0)
+    """Count until told to end, at as little cost as can be: the machine is the worker's too."""
+    Path(path).write_bytes(bytes(8))
+    with Path(path).open("r+b") as file, mmap.mmap(file.fileno(), 8) as shared:
+        words = memoryview(shared).cast("Q")
+        events = app.client().events("task.*")
+        print("listens", flush=True)
+        for count, _ in enumerate(events, 1):
+            words[0] = count
 
 
 if __name__ == "__main__":

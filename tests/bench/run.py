@@ -461,22 +461,24 @@ EVENTS_A_TASK = 3
 def events(bench: Bench, sizes: Sizes) -> Figures:
     """What 10,000 events a second to two listeners cost: no-ops end to end, of which as many are told of as make that rate."""
     # How many are to be told of follows from how fast they are.
-    rate, _ = told_of(bench, sizes.end_to_end, every=6, listeners=0)
+    rate, _, _ = told_of(bench, sizes.end_to_end, every=6, listeners=0)
     every = max(1, round(rate * EVENTS_A_TASK / EVENTS_PER_S))
-    without, _ = told_of(bench, sizes.end_to_end, every=every, listeners=0)
-    beside, heard = told_of(bench, sizes.end_to_end, every=every, listeners=2)
+    without, cpu_us, _ = told_of(bench, sizes.end_to_end, every=every, listeners=0)
+    beside, cpu_us_beside, heard = told_of(bench, sizes.end_to_end, every=every, listeners=2)
     return {
         "without_per_s": without,
         "beside_per_s": beside,
         "ratio": beside / without,
         "events_per_s": heard / every * EVENTS_A_TASK * beside,
         "heard_share": heard,
+        "cpu_us_per_task": cpu_us,
+        "beside_cpu_us_per_task": cpu_us_beside,
     }
 
 
-def told_of(bench: Bench, count: int, *, every: int, listeners: int) -> tuple[float, float]:
-    """Tasks a second where one of so many is told of, and which share of that was heard by each listener."""
-    with bench.broker(), ExitStack() as stack:
+def told_of(bench: Bench, count: int, *, every: int, listeners: int) -> tuple[float, float, float]:
+    """Tasks a second where one of so many is told of; CPU a task, in µs; which share of what was told each listener heard."""
+    with bench.broker() as broker, ExitStack() as stack:
         first = last = ""
         for start in range(0, count, BATCH):
             tasks = [noop if n % every == 0 else untold for n in range(start, start + BATCH)]
@@ -487,17 +489,18 @@ def told_of(bench: Bench, count: int, *, every: int, listeners: int) -> tuple[fl
         for path in notes:
             argv = (sys.executable, "-m", "tests.bench.listen", str(path))
             stack.enter_context(Program(argv, cwd=bench.folder, env=bench.env)).wait_for("listens")
-        with bench.worker("-E"):
+        with bench.worker("-E") as worker:
             app.AsyncResult(first).get(timeout=LONG_S)
-            started = time.perf_counter()
+            started, used = time.perf_counter(), cpu_s(broker) + cpu_s(worker)
             app.AsyncResult(last).get(timeout=LONG_S)
             rate = count / (time.perf_counter() - started)
+            used = cpu_s(broker) + cpu_s(worker) - used
             # The last events are on their way.
             threading.Event().wait(1.0)
             told = EVENTS_A_TASK * -(-count // every)
-            heard = min([int(path.read_text()) / told for path in notes], default=0.0)
+            counts = [int.from_bytes(path.read_bytes(), sys.byteorder) for path in notes]
     shutil.rmtree(bench.folder / "data")
-    return rate, heard
+    return rate, used / count * 1e6, min(counts, default=0) / told
 
 
 def probe(bench: Bench, sizes: Sizes) -> Figures:
