@@ -13,6 +13,11 @@ def noop(text: str) -> None:
     """Do nothing."""
 
 
+@app.task(send_events=False)
+def untold(text: str) -> None:
+    """Do nothing, of which nobody is told."""
+
+
 @app.task
 def late_by(due: float) -> float:
     """How many seconds after `due` (Unix time) it runs."""

@@ -97,6 +97,7 @@ class Effects:
         "freed_limits",
         "is_consumed",
         "joins",
+        "knowing",
         "lanes",
         "next_ms",
         "opened",
@@ -160,6 +161,8 @@ class Effects:
         self.draining: list[str] = []
         self.consuming: dict[str, tuple[str, ...]] = {}
         """Which queues a session takes from, from now on."""
+        self.knowing: dict[str, frozenset[str]] = {}
+        """Which tasks a session knows, from now on."""
         self.prefetch: dict[str, int] = {}
         self.unwanted: dict[str, frozenset[str]] = {}
         """By session: the tasks of which it wants none for now."""
