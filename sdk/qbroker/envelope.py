@@ -566,7 +566,7 @@ def end_fields(result: bytes, accepted: frozenset[str]) -> dict[str, Value]:
         return {"result": _shown(None), "exception": None, "traceback": None}
     kept = Result.FromString(result)
     value: Value = None
-    if kept.body:
+    if kept.body and kept.body != b"null":
         try:
             value = read(kept, accepted)
         except _UNREADABLE as exc:

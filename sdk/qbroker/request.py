@@ -136,6 +136,8 @@ class Context:
     loglevel: int | None = None
     replaced_task_nesting = 0
     utc = True
+    task_limits: "tuple[float, float] | None" = None
+    """The task's soft and hard limit where the worker was told that they are others now."""
     override_max_retries: int | None = None
     """The limit that `retry` was last given in this run; `autoretry_for` keeps to it."""
     embed: dict[str, Value] = {}  # noqa: RUF012 - stands for none, and is never changed

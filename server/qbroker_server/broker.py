@@ -53,6 +53,7 @@ class Step:
     came: dict[str, int]
     went: dict[str, int]
     changed: dict[str, Record]
+    removed_queues: set[str]
     next_ms: int | None
     """The earliest time at which something of this step, or what a limit holds back, wants to be looked at."""
     has_more: bool
@@ -131,6 +132,10 @@ class Broker:
     def _is_consumed(self, name: str) -> bool:
         return bool(self.dispatcher.consumers(name))
 
+    def _worker_name(self, session_id: str) -> str:
+        session = self.dispatcher.sessions.get(session_id)
+        return session_id if session is None else session.name
+
     def reply(self, step: Step) -> None:
         """Answer everybody a committed step concerns."""
         for answer, value in step.answers:
@@ -171,7 +176,9 @@ class Broker:
         now_ms = self._clock.now_ms()
         answers: list[tuple[Reply, object]] = []
         txn = self.engine.begin(bytes_max=bytes_max)
-        effects = Effects(self.policy, self.engine.room_bytes, self._is_consumed, self.routes)
+        effects = Effects(
+            self.policy, self.engine.room_bytes, self._is_consumed, self.routes, self._worker_name
+        )
         has_more = False
         left: list[tuple[Command[Any], Reply]] = []
         try:
@@ -221,6 +228,7 @@ class Broker:
             effects.came,
             effects.went,
             effects.changed,
+            effects.removed_queues,
             min(times, default=None),
             has_more,
         )

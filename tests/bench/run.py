@@ -16,8 +16,9 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +35,7 @@ from qbroker.limits import Limit  # noqa: E402 - needs the path above
 from qbroker.messaging import Exchange, Queue, binding  # noqa: E402 - needs the path above
 from qbroker.testing import LocalBroker  # noqa: E402 - needs the path above
 from tests.bench import wire  # noqa: E402 - needs the path above
-from tests.bench.tasks import app, give, late_by, measure, noop, note_lateness  # noqa: E402 - needs the path above
+from tests.bench.tasks import app, give, late_by, measure, noop, note_lateness, untold  # noqa: E402 - needs the path above
 from tests.docs import programs  # noqa: E402 - needs the path above
 from tests.docs.programs import Program  # noqa: E402 - needs the path above
 
@@ -59,6 +60,7 @@ class Sizes:
     end_to_end: int
     round_trips: int
     queued: int
+    soak: int
 
 
 class Bench:
@@ -81,10 +83,10 @@ class Bench:
             program.stop()
 
     @contextmanager
-    def worker(self) -> Iterator[Program]:
+    def worker(self, *options: str) -> Iterator[Program]:
         """A worker with two processes, started but perhaps not ready."""
         argv = ("qbroker", "worker", "-A", "tests.bench.tasks:app", "-c", "2", "-l", "WARNING")
-        with Program(argv, cwd=self.folder, env=self.env) as program:
+        with Program((*argv, *options), cwd=self.folder, env=self.env) as program:
             yield program
             program.stop()
 
@@ -110,7 +112,12 @@ def cpu_s(program: Program) -> float:
 
 def anonymous_mb(program: Program) -> float:
     """Memory of the process that is not pages of a file: `RssAnon`."""
-    status = Path(f"/proc/{program.process.pid}/status").read_text()
+    return anonymous_mb_of(program.process.pid)
+
+
+def anonymous_mb_of(pid: int) -> float:
+    """The same, of any process."""
+    status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("RssAnon:")[2].split()[0]) / 1024
 
 
@@ -545,6 +552,107 @@ def random_words(size: int) -> str:
     return " ".join(chance.choices(words, k=size // 8 + 1))[:size]
 
 
+EVENTS_PER_S = 10_000
+EVENTS_A_TASK = 3
+"""Received, started, succeeded."""
+
+
+def events(bench: Bench, sizes: Sizes) -> Figures:
+    """What 10,000 events a second to two listeners cost: no-ops end to end, of which as many are told of as make that rate."""
+    # How many are to be told of follows from how fast they are.
+    rate, _, _ = told_of(bench, sizes.end_to_end, every=6, listeners=0)
+    every = max(1, round(rate * EVENTS_A_TASK / EVENTS_PER_S))
+    without, cpu_us, _ = told_of(bench, sizes.end_to_end, every=every, listeners=0)
+    beside, cpu_us_beside, heard = told_of(bench, sizes.end_to_end, every=every, listeners=2)
+    return {
+        "without_per_s": without,
+        "beside_per_s": beside,
+        "ratio": beside / without,
+        "events_per_s": heard / every * EVENTS_A_TASK * beside,
+        "heard_share": heard,
+        "cpu_us_per_task": cpu_us,
+        "beside_cpu_us_per_task": cpu_us_beside,
+    }
+
+
+def told_of(bench: Bench, count: int, *, every: int, listeners: int) -> tuple[float, float, float]:
+    """Tasks a second where one of so many is told of; CPU a task, in µs; which share of what was told each listener heard."""
+    with bench.broker() as broker, ExitStack() as stack:
+        first = last = ""
+        for start in range(0, count, BATCH):
+            tasks = [noop if n % every == 0 else untold for n in range(start, start + BATCH)]
+            calls: list[tuple[object, ...]] = [(task, (TEXT,), {}, {}) for task in tasks]
+            sent = app.send_many(calls)
+            first, last = first or sent[0].id, sent[-1].id
+        notes = [bench.folder / f"heard-{n}" for n in range(listeners)]
+        for path in notes:
+            argv = (sys.executable, "-m", "tests.bench.listen", str(path))
+            stack.enter_context(Program(argv, cwd=bench.folder, env=bench.env)).wait_for("listens")
+        with bench.worker("-E") as worker:
+            app.AsyncResult(first).get(timeout=LONG_S)
+            started, used = time.perf_counter(), cpu_s(broker) + cpu_s(worker)
+            app.AsyncResult(last).get(timeout=LONG_S)
+            rate = count / (time.perf_counter() - started)
+            used = cpu_s(broker) + cpu_s(worker) - used
+            # The last events are on their way.
+            threading.Event().wait(1.0)
+            told = EVENTS_A_TASK * -(-count // every)
+            counts = [int.from_bytes(path.read_bytes(), sys.byteorder) for path in notes]
+    shutil.rmtree(bench.folder / "data")
+    return rate, used / count * 1e6, min(counts, default=0) / told
+
+
+def probe(bench: Bench, sizes: Sizes) -> Figures:
+    """The worker's `/readyz`, over a connection of its own each time: while it is idle, and while it works as hard as it can."""
+    listen = f"127.0.0.1:{programs.free_port()}"
+
+    def ask() -> None:
+        with urllib.request.urlopen(f"http://{listen}/readyz", timeout=10) as reply:
+            assert reply.status == 200
+
+    with bench.broker(), bench.worker("--http-listen", listen):
+        noop.delay(TEXT).get(timeout=LONG_S)
+        idle = [median_ms(ask, count=1) for _ in range(200)]
+        last = bench.fill(4 * sizes.end_to_end)
+        result = app.AsyncResult(last)
+        busy = []
+        while not result.ready():
+            busy += [median_ms(ask, count=1) for _ in range(10)]
+    cuts = statistics.quantiles(busy, n=100)
+    return {
+        "idle_p50_ms": statistics.median(idle),
+        "busy_p50_ms": cuts[49],
+        "busy_p99_ms": cuts[98],
+    }
+
+
+def soak(bench: Bench, sizes: Sizes) -> Figures:
+    """Very many no-ops, a few at a time: memory of broker, worker and its children, after a tenth and at the end."""
+    seen: list[Figures] = []
+    share = max(BATCH, sizes.soak // 10)
+    with bench.broker() as broker, bench.worker() as worker:
+        for tenth in range(10):
+            for start in range(0, share, 20 * BATCH):
+                last = bench.fill(min(20 * BATCH, share - start))
+                app.AsyncResult(last).get(timeout=LONG_S)
+            family = psutil.Process(worker.process.pid).children(recursive=True)
+            server = psutil.Process(worker.process.pid).children()[0].pid
+            children = [anonymous_mb_of(one.pid) for one in family if one.pid != server]
+            seen.append(
+                {
+                    "broker_mb": anonymous_mb(broker),
+                    "parent_mb": anonymous_mb(worker),
+                    "children_mb": max(children),
+                }
+            )
+            print(f"  soak {(tenth + 1) * share:,}: {shown(seen[-1])}", file=sys.stderr)
+    return {
+        f"{name.removesuffix('_mb')}_{when}": value
+        for when, figures in (("first_mb", seen[0]), ("last_mb", seen[-1]))
+        for name, value in figures.items()
+    }
+
+
 def median_ms(call: Callable[[], object], count: int = 50) -> float:
     """How long a call takes."""
     taken = []
@@ -575,7 +683,13 @@ CASES: dict[str, Callable[[Bench, Sizes], Figures]] = {
     "fanout": fanout,
     "topic": topic,
     "contents": contents,
+    "events": events,
+    "probe": probe,
+    "soak": soak,
 }
+
+SPARED = frozenset({"soak"})
+"""What takes too long to be run without being named."""
 
 AIMS = {
     ("publish-1", "rate_per_s"): "≥ 1,500",
@@ -610,6 +724,14 @@ AIMS = {
     ("fanout", "10kb_cpu_s_per_100k"): "≤ 4",
     ("topic", "ratio"): "≥ 0.7",
     ("topic", "route_us"): "≤ 5",
+    ("events", "ratio"): "≥ 0.85",
+    ("events", "events_per_s"): "10,000",
+    ("events", "heard_share"): "1",
+    ("probe", "idle_p50_ms"): "≤ 5",
+    ("probe", "busy_p50_ms"): "≤ 5",
+    ("soak", "broker_last_mb"): "as first",
+    ("soak", "parent_last_mb"): "as first",
+    ("soak", "children_last_mb"): "as first",
 }
 """What 2 cores are meant to reach, for comparison only."""
 
@@ -620,13 +742,16 @@ def options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument(
-        "--cases", default=",".join(CASES), help="parted by commas; all: %(default)s"
+        "--cases",
+        default=",".join(name for name in CASES if name not in SPARED),
+        help=f"parted by commas (%(default)s); and {', '.join(SPARED)}",
     )
     parser.add_argument("--runs", type=int, default=3, help="of each case (%(default)s)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of publishing (%(default)s)")
     parser.add_argument("--tasks", type=int, default=50_000, help="end to end (%(default)s)")
     parser.add_argument("--round-trips", type=int, default=1_000, help="(%(default)s)")
     parser.add_argument("--queued", type=int, default=1_000_000, help="waiting (%(default)s)")
+    parser.add_argument("--soak", type=int, default=2_000_000, help="tasks (%(default)s)")
     parser.add_argument("--dir", type=Path, help="where the data goes; must be a real disk")
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="a JSON line a run, no table")
@@ -641,7 +766,7 @@ def main() -> int:
     """Run the chosen cases and print what they cost."""
     chosen = options()
     if chosen.port is not None:
-        sizes = Sizes(chosen.seconds, chosen.tasks, chosen.round_trips, chosen.queued)
+        sizes = Sizes(chosen.seconds, chosen.tasks, chosen.round_trips, chosen.queued, chosen.soak)
         print(json.dumps(CASES[chosen.cases](Bench(chosen.dir, chosen.port), sizes)))
         return 0
     warn_of_memory_disk(chosen.dir or Path(tempfile.gettempdir()))
@@ -667,7 +792,7 @@ def alone(case: str, chosen: argparse.Namespace) -> Figures:
     port = programs.free_port()
     with tempfile.TemporaryDirectory(prefix="qbroker-bench-", dir=chosen.dir) as folder:
         argv = ["--cases", case, "--dir", folder, "--port", str(port)]
-        for name in ("seconds", "tasks", "round_trips", "queued"):
+        for name in ("seconds", "tasks", "round_trips", "queued", "soak"):
             argv += [f"--{name.replace('_', '-')}", str(getattr(chosen, name))]
         ended = subprocess.run(
             [sys.executable, __file__, *argv],

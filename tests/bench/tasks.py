@@ -13,6 +13,11 @@ def noop(text: str) -> None:
     """Do nothing."""
 
 
+@app.task(send_events=False)
+def untold(text: str) -> None:
+    """Do nothing, of which nobody is told."""
+
+
 @app.task
 def measure(text: str) -> int:
     """Say how long the text is."""

@@ -67,6 +67,13 @@ def test_an_eta_is_a_moment_to_the_millisecond(app: App, moment: Value, unix_ms:
     ("options", "error", "text"),
     [
         ({"countdown": -1}, ValueError, "countdown -1 of task 't' is not a number of seconds from 0"),
+        ({"time_limit": -1}, ValueError, "time_limit -1 of task 't' is not a number of seconds"),
+        ({"time_limit": float("nan")}, ValueError, "time_limit nan of task 't' is not a number"),
+        ({"soft_time_limit": "x"}, TypeError, "soft_time_limit 'x' of task 't' is not a number"),
+        ({"soft_time_limit": True}, TypeError, "soft_time_limit True of task 't' is not a number"),
+        ({"task_id": 5}, TypeError, "task_id 5 of task 't' is not text"),
+        ({"retries": "x"}, TypeError, "retries 'x' of task 't' is not a whole number"),
+        ({"retries": -1}, ValueError, "retries -1 of task 't' is not a whole number"),
         ({"countdown": math.nan}, ValueError, "countdown nan of task 't'"),
         ({"countdown": math.inf}, ValueError, "countdown inf of task 't'"),
         ({"countdown": 1e12}, ValueError, "to the year 9999"),

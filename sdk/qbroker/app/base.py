@@ -753,7 +753,9 @@ class App:
     def control(self) -> Control:
         """Revoking, purging, asking and changing workers."""
         return Control(
-            self.client, lambda: self.conf.task_default_queue, lambda: self.accepted_content
+            self.client,
+            lambda: tuple(self.amqp.queues.consume_from),
+            lambda: self.accepted_content,
         )
 
     @property

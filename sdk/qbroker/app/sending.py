@@ -89,6 +89,7 @@ _ONE_MS = dt.timedelta(milliseconds=1)
 _LAST_MS = 253_402_300_799_999
 """The last millisecond of the year 9999: what a datetime can say."""
 DELIVERIES_MAX = (1 << 16) - 1
+RETRIES_MAX = (1 << 32) - 1
 _EMBED_NONE: Mapping[str, Value] = {}
 _OMITTED: Value = object()
 """An option that was not given, where None is a value: it takes back what the task's attribute says."""
@@ -180,12 +181,15 @@ def prepare(
     correlation_id: str | None = None,
     retries: int = 0,
     embed: Mapping[str, Value] = _EMBED_NONE,
+    takes_input: bool = False,
     **rare: Value,
 ) -> Call:
     """The message of a call. Times without a zone are in the app's.
 
-    Of the options that are not named here, those of `PROPERTIES` are properties of the message.
-    Others are the options of `qbroker.app.rules`: unique_key, unique_scope, unique_policy, limits, fairness_key,
+    With `takes_input` its first argument is not among `args`, for another task returns it.
+
+    Of the options that are not named here, those of `PROPERTIES` are properties of the message. Others are those of
+    `qbroker.app.rules`: unique_key, unique_scope, unique_policy, limits, fairness_key,
     fairness_weight, labels, stamped_headers and the stamps; and acks_late and its kin, max_deliveries, track_started
     and store_errors_even_if_ignored in place of the task's. Raises TypeError and ValueError for what cannot be
     meant, before anything is sent.
@@ -204,6 +208,8 @@ def prepare(
         given = _overridden(given, name, rare)
     if task_id is None:
         task_id = uuid7()
+    elif not isinstance(task_id, str):
+        raise TypeError(f"task_id {task_id!r} of task {name!r} is not text")
     ignores = given.ignore_result if ignore_result is None else ignore_result
     fields: dict[str, Value] = {}
     # What most calls leave at its default stays off the wire, and costs a test each.
@@ -236,6 +242,12 @@ def prepare(
             else _moment_ms("expires", expires, name, conf)
         )
     if retries:
+        if not isinstance(retries, int):
+            raise TypeError(f"retries {retries!r} of task {name!r} is not a whole number")
+        if not 0 < retries <= RETRIES_MAX:
+            raise ValueError(
+                f"retries {retries!r} of task {name!r} is not a whole number from 0 to {RETRIES_MAX}"
+            )
         fields["retries"] = retries
     if not keeps_results or ignores:
         fields["ignore_result"] = True
@@ -254,6 +266,8 @@ def prepare(
     hard = given.time_limit if time_limit is _OMITTED else time_limit
     soft = given.soft_time_limit if soft_time_limit is _OMITTED else soft_time_limit
     if hard is not None or soft is not None:
+        _check_limit("time_limit", hard, name)
+        _check_limit("soft_time_limit", soft, name)
         if hard is not None and soft is not None and soft > hard:
             raise ValueError("soft_time_limit must be less than or equal to time_limit")
         fields["time_limit"] = hard or 0.0
@@ -277,7 +291,9 @@ def prepare(
     if correlation_id and correlation_id != task_id:
         fields["correlation_id"] = correlation_id
     if rare or given.unique_key is not None or given.limits or given.fairness_key or given.labels:
-        fields.update(rules_of(name, given, args or (), kwargs or {}, rare))
+        fields.update(
+            rules_of(name, given, args or (), kwargs or {}, rare, takes_input=takes_input)
+        )
         if rare:
             _refuse(name, rare)
     if parent_id:
@@ -392,6 +408,18 @@ def _refuse(name: str, unsupported: Mapping[str, Value]) -> None:
     if not unsupported:
         return
     raise TypeError(f"the call of {name!r} has unknown options: {', '.join(sorted(unsupported))}")
+
+
+def _check_limit(what: str, seconds: Value, name: str) -> None:
+    if seconds is None:
+        return
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        raise TypeError(f"{what} {seconds!r} of task {name!r} is not a number of seconds")
+    # A NaN is not between anything.
+    if not 0 <= seconds * 1000 <= _LAST_MS:
+        raise ValueError(
+            f"{what} {seconds!r} of task {name!r} is not a number of seconds from 0, which is no limit"
+        )
 
 
 def _ttl_ms(seconds: float | None) -> int:

@@ -17,6 +17,7 @@ from qbroker.cli.tables import (
     plain,
     show,
     show_facts,
+    visible,
 )
 from qbroker.cli.target import EX_PARTIAL, Absent, Conflicting, Target, named
 from qbroker.client import Client, TaskInfo
@@ -238,7 +239,7 @@ def _show(found: Plain) -> None:
             empty="",
         )
     if found["traceback"]:
-        click.echo(found["traceback"])
+        click.echo(visible(found["traceback"]))
 
 
 @click.command(name="explain", epilog="Example:  qctl explain 01a2...")
@@ -254,7 +255,7 @@ def explain(context: click.Context, target: Target, task_id: str, *, as_json: bo
     if as_json:
         echo_json({"id": task_id, "stage": stage, "sentence": reply.sentence})
     else:
-        click.echo(reply.sentence)
+        click.echo(visible(reply.sentence))
     if stage == "unknown":
         context.exit(Absent.exit_code)
 

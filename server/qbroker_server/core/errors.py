@@ -12,6 +12,7 @@ CoreError
 ├── ResourceFull     no room now; worth trying later
 ├── SessionLost      the session is unknown or was taken over
 ├── StoreLost        the store has failed: what was asked may or may not be stored
+├── StoreDamaged     a page of the store cannot be read
 └── CorruptRecord    what was read from the store is not what was written
 """
 
@@ -79,6 +80,10 @@ class SessionLost(CoreError):
 
 class StoreLost(CoreError):
     """The store has failed and the broker ends; what was asked may or may not be stored."""
+
+
+class StoreDamaged(CoreError):
+    """A page of the store cannot be read; what lies elsewhere can."""
 
 
 class CorruptRecord(CoreError):

@@ -85,6 +85,8 @@ class Flag:
     """The payload is in rows that other records name too (payloads.py)."""
     PAYLOAD_KEPT = 8192
     """Ended in failure, and kept whole so that its workflow can be tried again; its result is kept beside the record."""
+    TERMINATING = 32768
+    """With REVOKING: its worker is to end it although it runs."""
 
 
 # version, crc | stage, flags, priority, end reason, attempt, deaths, deaths_max, retries, size, seq,

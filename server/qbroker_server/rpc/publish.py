@@ -77,7 +77,7 @@ class _Stream:
             await self._write(context)
             self._reader.cancel()
         if self._failure is not None:
-            await context.abort(status.status_of(self._failure), str(self._failure))
+            await context.abort(status.status_of(self._failure), status.details_of(self._failure))
 
     async def _read(self, requests: AsyncIterator[producer_pb2.PublishRequest]) -> None:
         try:
