@@ -34,6 +34,7 @@ from qbroker.exceptions import (
     Reject,
     Replaced,
     Retry,
+    SecurityError,
     SerializationError,
     SerializerNotInstalled,
     TaskPredicate,
@@ -43,7 +44,8 @@ from qbroker.exceptions import (
 )
 from qbroker.request import Context, current_request, plain_seconds
 from qbroker.result import GroupResult
-from qbroker.serialization import Value
+from qbroker.sealing import Seal
+from qbroker.serialization import AUTH, Value
 from qbroker.task import Task
 from qbroker.utils.imports import symbol_by_name
 from qbroker.utils.time import get_exponential_backoff_interval
@@ -704,6 +706,10 @@ class App(Protocol):
     def accepted_content(self) -> frozenset[str]:
         """Content types that may be decoded."""
 
+    @property
+    def accepted_results(self) -> frozenset[str]:
+        """Content types of results that may be decoded."""
+
     def resend(
         self,
         request: Context,
@@ -771,16 +777,25 @@ def build_runner(
     json_encode = serialization.json_encode
     write_result = _result_writer(app.conf)
     bytes_max = app.conf.unpacked_bytes_max
+    seal: Seal | None = app.conf.seal
+    terms = envelope.Terms(app.accepted_results, bytes_max, seal)
+    # Where what tasks return is signed, so is what they raise.
+    signs = app.conf.result_serializer == AUTH
     heads: dict[tuple[str, str, str], bytes] = {}
 
     def encode(request: Context, state: str, value: Value, traceback: str) -> bytes:
         message = request.message
         assert message is not None, "a runner's request comes from a message"
         is_error = isinstance(value, BaseException) and state in states.EXCEPTION_STATES
-        if write_result is None or is_error:
+        if is_error:
+            value = envelope.encode_exception(value)
+            if seal is not None:
+                # It ends with the exception's text.
+                value, traceback = envelope.with_traceback(value, traceback), ""
+        fields: dict[str, Value]
+        if write_result is None or (is_error and not signs):
             # Exceptions cross as data, which everybody may read, however results are written.
-            body = json_encode(envelope.encode_exception(value) if is_error else value)
-            fields: dict[str, Value] = {"body": body}
+            fields = {"body": json_encode(value)}
         else:
             fields = write_result(value)
         result = Result(
@@ -788,6 +803,10 @@ def build_runner(
             runtime_s=monotonic() - request.started_s,
             **fields,
         )
+        if seal is not None:
+            if not result.content_type:
+                result.content_type, result.content_encoding = serialization.JSON, "utf-8"
+            seal.close(result, "result", message.task)
         if traceback:
             result.traceback = traceback
         if message.retries:
@@ -861,8 +880,8 @@ def build_runner(
         request.id = call.id
         name = call.task
         try:
-            args, kwargs, embed = envelope.decode_body(call, accepted, bytes_max)
-        except (SerializationError, SerializerNotInstalled, LimitExceeded) as exc:
+            args, kwargs, embed = envelope.decode_body(call, accepted, bytes_max, seal)
+        except (SerializationError, SerializerNotInstalled, SecurityError, LimitExceeded) as exc:
             # Not run, and kept: it can be run yet by a worker that may read it.
             signals.task_rejected.send(hostname, message=call, exc=exc)
             return fail(request, exc, states.REJECTED)
@@ -885,9 +904,9 @@ def build_runner(
                 )
                 return fail(request, TaskRevokedError("expired"), states.REVOKED)
             if call.takes_input:
-                args.insert(0, _input_of(call, accepted))
+                args.insert(0, _input_of(call, terms))
             elif call.HasField("failure"):
-                args = _errback_args(task, call.failure, args, kwargs, embed, accepted)
+                args = _errback_args(task, call.failure, args, kwargs, embed, accepted, terms)
         except Exception as exc:  # noqa: BLE001 - whatever is wrong with a message is its result
             return fail(request, exc, states.FAILURE)
         request.update(args=args, kwargs=kwargs, embed=embed, **embed)
@@ -947,12 +966,13 @@ def build_runner(
         if request.added_members and state != states.RETRY:
             ran.added_members, ran.follow_ups = request.added_members, request.follow_ups
         if state != states.SUCCESS:
-            ran.detail = _line(value)
+            # The broker is told no more than it may know.
+            ran.detail = _line(value) if seal is None else type(value).__name__
             if isinstance(value, Replaced):
                 ran.outcome = envelope.OUTCOME_REPLACED
                 ran.message = value.message
                 ran.follow_ups = (*ran.follow_ups, *value.follow_ups)
-            elif state == states.FAILURE and begun.call.join_id:
+            elif state == states.FAILURE and begun.call.join_id and seal is None:
                 # What waits for it may end in a ChordError, which quotes this as Celery's does.
                 ran.detail = repr(value)[:_DETAIL_CHARS_MAX]
             if state == states.RETRY:
@@ -1060,19 +1080,19 @@ def _child(result: Value) -> str:
     return envelope.encode_child(str(result))
 
 
-def _input_of(message: Message, accepted: frozenset[str]) -> Value:
+def _input_of(message: Message, terms: envelope.Terms) -> Value:
     """The value that a task waited for."""
-    values = [_value_of(one, accepted) for one in message.inputs]
+    values = [_value_of(one, terms) for one in message.inputs]
     return values if message.input_is_list else values[0]
 
 
-def _value_of(found: Input, accepted: frozenset[str]) -> Value:
+def _value_of(found: Input, terms: envelope.Terms) -> Value:
     if found.is_list:
-        return [_value_of(item, accepted) for item in found.items]
+        return [_value_of(item, terms) for item in found.items]
     result = Result.FromString(found.result)
-    if not result.body:
+    if not result.body and terms.seal is None:
         return None
-    return envelope.read(result, accepted)
+    return envelope.read(result, terms.accepted, terms.bytes_max, terms.seal)
 
 
 # -- errbacks ------------------------------------------------------------------------------------
@@ -1105,6 +1125,7 @@ def _errback_args(
     kwargs: Mapping[str, Value],
     embed: Mapping[str, Value],
     accepted: frozenset[str],
+    terms: envelope.Terms,
 ) -> list[Value]:
     """What an errback is called with."""
     immutable = bool(embed.get("immutable"))
@@ -1114,7 +1135,9 @@ def _errback_args(
         return [failure.id, *args]
     failed = Message.FromString(failure.message)
     request = Context(called_directly=False, message=failed, id=failure.id)
-    failed_args, failed_kwargs, failed_embed = envelope.decode_body(failed, accepted)
+    failed_args, failed_kwargs, failed_embed = envelope.decode_body(
+        failed, accepted, terms.bytes_max, terms.seal
+    )
     request.update(
         args=failed_args, kwargs=failed_kwargs, embed=failed_embed, task=failed.task, **failed_embed
     )
@@ -1124,7 +1147,9 @@ def _errback_args(
         is_final=True,
         end_reason=failure.end_reason,
         detail=failure.detail,
-        accepted=accepted,
+        accepted=terms.accepted,
+        bytes_max=terms.bytes_max,
+        seal=terms.seal,
     )
     return [request, stored.result, stored.traceback, *args]
 

@@ -90,6 +90,7 @@ class Effects:
         "changed",
         "closed",
         "consuming",
+        "copied_count",
         "damaged",
         "draining",
         "ended",
@@ -144,6 +145,8 @@ class Effects:
         self.options: dict[str, QueueOptions] = {}
         """Queues whose options changed."""
         self.removed_queues: set[str] = set()
+        self.copied_count = 0
+        """Copies that were stored of messages that several queues take; no command's cost tells of them."""
         self.came: dict[str, int] = {}
         """Messages published, by queue."""
         self.went: dict[str, int] = {}

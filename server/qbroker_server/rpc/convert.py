@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from qbroker_proto.v1 import admin_pb2, message_pb2, results_pb2, worker_pb2
 from qbroker_server.core import joins, limits, payloads
 from qbroker_server.core.dispatch import Delivery
-from qbroker_server.core.errors import CorruptRecord, Invalid
+from qbroker_server.core.errors import CorruptRecord, HeadersTooLarge, Invalid
 from qbroker_server.core.lease import LeaseId, Outcome, Settle, Start
 from qbroker_server.core.ports import ReadTxn
 from qbroker_server.core.publish import New, NewJoin, NewMessage, NewWorkflow
@@ -95,6 +95,14 @@ def new_message(raw: bytes, body_bytes_max: int, workflow_id: str = "") -> NewMe
 def _new_message(
     raw: bytes, wire: message_pb2.Message, workflow_id: str, body_bytes_max: int
 ) -> NewMessage:
+    if wire.headers or wire.properties:
+        for what, text in (("headers", wire.headers), ("properties", wire.properties)):
+            size = len(text.encode())
+            if size > limits.HEADERS_BYTES_MAX:
+                raise HeadersTooLarge(
+                    f"the {what} of message {wire.id!r} have {size} bytes; they may have {limits.HEADERS_BYTES_MAX}. "
+                    "Pass data as arguments"
+                )
     flags = 0
     if wire.ack_policy == _LATE:
         flags = Flag.ACK_LATE
