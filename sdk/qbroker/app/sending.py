@@ -188,8 +188,8 @@ def prepare(
 
     With `takes_input` its first argument is not among `args`, for another task returns it.
 
-    Of the options that are not named here, those of `PROPERTIES` are properties of the message. Others are those of
-    `qbroker.app.rules`: unique_key, unique_scope, unique_policy, limits, fairness_key,
+    Of the options that are not named here, those of `PROPERTIES` are properties of the message.
+    Others are the options of `qbroker.app.rules`: unique_key, unique_scope, unique_policy, limits, fairness_key,
     fairness_weight, labels, stamped_headers and the stamps; and acks_late and its kin, max_deliveries, track_started
     and store_errors_even_if_ignored in place of the task's. Raises TypeError and ValueError for what cannot be
     meant, before anything is sent.
