@@ -4,19 +4,22 @@ import asyncio
 import json
 import random
 import signal
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import grpc
 import pytest
 
+from qbroker.serialization import Value
+from qbroker_proto.v1.message_pb2 import Message
 from qbroker_worker.pools.pool import Pool
 from qbroker_worker.pools.prefork import PreforkPool
 from qbroker_worker.pools.threads import ThreadsPool
 from qbroker_worker.rates import Rates
-from qbroker_worker.session import Session
+from qbroker_worker.session import Heard, Session
 from qbroker_worker.stream import Stream
-from qbroker_worker.values import SUCCESS, WORKER_LOST
-from qbroker_worker.worker import RESTART, Manners, Worker
+from qbroker_worker.values import SUCCESS, WORKER_LOST, Delivery
+from qbroker_worker.worker import RESTART, Manners, Tell, Worker, tell_nobody
 from tests.worker.fake_broker import FakeBroker, serving
 from tests.worker.test_stream import IDENTITY
 from tests.worker.toys import fork_server, gate, has_begun, lost_result, release, run
@@ -34,7 +37,11 @@ def pool(request: pytest.FixtureRequest) -> Pool:
 
 
 def worker_of(
-    pool: Pool, port: int, rates: Rates | None = None, manners: Manners = _USUAL
+    pool: Pool,
+    port: int,
+    rates: Rates | None = None,
+    manners: Manners = _USUAL,
+    tell: Tell = tell_nobody,
 ) -> Worker:
     session = Session(pool.slots)
 
@@ -56,13 +63,21 @@ def worker_of(
         address=f"127.0.0.1:{port}",
         rates=rates,
         manners=manners,
+        tell=tell,
     )
 
 
 def publish(
-    broker: FakeBroker, id_: str, verb: str, argument: str = "", *, is_late: bool = False
+    broker: FakeBroker,
+    id_: str,
+    verb: str,
+    argument: str = "",
+    *,
+    is_late: bool = False,
+    lost_count: int = 0,
 ) -> None:
-    broker.publish(id_, json.dumps((verb, argument)).encode(), verb, is_late=is_late)
+    message = json.dumps((verb, argument)).encode()
+    broker.publish(id_, message, verb, is_late=is_late, lost_count=lost_count)
 
 
 async def test_a_worker_runs_what_the_broker_has_and_leaves_when_told(pool: Pool) -> None:
@@ -112,6 +127,60 @@ async def test_a_warm_shutdown_finishes_what_runs_and_returns_the_rest(
     assert {broker.settled[f"long-{n}"] for n in range(2)} == {(SUCCESS, b"waited")}
     assert len(broker.queued) == 20
     assert not broker.leased
+
+
+async def test_what_was_lost_twice_begins_when_a_slot_is_free_and_the_broker_has_its_start(
+    pool: Pool, tmp_path: Path
+) -> None:
+    broker = FakeBroker()
+    doors = [gate(tmp_path / f"door-{n}") for n in range(2)]
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        worker = worker_of(pool, port)
+        running = group.create_task(worker.run())
+        for n in range(300):
+            publish(broker, f"warm-{n}", "echo")
+        await broker.until(lambda b: len(b.settled) == 300)
+        for n, door in enumerate(doors):
+            publish(broker, f"long-{n}", "wait", str(door))
+        for door in doors:
+            await has_begun(door)
+        broker.started.clear()
+        publish(broker, "suspect", "echo", lost_count=2)
+        publish(broker, "after", "echo")
+        await broker.until(lambda b: "after" in b.leased)
+        assert "suspect" not in broker.started
+
+        broker.applies = False
+        await release(doors[0])
+        await broker.until(lambda b: "suspect" in b.said_started)
+        assert not {"suspect", "after"} & broker.settled.keys()
+        broker.applies = True
+        broker.break_links()
+        await broker.until(lambda b: {"suspect", "after"} <= b.settled.keys())
+        await release(doors[1])
+        worker.signalled(signal.SIGTERM)
+        code = await running
+
+    assert code == 0
+    assert "suspect" in broker.started
+    assert not broker.leased
+
+
+async def test_what_was_lost_often_is_all_run_one_after_the_other(pool: Pool) -> None:
+    broker = FakeBroker()
+    for n in range(50):
+        publish(broker, f"id-{n}", "echo", str(n), lost_count=n % 4)
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        worker = worker_of(pool, port)
+        running = group.create_task(worker.run())
+        await broker.until(lambda b: len(b.settled) == 50)
+        worker.signalled(signal.SIGTERM)
+        code = await running
+
+    assert code == 0
+    assert {f"id-{n}" for n in range(50) if n % 4 >= 2} <= set(broker.started)
+    assert broker.settled == {f"id-{n}": (SUCCESS, b"%d" % n) for n in range(50)}
+    assert broker.released == []
 
 
 async def test_a_cold_shutdown_reports_what_ran_as_lost(pool: Pool, tmp_path: Path) -> None:
@@ -314,6 +383,7 @@ async def test_a_limited_task_is_set_aside_and_the_rest_of_it_refused_while_othe
         for n in range(20):
             publish(broker, f"facts-{n}", "facts")
         await broker.until(lambda b: sum(id_.startswith("facts") for id_ in b.settled) == 20)
+        await broker.until(lambda b: "echo-0" in b.settled)  # its child may be the slower one
         limited = [id_ for id_ in broker.settled if id_.startswith("echo")]
 
         worker.set_rate("echo", 0.0)
@@ -352,3 +422,76 @@ async def test_a_worker_the_broker_refuses_says_why_and_fails(
 
     assert code == 1
     assert "a queue has no name" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("number", "fields"),
+    [
+        (signal.SIGTERM, {"sig": "SIGTERM", "how": "Warm", "exitcode": 0}),
+        (signal.SIGQUIT, {"sig": "SIGQUIT", "how": "Cold", "exitcode": 1}),
+    ],
+)
+async def test_the_app_hears_that_its_worker_lives_and_at_once_that_it_ends(
+    number: signal.Signals, fields: dict[str, Value]
+) -> None:
+    told: list[Value] = []
+
+    def tell(name: str, given: Mapping[str, Value], heard: Callable[[bytes], None]) -> None:
+        told.append((name, given))
+        heard(b"")
+
+    broker = FakeBroker()
+    heard = frozenset({"heartbeat_sent", "worker_shutting_down"})
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        pool = ThreadsPool(run, slots=2, lost_result=lost_result)
+        worker = worker_of(pool, port, manners=Manners(heard=heard), tell=tell)
+        running = group.create_task(worker.run())
+        publish(broker, "id", "echo")
+        await broker.until(lambda b: len(b.settled) == 1)
+
+        worker.signalled(number)
+        worker.signalled(number)
+        await running
+
+    # What is no later phase is not told again; a second TERM is none.
+    assert told == [("heartbeat_sent", {}), ("worker_shutting_down", fields)]
+
+
+class Line(ThreadsPool):
+    """A pool that begins nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(run, slots=1, lost_result=lost_result)
+        self.waiting: list[Delivery] = []
+
+    def submit(self, deliveries: Iterable[Delivery]) -> None:
+        self.waiting.extend(deliveries)
+
+    def withdraw(self) -> list[Delivery]:
+        taken, self.waiting = self.waiting, []
+        return taken
+
+
+def _limits(delivery: Delivery) -> tuple[float, float]:
+    limits = Message.FromString(delivery.message).task_limits
+    return limits.soft, limits.hard
+
+
+async def test_changed_time_limits_hold_for_what_comes_and_for_what_waits_already() -> None:
+    line = Line()
+    worker = worker_of(line, 1)
+    waits, comes, other = (
+        Delivery(id_, 1, False, task, "q", False, b"")
+        for id_, task in (("waits", "limited"), ("comes", "limited"), ("other", "free"))
+    )
+    session = worker._session
+    session.greet()
+    worker.heard(session.heard(Heard(True, [waits, other])))
+
+    worker.limit("limited", 2.5, None)
+    worker.heard(session.heard(Heard(True, [comes])))
+
+    limits = {one.id: _limits(one) for one in line.waiting}
+    assert limits == {"waits": (2.5, 0), "comes": (2.5, 0), "other": (0, 0)}
+    # The session knows them by what they are now, so that their answers count.
+    assert all(session.settle(one, SUCCESS, b"") for one in line.waiting)

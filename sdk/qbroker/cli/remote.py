@@ -185,7 +185,7 @@ def send(
             raise click.UsageError(str(exc)) from exc
     as_table = name in _TABLES and not as_json and sys.stdout.isatty()
     with target.reached() as client:
-        control = Control(lambda: client, lambda: "celery")
+        control = Control(lambda: client, lambda: ("celery",))
         gathered = control.gather(
             name,
             arguments,

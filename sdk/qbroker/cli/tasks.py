@@ -189,19 +189,17 @@ def _result(info: TaskInfo) -> tuple[str, str]:
     """What is kept of how it ended, and where it failed."""
     if not info.result:
         return "", ""
-    try:
-        stored = envelope.decode_result(
-            info.state,
-            info.result,
-            stage=info.stage,
-            is_final=True,
-            end_reason=info.end_reason,
-            detail=info.detail,
-            accepted=_JSON_ONLY,
-        )
-    except (KombuError, CeleryError) as exc:
-        return str(exc), ""
-    return repr(stored.result), stored.traceback or ""
+    stored = envelope.decode_result(
+        info.state,
+        info.result,
+        stage=info.stage,
+        is_final=True,
+        end_reason=info.end_reason,
+        detail=info.detail,
+        accepted=_JSON_ONLY,
+    )
+    shown = repr(stored.result) if stored.is_readable else str(stored.result)
+    return shown, stored.traceback or ""
 
 
 def _show(found: Plain) -> None:

@@ -43,7 +43,7 @@ def take(client: Client) -> Snapshot:
     """Look once."""
     status = plain(client.status())
     queues = [plain(info) for info in client.list_queues()]
-    control = Control(lambda: client, lambda: "celery")
+    control = Control(lambda: client, lambda: ("celery",))
     gathered = control.gather("active", {"safe": True}, timeout=_ACTIVE_S)
     running = [
         (node, info)

@@ -233,6 +233,7 @@ class Dispatcher:
                 session.is_draining = True
         for session_id, names in effects.consuming.items():
             if session := self.sessions.get(session_id):
+                session.tasks = effects.knowing.get(session_id, session.tasks)
                 self._take_from(session, names)
         for session_id in effects.closed:
             if (session := self.sessions.get(session_id)) and not session.is_connected:

@@ -2,6 +2,8 @@
 
 CoreError
 ├── Invalid          the request breaks a rule of its form
+│   ├── InvalidName      a name in it is none
+│   └── HeadersTooLarge  a message's headers are
 ├── NotFound         there is no such thing
 │   └── Unroutable   no binding takes the message
 ├── Conflict         what is there already stands against it
@@ -21,6 +23,14 @@ class CoreError(Exception):
 
 class Invalid(CoreError):
     """The request breaks a rule of its form and will never be taken as it is."""
+
+
+class InvalidName(Invalid):
+    """An id, a name or a key is empty, too long, or has a NUL in it."""
+
+
+class HeadersTooLarge(Invalid):
+    """A message's headers are larger than they may be."""
 
 
 class NotFound(CoreError):

@@ -12,6 +12,8 @@ from qbroker_server.core import errors
 
 STATUS: Final[dict[type[errors.CoreError], grpc.StatusCode]] = {
     errors.Invalid: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InvalidName: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.HeadersTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.Unroutable: grpc.StatusCode.NOT_FOUND,
     errors.Conflict: grpc.StatusCode.FAILED_PRECONDITION,
@@ -27,6 +29,8 @@ STATUS: Final[dict[type[errors.CoreError], grpc.StatusCode]] = {
 
 REFUSAL: Final[dict[type[errors.CoreError], producer_pb2.RefusalCode]] = {
     errors.Invalid: producer_pb2.REFUSAL_CODE_INVALID,
+    errors.InvalidName: producer_pb2.REFUSAL_CODE_INVALID_NAME,
+    errors.HeadersTooLarge: producer_pb2.REFUSAL_CODE_HEADERS_TOO_LARGE,
     errors.KeyTaken: producer_pb2.REFUSAL_CODE_ALREADY_EXISTS,
     errors.ResourceFull: producer_pb2.REFUSAL_CODE_RESOURCE_EXHAUSTED,
     errors.Unroutable: producer_pb2.REFUSAL_CODE_UNROUTABLE,

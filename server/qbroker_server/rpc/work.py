@@ -128,6 +128,7 @@ class Worker(worker_pb2_grpc.WorkerServicer):
             self._pump,
             self._dispatcher,
             first.register.session_id,
+            first.register.name,
             self._message_bytes_max,
             self._calls,
             self._hub,
@@ -242,11 +243,13 @@ class _Stream:
         pump: Pump,
         dispatcher: Dispatcher,
         session: str,
+        worker: str,
         message_bytes_max: int,
         calls: Calls,
         hub: Hub,
     ) -> None:
         self.session = session
+        self._worker = worker
         self._calls = calls
         self._hub = hub
         self._controls: list[control_pb2.ControlRequest] = []
@@ -319,7 +322,8 @@ class _Stream:
         if request.HasField("consume"):
             # Who asked for it hears of it when it is so.
             names = tuple(dict.fromkeys(request.consume.queues))
-            self._pump.submit(Consume(self.session, names), answer)
+            tasks = frozenset(request.consume.tasks) or None
+            self._pump.submit(Consume(self.session, names, tasks), answer)
         else:
             answer(None)
 
@@ -335,7 +339,7 @@ class _Stream:
         has_prefetch = request.HasField("prefetch_count")
         command = Report(
             self.session,
-            [convert.lease_id(start) for start in request.starts],
+            [convert.start(one, self._worker) for one in request.starts],
             [convert.settle(settle, size_max) for settle in request.settles],
             [convert.lease_id(lease) for lease in request.releases],
             request.prefetch_count if has_prefetch else None,
