@@ -26,6 +26,7 @@ __all__ = [
     "before_task_publish",
     "celeryd_after_setup",
     "celeryd_init",
+    "heartbeat_sent",
     "import_modules",
     "setup_logging",
     "task_failure",
@@ -37,6 +38,7 @@ __all__ = [
     "task_retry",
     "task_revoked",
     "task_success",
+    "task_unknown",
     "worker_before_create_process",
     "worker_init",
     "worker_process_init",
@@ -214,7 +216,9 @@ task_internal_error = Signal("task_internal_error")
 task_revoked = Signal("task_revoked")
 """request, terminated, signum, expired"""
 task_rejected = Signal("task_rejected")
-"""message, exc"""
+"""message, exc; a message that cannot be run. Sender is the worker's name."""
+task_unknown = Signal("task_unknown")
+"""message, exc, name, id; a message of a task that nobody here knows. Sender is the worker's name."""
 
 celeryd_init = Signal("celeryd_init")
 """instance, conf, options; sender is the worker's name, before anything of it exists."""
@@ -232,8 +236,10 @@ worker_process_shutdown = Signal("worker_process_shutdown")
 """pid, exitcode; in a child that is about to go."""
 worker_ready = Signal("worker_ready")
 """The worker takes tasks."""
+heartbeat_sent = Signal("heartbeat_sent")
+"""The worker lives and is connected: every two seconds, whatever its tasks are at."""
 worker_shutting_down = Signal("worker_shutting_down")
-"""sig, how, exitcode"""
+"""sig, how, exitcode; as soon as the worker is told to end. Sender is its name."""
 worker_shutdown = Signal("worker_shutdown")
 """The worker is about to go."""
 

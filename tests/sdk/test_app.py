@@ -2,6 +2,7 @@
 
 import datetime as dt
 import threading
+import uuid
 
 import pytest
 
@@ -324,3 +325,16 @@ async def test_asyncio_programs_call_and_wait_without_blocking(
     assert await result == 4
     assert await (await add.aapply_async((5,))).aget(timeout=3) == 5
     assert broker.streams_opened == 1
+
+
+def test_an_app_has_an_id_and_each_thread_of_it_another(make_app: MakeApp) -> None:
+    app, other = make_app(), make_app()
+    elsewhere: list[str] = []
+    thread = threading.Thread(target=lambda: elsewhere.extend((app.oid, app.thread_oid)))
+
+    thread.start()
+    thread.join()
+
+    assert len({app.oid, other.oid, app.thread_oid, *elsewhere}) == 4
+    assert (elsewhere[0], app.oid, app.thread_oid) == (app.oid, app.oid, app.thread_oid)
+    assert str(uuid.UUID(app.oid)) == app.oid

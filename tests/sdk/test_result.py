@@ -14,6 +14,7 @@ from qbroker import (
     GroupResult,
     ResultSet,
     allow_join_result,
+    envelope,
     exceptions,
     result_from_tuple,
 )
@@ -21,6 +22,7 @@ from qbroker.exceptions import (
     Ignore,
     ImproperlyConfigured,
     IncompleteStream,
+    LimitExceeded,
     OperationalError,
     Reject,
     RemoteTraceback,
@@ -556,3 +558,17 @@ def test_a_saved_group_is_found_by_its_id(real_app: App) -> None:
     assert second == longer
     assert GroupResult.restore("g", app=real_app) is None
     assert GroupResult.restore("nobody", app=real_app) is None
+
+
+def test_a_result_that_may_not_be_read_is_raised_and_its_state_is_known(
+    broker: FakeBroker, make_app: MakeApp
+) -> None:
+    app = make_app(broker=broker.url, backend="qbroker://", unpacked_bytes_max=1_000)
+    raw = Result(state="SUCCESS", **envelope.write(["x" * 10_000], "json", "zstd"))
+    broker.end("big", state="SUCCESS", result=raw.SerializeToString())
+
+    result = app.AsyncResult("big")
+
+    with pytest.raises(LimitExceeded, match="unpacked_bytes_max"):
+        result.get(timeout=5)
+    assert (result.state, type(result.result)) == ("SUCCESS", LimitExceeded)

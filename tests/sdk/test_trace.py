@@ -19,7 +19,7 @@ from qbroker.exceptions import (
     TimeLimitExceeded,
 )
 from qbroker.serialization import Value, find as find_serializer
-from qbroker_proto.v1.message_pb2 import Message, Result
+from qbroker_proto.v1.message_pb2 import Message, Result, TaskLimits
 from tests.sdk.conftest import MakeApp
 
 
@@ -597,3 +597,51 @@ def test_the_traceback_of_an_async_task_begins_in_the_task(app: App) -> None:
     lines = run(app, "fail").traceback.splitlines()
 
     assert ", in fail" in lines[1]
+
+
+def test_messages_that_nobody_can_run_are_told_of_by_the_workers_name(app: App) -> None:
+    app.task(name="known")(lambda: 1)
+    heard: list[Value] = []
+
+    def hear(signal: Value, sender: Value, message: Value, exc: Value, **more: Value) -> None:
+        heard.append((signal.name, sender, message.id, type(exc).__name__, more))
+
+    unreadable = Message.FromString(call(app, "known", task_id="b"))
+    unreadable.content_type = "application/x-python-serialize"
+    for one in (signals.task_unknown, signals.task_rejected):
+        one.connect(hear)
+    try:
+        run(app, "unknown", task_id="a")
+        runner(app)(unreadable.SerializeToString(), 1, False)
+    finally:
+        for one in (signals.task_unknown, signals.task_rejected):
+            one.disconnect(hear)
+
+    unknown, rejected = heard
+    assert unknown[:4] == ("task_unknown", "celery@here", "a", "NotRegistered")
+    assert unknown[4] == {"name": "unknown", "id": "a"}
+    assert rejected[:3] == ("task_rejected", "celery@here", "b")
+
+
+def test_limits_the_worker_was_told_of_stand_for_the_tasks_own_and_travel_with_no_retry(
+    app: App,
+) -> None:
+    seen: list[Value] = []
+
+    @app.task(name="again", bind=True, soft_time_limit=1.0, time_limit=2.0)
+    def again(self: Value) -> None:
+        seen.append(self.request.timelimit)
+        raise self.retry(countdown=1)
+
+    def changed(soft: float, hard: float, **options: Value) -> bytes:
+        limits = Message(task_limits=TaskLimits(soft=soft, hard=hard)).SerializeToString()
+        # By somebody who does not know the task, and so not its limits.
+        return prepare(app.conf, "again", (), {}, **options).message + limits
+
+    build = build_runner(app, hostname="here", limits=(8.0, 9.0)).run
+    ran = build(changed(5, 6), 1, False)
+    build(changed(0, 0), 1, False)
+    build(changed(5, 6, soft_time_limit=3), 1, False)
+
+    assert seen == [(6.0, 5.0), (9.0, 8.0), (6.0, 3.0)]
+    assert not Message.FromString(ran.message).HasField("task_limits")

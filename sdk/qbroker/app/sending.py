@@ -12,20 +12,37 @@ from zoneinfo import ZoneInfo
 from qbroker import clock, envelope
 from qbroker.app.config import Settings
 from qbroker.app.rules import Ruled, rules_of
-from qbroker.exceptions import DuplicateTaskError, MessageRefused, UnroutableError
+from qbroker.exceptions import (
+    DuplicateTaskError,
+    HeadersTooLarge,
+    InvalidName,
+    MessageRefused,
+    UnroutableError,
+)
 from qbroker.ids import uuid7
 from qbroker.limits import Key, Limit
 from qbroker.request import current_request
-from qbroker.serialization import JSON, Value
+from qbroker.serialization import JSON, Value, json_encode
 from qbroker_proto.v1.message_pb2 import ACK_POLICY_EARLY, ACK_POLICY_LATE, Message
 from qbroker_proto.v1.producer_pb2 import (
     REFUSAL_CODE_ALREADY_EXISTS,
+    REFUSAL_CODE_HEADERS_TOO_LARGE,
+    REFUSAL_CODE_INVALID_NAME,
     REFUSAL_CODE_UNROUTABLE,
     Existing,
     Refusal,
 )
 
-__all__ = ["OPTIONS_NEEDLESS", "Call", "Defaults", "prepare", "prepare_again", "settle", "template"]
+__all__ = [
+    "OPTIONS_NEEDLESS",
+    "PROPERTIES",
+    "Call",
+    "Defaults",
+    "prepare",
+    "prepare_again",
+    "settle",
+    "template",
+]
 
 OPTIONS_NEEDLESS = frozenset(
     [
@@ -46,6 +63,24 @@ OPTIONS_NEEDLESS = frozenset(
 
 There is one connection; every message is durable, confirmed, tried again until the deadline, and refused when
 nothing takes it.
+"""
+
+PROPERTIES = frozenset(
+    [
+        "app_id",
+        "cluster_id",
+        "content_encoding",
+        "content_type",
+        "expiration",
+        "message_id",
+        "timestamp",
+        "type",
+        "user_id",
+    ]
+)
+"""Options of a call that are properties of AMQP's: they travel with it, and the task sees them in `request.properties`.
+
+`expiration` also is what it says: so many seconds after the call it is too late to run it.
 """
 
 _NEVER_MS = 1 << 53
@@ -153,7 +188,8 @@ def prepare(
 
     With `takes_input` its first argument is not among `args`, for another task returns it.
 
-    `rare` are the options of `qbroker.app.rules`: unique_key, unique_scope, unique_policy, limits, fairness_key,
+    Of the options that are not named here, those of `PROPERTIES` are properties of the message.
+    Others are the options of `qbroker.app.rules`: unique_key, unique_scope, unique_policy, limits, fairness_key,
     fairness_weight, labels, stamped_headers and the stamps; and acks_late and its kin, max_deliveries, track_started
     and store_errors_even_if_ignored in place of the task's. Raises TypeError and ValueError for what cannot be
     meant, before anything is sent.
@@ -165,6 +201,9 @@ def prepare(
     if kwargs is not None and not isinstance(kwargs, Mapping):
         raise TypeError(f"task kwargs must be a mapping, not {kwargs!r}")
     given = task_type if task_type is not None else _FromSettings(conf)
+    properties = {}
+    if rare and not PROPERTIES.isdisjoint(rare):
+        properties = {option: rare.pop(option) for option in PROPERTIES & rare.keys()}
     if rare and not _OWN.isdisjoint(rare):
         given = _overridden(given, name, rare)
     if task_id is None:
@@ -234,7 +273,13 @@ def prepare(
         fields["time_limit"] = hard or 0.0
         fields["soft_time_limit"] = soft or 0.0
     if headers:
-        fields["headers"] = json.dumps(dict(headers))
+        fields["headers"] = _small("headers", json.dumps(dict(headers)), task_id, name)
+    if properties:
+        expiration = properties.get("expiration")
+        if expiration is not None:
+            too_late_ms = _ahead_ms("expiration", expiration, name)
+            fields["expires_ms"] = min(too_late_ms, fields.get("expires_ms") or too_late_ms)
+        fields["properties"] = _small("properties", json_encode(properties).decode(), task_id, name)
     if shadow:
         fields["shadow"] = shadow
     if argsrepr:
@@ -288,14 +333,17 @@ def prepare(
     else:
         content = args or (), kwargs or {}, embed
         fields |= envelope.write(content, serializer, compression, conf.compression_level)
-    message = Message(
+    carrier = Message(
         id=task_id,
         task=name,
         ack_policy=ACK_POLICY_LATE if given.acks_late else ACK_POLICY_EARLY,
         result_ttl_ms=_ttl_ms(conf.result_expires),
         origin=_origin.text,
         **fields,
-    ).SerializeToString()
+    )
+    if conf.security_encryption_keys and (seal := conf.seal) is not None:
+        seal.close(carrier, "call")
+    message = carrier.SerializeToString()
     envelope.check_size(message, name, conf.task_message_bytes_max)
     call = Call(name, task_id, message, ignores_result=bool(ignores))
     if declares:
@@ -316,6 +364,20 @@ _OWN = frozenset(
     ]
 )
 """Attributes of a task that a call may replace."""
+
+
+_HEADERS_BYTES_MAX = 64 * 1024
+
+
+def _small(what: str, text: str, task_id: str, name: str) -> str:
+    """The text, which is JSON and so ASCII; HeadersTooLarge when it is."""
+    if len(text) > _HEADERS_BYTES_MAX:
+        raise HeadersTooLarge(
+            task_id,
+            f"the {what} of a call of {name!r} have {len(text)} bytes; they may have {_HEADERS_BYTES_MAX}. "
+            "Pass data as arguments",
+        )
+    return text
 
 
 class _Overridden:
@@ -445,6 +507,7 @@ _FIELDS_OF = {
     "shadow": {"shadow"},
     "soft_time_limit": {"soft_time_limit"},
     "time_limit": {"time_limit"},
+    **{name: {"properties"} for name in PROPERTIES},
 }
 """Which fields of the message an option of a retry changes."""
 
@@ -506,6 +569,9 @@ def prepare_again(
             how = again.content_type, again.compression, conf.compression_level
             again.ClearField("compression")
             again.MergeFrom(Message(**envelope.write((args, kwargs, embed), *how)))
+        again.ClearField("encryption_key_id")
+        if (seal := conf.seal) is not None:
+            seal.close(again, "call")
     again.retries = message.retries + 1
     raw = again.SerializeToString()
     envelope.check_size(raw, message.task, conf.task_message_bytes_max)
@@ -518,6 +584,13 @@ def template(call: Call) -> bytes:
     for field in ("id", "origin", "root_id", "parent_id", "eta_ms"):
         message.ClearField(field)
     return message.SerializeToString()
+
+
+_REFUSED: Mapping[int, type[MessageRefused]] = {
+    REFUSAL_CODE_HEADERS_TOO_LARGE: HeadersTooLarge,
+    REFUSAL_CODE_INVALID_NAME: InvalidName,
+    REFUSAL_CODE_UNROUTABLE: UnroutableError,
+}
 
 
 def settle(calls: Sequence[Call], verdicts: Sequence[Refusal | Existing]) -> MessageRefused | None:
@@ -535,8 +608,9 @@ def settle(calls: Sequence[Call], verdicts: Sequence[Refusal | Existing]) -> Mes
     task_id = calls[first.index].task_id
     if first.code == REFUSAL_CODE_ALREADY_EXISTS:
         return DuplicateTaskError(task_id, first.reason, holders.get(first.index, ""))
-    if first.code == REFUSAL_CODE_UNROUTABLE:
-        return UnroutableError(task_id, first.reason)
+    kind = _REFUSED.get(first.code)
+    if kind is not None:
+        return kind(task_id, first.reason)
     return MessageRefused(task_id, first.reason, first.retry_after_ms)
 
 

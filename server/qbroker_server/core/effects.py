@@ -90,6 +90,7 @@ class Effects:
         "changed",
         "closed",
         "consuming",
+        "copied_count",
         "damaged",
         "draining",
         "ended",
@@ -97,6 +98,7 @@ class Effects:
         "freed_limits",
         "is_consumed",
         "joins",
+        "knowing",
         "lanes",
         "next_ms",
         "opened",
@@ -143,6 +145,8 @@ class Effects:
         self.options: dict[str, QueueOptions] = {}
         """Queues whose options changed."""
         self.removed_queues: set[str] = set()
+        self.copied_count = 0
+        """Copies that were stored of messages that several queues take; no command's cost tells of them."""
         self.came: dict[str, int] = {}
         """Messages published, by queue."""
         self.went: dict[str, int] = {}
@@ -160,6 +164,8 @@ class Effects:
         self.draining: list[str] = []
         self.consuming: dict[str, tuple[str, ...]] = {}
         """Which queues a session takes from, from now on."""
+        self.knowing: dict[str, frozenset[str]] = {}
+        """Which tasks a session knows, from now on."""
         self.prefetch: dict[str, int] = {}
         self.unwanted: dict[str, frozenset[str]] = {}
         """By session: the tasks of which it wants none for now."""

@@ -71,6 +71,14 @@ class LeaseId:
 
 
 @dataclass(frozen=True, slots=True)
+class Start(LeaseId):
+    """The task runs."""
+
+    told: bytes
+    """A result that tells where, kept while it runs, for messages whose publisher wants to see that."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settle:
     """The worker's answer for a task: all of it is applied, or it is refused whole."""
 
@@ -366,6 +374,7 @@ class Register:
         effects.freed.pop(self.session, None)
         effects.prefetch.pop(self.session, None)
         effects.consuming.pop(self.session, None)
+        effects.knowing.pop(self.session, None)
         effects.unwanted.pop(self.session, None)
         effects.draining = [session for session in effects.draining if session != self.session]
         return [lease for lease in self.held if lease.id not in kept]
@@ -386,6 +395,8 @@ class Consume:
 
     session: str
     queues: tuple[str, ...]
+    tasks: frozenset[str] | None = None
+    """It knows these from now on, and no others; None: those it knew."""
 
     @property
     def cost(self) -> tuple[int, int]:
@@ -396,6 +407,8 @@ class Consume:
         for name in self.queues:
             effects.queue(txn, name)
         effects.consuming[self.session] = self.queues
+        if self.tasks is not None:
+            effects.knowing[self.session] = self.tasks
 
 
 def _check_queues(names: tuple[str, ...]) -> None:
@@ -427,6 +440,7 @@ class Report:
 
     session: str
     starts: Sequence[LeaseId] = ()
+    """What runs now; a Start says more of it."""
     settles: Sequence[Settle] = ()
     releases: Sequence[LeaseId] = ()
     prefetch_count: int | None = None
@@ -454,6 +468,8 @@ class Report:
                     # What an earlier try left, its reason to be tried again, is past.
                     payloads.drop_status(txn, start.id, record)
                     record.state = ""
+                    if isinstance(start, Start):
+                        payloads.put_status(txn, start.id, record, start.told)
                 message.save(txn, start.id, record)
                 effects.changed[start.id] = record
         for settle in self.settles:
@@ -553,7 +569,7 @@ def _settle(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: Effe
         )
     else:
         state, result = _STATES[outcome], settle.result
-        if outcome == Outcome.IGNORED and record.flags & Flag.HAS_STATUS:
+        if outcome == Outcome.IGNORED and record.state and record.flags & Flag.HAS_STATUS:
             # A task that says itself how it ended, and then has its end ignored.
             state, result = record.state, payloads.read_status(txn, message_id, record)
         results.end(

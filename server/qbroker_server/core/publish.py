@@ -329,6 +329,22 @@ class Publish:
         return Published(tuple(refusals), tuple(duplicates), tuple(existing))
 
 
+def cut(messages: Sequence[New]) -> list[tuple[New, ...]]:
+    """The messages in parts, a command each, of which none has more than `ROUTED_ITEMS_MAX` through exchanges."""
+    if not any(type(new) is NewMessage and new.route is not None for new in messages):
+        return [tuple(messages)]
+    parts: list[list[New]] = [[]]
+    routed_count = 0
+    for new in messages:
+        if isinstance(new, NewMessage) and new.route is not None:
+            if routed_count == limits.ROUTED_ITEMS_MAX:
+                parts.append([])
+                routed_count = 0
+            routed_count += 1
+        parts[-1].append(new)
+    return [tuple(part) for part in parts]
+
+
 def is_known(txn: Txn, new: New) -> bool:
     """Whether the message, or the first one of the workflow, was published before."""
     first = new.messages[0] if isinstance(new, NewWorkflow) else new
@@ -337,12 +353,18 @@ def is_known(txn: Txn, new: New) -> bool:
 
 def admit_workflow(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effects) -> None:
     """Store a checked workflow that is new; a CoreError when something stands against any part of it."""
-    _look_first(txn, workflow, now_ms, effects)
-    store_workflow(txn, workflow, now_ms, effects)
+    pasts = _look_first(txn, workflow, now_ms, effects)
+    _store_workflow(txn, workflow, pasts, now_ms, effects)
 
 
-def _look_first(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effects) -> None:
-    """Raise what any message of the workflow would be refused for: nothing of it is stored then."""
+def _look_first(
+    txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effects
+) -> list[tuple[str, Record]]:
+    """Raise what any message of the workflow would be refused for: nothing of it is stored then.
+
+    Answers the ids that have lived before and ended, with what is left of them.
+    """
+    pasts: list[tuple[str, Record]] = []
     taken: set[str] = set()
     coming: dict[str, tuple[int, int]] = {}
     for join in workflow.joins:
@@ -353,11 +375,13 @@ def _look_first(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effects) 
             )
     for new in workflow.messages:
         record = message.find(txn, new.id, effects)
-        if record is not None and record.stage != Stage.DONE:
-            raise Invalid(
-                f"message {new.id!r} of workflow {workflow.id!r} was published before and has not ended; wait for it, or "
-                "make the canvas anew so that it gets ids of its own"
-            )
+        if record is not None:
+            if record.stage != Stage.DONE:
+                raise Invalid(
+                    f"message {new.id!r} of workflow {workflow.id!r} was published before and has not ended; wait for "
+                    "it, or make the canvas anew so that it gets ids of its own"
+                )
+            pasts.append((new.id, record))
         key = new.extras.unique_key if new.extras is not None else ""
         if key:
             holder = unique.holder(txn, key, now_ms, effects)
@@ -392,10 +416,23 @@ def _look_first(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effects) 
                 f"{bytes_max or 'any number of'} bytes. Raise the limit with 'qctl queue declare', or let workers empty it",
                 retry_after_ms=1_000,
             )
+    return pasts
 
 
 def store_workflow(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effects) -> None:
     """Store a checked workflow against which nothing stands."""
+    found = ((new.id, message.find(txn, new.id, effects)) for new in workflow.messages)
+    pasts = [(message_id, past) for message_id, past in found if past is not None]
+    _store_workflow(txn, workflow, pasts, now_ms, effects)
+
+
+def _store_workflow(
+    txn: Txn,
+    workflow: NewWorkflow,
+    pasts: Sequence[tuple[str, Record]],
+    now_ms: int,
+    effects: Effects,
+) -> None:
     first = workflow.messages[0]
     workflows.add(
         workflow.id,
@@ -403,11 +440,9 @@ def store_workflow(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effect
         effects,
     )
     known = joins.of(effects)
-    for new in workflow.messages:
+    for message_id, past in pasts:
         # A canvas that was frozen may be sent again when it has ended: its ids begin another life.
-        past = message.find(txn, new.id, effects)
-        if past is not None:
-            joins.erase(txn, new.id, past, effects)
+        joins.erase(txn, message_id, past, effects)
     for join in workflow.joins:
         if known.find(txn, join.id, effects) is not None:
             known.remove(txn, join.id)
@@ -542,8 +577,32 @@ def _admit(txn: Txn, copies: Sequence[NewMessage], now_ms: int, effects: Effects
                 leaving.append((*verdict, EndReason.DROPPED, f"queue {new.queue!r} was full"))
     for message_id, record, reason, detail in leaving:
         _evict(txn, message_id, record, now_ms, effects, reason=reason, detail=detail)
+    _store_copies(txn, copies, now_ms, effects)
+
+
+def _store_copies(txn: Txn, copies: Sequence[NewMessage], now_ms: int, effects: Effects) -> None:
+    """Store a message for each of its queues, and what it carries once if that is much."""
+    shared = b""
+    if len(copies) > 1:
+        copies = (copies[0], *[new for new in copies[1:] if _is_free(txn, new.id, effects)])
+        payload = copies[0].payload
+        if len(payload) * len(copies) >= limits.SHARED_BYTES_MIN and len(copies) > 1:
+            shared = payloads.share(txn, payload, len(copies))
     for new in copies:
-        _store(txn, new, now_ms, effects)
+        _store(txn, new, now_ms, effects, shared=shared)
+    effects.copied_count += len(copies) - 1
+
+
+def _is_free(txn: Txn, copy_id: str, effects: Effects) -> bool:
+    """Whether a copy may have this id. Of a message that is published again long after, some may not have run yet."""
+    if txn.get(keys.MESSAGE + copy_id.encode()) is None:
+        return True
+    past = message.find(txn, copy_id, effects)
+    if past is None or past.stage == Stage.DONE:
+        if past is not None:
+            joins.erase(txn, copy_id, past, effects)
+        return True
+    return False
 
 
 def _waits(new: NewMessage) -> bool:
@@ -580,14 +639,22 @@ def store(txn: Txn, new: NewMessage, now_ms: int, effects: Effects) -> None:
         _store(txn, new, now_ms, effects)
         return
     copies = copies_of(txn, new, effects)
-    for one in copies:
-        _store(txn, one, now_ms, effects)
-    if not copies:
+    if copies:
+        _store_copies(txn, copies, now_ms, effects)
+    else:
         lost = replace(new, queue=new.route.routing_key or new.route.exchange, route=None)
         _store(txn, lost, now_ms, effects, fault=_nobody_takes(new))
 
 
-def _store(txn: Txn, new: NewMessage, now_ms: int, effects: Effects, *, fault: str = "") -> None:
+def _store(
+    txn: Txn,
+    new: NewMessage,
+    now_ms: int,
+    effects: Effects,
+    *,
+    fault: str = "",
+    shared: bytes = b"",
+) -> None:
     counts = effects.queue(txn, new.queue)
     counts.last_seq += 1
     effects.came[new.queue] = effects.came.get(new.queue, 0) + 1
@@ -601,10 +668,12 @@ def _store(txn: Txn, new: NewMessage, now_ms: int, effects: Effects, *, fault: s
         # From when it may be delivered, as far as the queue is concerned.
         lapses_ms = max(now_ms, new.eta_ms) + ttl_ms
         expires_ms = min(expires_ms, lapses_ms) if expires_ms else lapses_ms
-    is_inline = len(new.payload) <= limits.INLINE_BYTES_MAX
-    payload = new.payload if is_inline else b""
+    is_inline = shared or len(new.payload) <= limits.INLINE_BYTES_MAX
+    payload = (shared or new.payload) if is_inline else b""
     record = record_of(new, counts.last_seq, now_ms, expires_ms, payload)
-    if not is_inline:
+    if shared:
+        record.flags |= Flag.PAYLOAD_SHARED
+    elif not is_inline:
         payloads.attach(txn, new.id, record, new.payload)
     if new.errbacks:
         keep_errbacks(txn, new, record, now_ms, effects)

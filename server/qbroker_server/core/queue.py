@@ -9,6 +9,7 @@ name. So a lane waits as a whole, and what waits is never scanned past; lanes co
 their messages.
 """
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
@@ -16,7 +17,14 @@ from itertools import islice
 
 from qbroker_server.core import keys, message, results, timetable
 from qbroker_server.core.effects import Effects
-from qbroker_server.core.errors import Conflict, CorruptRecord, Invalid, NotFound, ResourceFull
+from qbroker_server.core.errors import (
+    Conflict,
+    CorruptRecord,
+    Invalid,
+    InvalidName,
+    NotFound,
+    ResourceFull,
+)
 from qbroker_server.core.limits import NAME_BYTES_MAX, PRIORITY_MAX, STEP_ITEMS_MAX
 from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.records import (
@@ -28,6 +36,8 @@ from qbroker_server.core.records import (
     Stage,
     decode_queue,
 )
+
+_pack_place = struct.Struct(">BQ").pack
 
 PLAIN = b"\x00"
 """The lane of messages that any worker of the queue may take at any time."""
@@ -73,28 +83,26 @@ def prefix(queue: str, lane: bytes = b"") -> bytes:
 
 def ready_key(record: Record) -> bytes:
     """Where a queued message stands."""
-    return b"".join(
-        (
-            prefix(record.queue, record.lane),
-            bytes((PRIORITY_MAX - record.priority,)),
-            keys.U64.pack(record.seq),
-        )
-    )
+    place = _pack_place(PRIORITY_MAX - record.priority, record.seq)
+    return keys.READY + record.queue.encode() + b"\x00" + record.lane + place
 
 
 def enqueue(txn: Txn, message_id: str, record: Record, effects: Effects) -> None:
     """Put the message into its queue at the place its priority and number give it, and save it."""
     record.stage = Stage.QUEUED
-    record.lane = PLAIN if record.extras is None else lane_of(record)
     record.session = ""
+    if record.extras is None:
+        record.lane = PLAIN
+    else:
+        record.lane = lane = lane_of(record)
+        if lane != PLAIN:
+            effects.lanes[record.queue, lane] = record
     txn.put(ready_key(record), message_id.encode())
     message.save(txn, message_id, record)
     counts = effects.queue(txn, record.queue)
     counts.ready_count += 1
     counts.ready_bytes += record.size
     effects.ready.add(record.queue)
-    if record.lane != PLAIN:
-        effects.lanes[record.queue, record.lane] = record
 
 
 def remove(txn: Txn, record: Record, effects: Effects) -> None:
@@ -414,15 +422,17 @@ def _oldest(txn: Txn, name: str, effects: Effects) -> tuple[str, Record] | None:
 
 
 def check_name(what: str, name: str) -> None:
-    """Raise Invalid, with a sentence, when `name` cannot be a name."""
+    """Raise InvalidName, with a sentence, when `name` cannot be a name."""
     if 0 < len(name) <= NAME_BYTES_MAX // 4 and "\x00" not in name:
         # No character has more than four bytes.
         return
     size = len(name.encode())
     if not 0 < size <= NAME_BYTES_MAX:
-        raise Invalid(f"{what} {name[:60]!r} has {size} bytes; it must have 1 to {NAME_BYTES_MAX}")
+        raise InvalidName(
+            f"{what} {name[:60]!r} has {size} bytes; it must have 1 to {NAME_BYTES_MAX}"
+        )
     if "\x00" in name:
-        raise Invalid(f"{what} {name[:60]!r} contains a NUL character; leave it out")
+        raise InvalidName(f"{what} {name[:60]!r} contains a NUL character; leave it out")
 
 
 def oldest_ms(txn: ReadTxn, name: str) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import queue
 import threading
@@ -10,9 +11,11 @@ from collections.abc import Iterable
 
 from qbroker_worker import clock
 from qbroker_worker.pools.pace import Pace
-from qbroker_worker.pools.pool import LostResult, Reports, expired, lost, revoked
+from qbroker_worker.pools.pool import LostResult, Reports, Restarted, expired, lost, revoked
 from qbroker_worker.pools.threadguard import Limited, Revoked, ThreadGuard
-from qbroker_worker.values import Delivery, Finished, Notice, Runs
+from qbroker_worker.values import Delivery, Finished, Notice, Restart, Runs
+
+logger = logging.getLogger(__name__)
 
 LOOK_S = 0.005
 """How often the loop looks at what the threads are at. Only while it can learn something."""
@@ -38,6 +41,7 @@ class ThreadsPool:
         self._run = runs.run
         self._expire = runs.expire
         self._notify = runs.notify
+        self._reload = runs.reload
         self._notice_count = 0
         self._guard = guard or ThreadGuard()
         self._watched: dict[Limited, asyncio.TimerHandle] = {}
@@ -259,6 +263,18 @@ class ThreadsPool:
     def _notified(self) -> None:
         self._notice_count -= 1
         self._reports.finished([])
+
+    def restart(self, wanted: Restart, restarted: Restarted) -> None:
+        def reload() -> None:
+            try:
+                facts, trouble = self._reload(wanted), ""
+            except Exception as exc:
+                logger.exception("Modules cannot be imported")
+                facts, trouble = b"", repr(exc)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the pool was killed
+                self._loop.call_soon_threadsafe(restarted, facts, trouble)
+
+        threading.Thread(target=reload, name="qbroker-reload", daemon=True).start()
 
     def dump(self) -> None:
         """There are no other processes."""
