@@ -656,13 +656,26 @@ class App:
             raise ImproperlyConfigured(f"the setting result_backend is to be a URL, not {url!r}")
         kept_s = lambda: self.conf.result_expires  # noqa: E731 - one of several
         if url in _HERE:
-            return BrokerBackend(self.client, self._reading, kept_s)
+            return BrokerBackend(self.client, self._reading, kept_s, self._write, self._is_fed)
         if not url.startswith("memory://"):
             parse_url(url)
-        return BrokerBackend(lambda: self.client(url), self._reading, kept_s)
+        return BrokerBackend(
+            lambda: self.client(url), self._reading, kept_s, self._write, self._is_fed
+        )
 
     def _reading(self) -> tuple[frozenset[str], int]:
         return self.accepted_results, self.conf.unpacked_bytes_max
+
+    def _write(self, value: Value) -> dict[str, Value]:
+        """The fields of a Result that say what a task returned, where no worker writes them."""
+        conf = self.conf
+        return envelope.write(
+            value, conf.result_serializer, conf.result_compression, conf.compression_level
+        )
+
+    def _is_fed(self) -> bool:
+        """Whether calls leave results at the backend."""
+        return not self.conf.task_always_eager or self.conf.task_store_eager_result
 
     def AsyncResult(  # noqa: N802 - Celery's name
         self,
@@ -1050,6 +1063,10 @@ class App:
         """Run a task right here, as `Task.apply` does, and its callbacks or errbacks."""
         throw = self.conf.task_eager_propagates if throw is None else throw
         task_id = task_id or uuid7()
+        ignores = bool(options.get("ignore_result", task.ignore_result))
+        keep = None
+        if task.store_eager_result and (not ignores or task.store_errors_even_if_ignored):
+            keep = self._keep_eager
         outer = current_request.get()
         args, kwargs = args or (), kwargs or {}
         while True:
@@ -1069,9 +1086,9 @@ class App:
                 errbacks=as_list(link_error) or None,
                 callbacks=as_list(link) or None,
                 hostname=platform.node(),
-                ignore_result=bool(options.get("ignore_result", task.ignore_result)),
+                ignore_result=ignores,
             )
-            ended = execute(plan_of(task), request, args, kwargs, None)
+            ended = execute(plan_of(task), request, args, kwargs, keep, keeps_success=not ignores)
             if not isinstance(ended.value, Retry) or ended.value.sig is None:
                 break
             # Nobody waits here: a retry follows at once.
@@ -1088,6 +1105,14 @@ class App:
         return EagerResult(
             task_id, ended.value, ended.state, traceback=ended.traceback or None, name=task.name
         )
+
+    def _keep_eager(self, request: Context, state: str, value: Value, traceback: str) -> bytes:
+        """Keep how a task ended that ran right here; one that is tried again has not."""
+        if state in states.READY_STATES:
+            self.backend.store_result(
+                request.id or "", value, state, traceback or None, request=request
+            )
+        return b""
 
     # -- periodic tasks
 

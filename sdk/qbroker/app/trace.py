@@ -39,7 +39,7 @@ from qbroker.exceptions import (
     TimeLimitExceeded,
 )
 from qbroker.request import Context, current_request, plain_seconds
-from qbroker.result import GroupResult
+from qbroker.result import child_of
 from qbroker.serialization import Value
 from qbroker.task import Task
 from qbroker.utils.time import get_exponential_backoff_interval
@@ -726,7 +726,7 @@ def build_runner(
         if message.root_id:
             result.root_id = message.root_id
         if request._children:  # noqa: SLF001 - without making the list
-            result.children.extend(map(_child, request._children))  # noqa: SLF001 - the same
+            result.children.extend(map(child_of, request._children))  # noqa: SLF001 - the same
         if message.followers and state == states.SUCCESS:
             result.children.extend(message.followers)
         # What all results of a task have in common is written once: protobuf messages in a row are one.
@@ -939,12 +939,6 @@ def _expire(begun: Begun, limit_s: float) -> Ended:
 def _is_heard(message: Message) -> bool:
     """Whether anybody hears of its end: who asks for the result, what waits for it, its errbacks."""
     return bool(not message.ignore_result or message.join_id or message.errbacks)
-
-
-def _child(result: Value) -> str:
-    if isinstance(result, GroupResult):
-        return envelope.encode_child(str(result.id), [str(one.id) for one in result.results])
-    return envelope.encode_child(str(result))
 
 
 def _input_of(message: Message, accepted: frozenset[str]) -> Value:

@@ -71,6 +71,8 @@ class Task(Generic[P, R]):
     Setting: task_reject_on_worker_lost."""
     max_deliveries: int | None = None
     """How many deaths of workers a late-acknowledged task survives. Setting: task_max_deliveries."""
+    store_eager_result: bool | None = None
+    """Keep the result where it runs eagerly, too. Setting: task_store_eager_result."""
     track_started: bool | None = None
     """Show the state STARTED while it runs. Setting: task_track_started."""
     max_retries: int | None = 3
@@ -144,6 +146,7 @@ class Task(Generic[P, R]):
         ("reject_on_worker_lost", "task_reject_on_worker_lost"),
         ("track_started", "task_track_started"),
         ("ignore_result", "task_ignore_result"),
+        ("store_eager_result", "task_store_eager_result"),
         ("store_errors_even_if_ignored", "task_store_errors_even_if_ignored"),
         ("max_deliveries", "task_max_deliveries"),
     )
