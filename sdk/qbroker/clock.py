@@ -31,6 +31,11 @@ def give_way() -> None:
     time.sleep(0)
 
 
+def pause(seconds: float) -> None:
+    """Let that much time pass on this thread."""
+    time.sleep(seconds)
+
+
 def utcoffset() -> int:
     """How many hours local time is behind UTC."""
     return -(time.localtime().tm_gmtoff // 3600)

@@ -682,6 +682,10 @@ class AsyncResult(ResultBase, Generic[R_co]):
             self._backend = found
         return self._backend
 
+    @backend.setter
+    def backend(self, backend: Backend) -> None:
+        self._backend = backend
+
     @property
     def task_id(self) -> str:
         """The task's id."""
@@ -694,6 +698,10 @@ class AsyncResult(ResultBase, Generic[R_co]):
         if stored.is_final and stored.state in states.READY_STATES:
             self._ended = stored
         return stored
+
+    def _get_task_meta(self) -> dict[str, Value]:
+        """All that is known, as Celery's backends say it: packages ask this way."""
+        return _meta(self.id, self._read())
 
     def get(
         self,
@@ -1001,7 +1009,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
         return _when(self._read())
 
     def __str__(self) -> str:
-        return self.id
+        return str(self.id)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.id}>"
@@ -1048,17 +1056,18 @@ def _when(stored: Stored) -> dt.datetime | None:
 
 
 class EagerResult(AsyncResult[R_co]):
-    """The result of a task that ran right here."""
+    """The result of a task that ran right here; one without an id, of a call that was never made."""
 
     def __init__(
         self,
-        id: str,  # noqa: A002 - Celery's name
+        id: Value,  # noqa: A002 - Celery's name
         ret_value: Value,
         state: str,
         traceback: str | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(id, backend=DisabledBackend(), task_name=name)
+        super().__init__(id or "none", backend=DisabledBackend(), task_name=name)
+        self.id = id
         self._ended = Stored(
             state=state,
             stage="done",

@@ -5,16 +5,20 @@
 
 A receiver is called with `signal`, `sender` and what the signal's line below names; it must accept
 `**kwargs`. It is held weakly: keep a reference, or connect with `weak=False`. An exception in a
-receiver is logged and does not reach the sender.
+receiver is logged and does not reach the sender; with `retry=True` the receiver is called again until it
+raises none, while the sender waits.
 """
 
+import functools
 import inspect
+import itertools
 import logging
 import threading
 import weakref
 from collections.abc import Callable, Hashable
 from typing import TypeVar, overload
 
+from qbroker import clock
 from qbroker.local import PromiseProxy
 from qbroker.serialization import Value
 
@@ -23,6 +27,8 @@ __all__ = [
     "after_setup_logger",
     "after_setup_task_logger",
     "after_task_publish",
+    "beat_embedded_init",
+    "beat_init",
     "before_task_publish",
     "celeryd_after_setup",
     "celeryd_init",
@@ -37,6 +43,7 @@ __all__ = [
     "task_retry",
     "task_revoked",
     "task_success",
+    "task_unknown",
     "worker_before_create_process",
     "worker_init",
     "worker_process_init",
@@ -50,16 +57,17 @@ _log = logging.getLogger(__name__)
 
 Receiver = Callable[..., Value]
 F = TypeVar("F", bound=Receiver)
-_Key = tuple[Hashable, int | None]
+_Key = tuple[Hashable, Hashable]
 
 
 class Signal:
     """A place in the program that tells its receivers when it is reached."""
 
-    __slots__ = ("_lock", "_receivers", "name")
+    __slots__ = ("_lock", "_pause", "_receivers", "name")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, pause: Callable[[float], None] = clock.pause) -> None:
         self.name = name
+        self._pause = pause
         self._lock = threading.Lock()
         # Replaced, never changed: a sender walks the tuple it has seen.
         self._receivers: tuple[tuple[_Key, Callable[[], Receiver | None]], ...] = ()
@@ -81,6 +89,7 @@ class Signal:
         *,
         weak: bool = True,
         dispatch_uid: Hashable = None,
+        retry: bool = False,
     ) -> F: ...
     @overload
     def connect(
@@ -90,6 +99,7 @@ class Signal:
         *,
         weak: bool = True,
         dispatch_uid: Hashable = None,
+        retry: bool = False,
     ) -> Callable[[F], F]: ...
     def connect(
         self,
@@ -98,27 +108,33 @@ class Signal:
         *,
         weak: bool = True,
         dispatch_uid: Hashable = None,
+        retry: bool = False,
     ) -> F | Callable[[F], F]:
         """Call `receiver` when the signal is sent, by `sender` or, with None, by anyone.
 
         Usable as a decorator, with and without arguments. The same receiver (or `dispatch_uid`)
-        connected twice to one sender is called once.
+        connected twice to one sender is called once. With `retry` it is called until it raises nothing, and
+        held strongly.
         """
         if receiver is None:
-            return lambda fun: self.connect(fun, sender, weak=weak, dispatch_uid=dispatch_uid)
+            return lambda fun: self.connect(
+                fun, sender, weak=weak, dispatch_uid=dispatch_uid, retry=retry
+            )
         if not _accepts_kwargs(receiver):
             raise ValueError(f"Signal receiver must accept keyword arguments: {receiver!r}")
         if type(sender) is PromiseProxy:
             # The task does not exist yet; connecting must not be what makes it.
             connected = receiver
             sender.__then__(
-                lambda task: self.connect(connected, task, weak=weak, dispatch_uid=dispatch_uid)
+                lambda task: self.connect(
+                    connected, task, weak=weak, dispatch_uid=dispatch_uid, retry=retry
+                )
             )
             return receiver
         key = _key(receiver, sender, dispatch_uid)
         reference: Callable[[], Receiver | None]
-        if not weak:
-            strong: Receiver = receiver
+        if retry or not weak:
+            strong: Receiver = self._persistent(receiver) if retry else receiver
             reference = lambda: strong  # noqa: E731 - stands where a weakref would
         elif inspect.ismethod(receiver):
             reference = weakref.WeakMethod(receiver, lambda _: self._drop(key))
@@ -128,6 +144,24 @@ class Signal:
             if all(known != key for known, _ in self._receivers):
                 self._receivers = (*self._receivers, (key, reference))
         return receiver
+
+    def _persistent(self, receiver: Receiver) -> Receiver:
+        """The receiver, called again until it raises nothing, in Celery's intervals."""
+
+        @functools.wraps(receiver)
+        def receive(**named: Value) -> Value:
+            pauses_s = itertools.chain(range(2, 30, 2), itertools.repeat(30))
+            while True:
+                try:
+                    return receiver(**named)
+                except Exception:  # noqa: BLE001 - whatever it is, it is tried again
+                    pause_s = next(pauses_s)
+                    _log.exception(
+                        "Signal handler %r raised; it is called again in %g s", receiver, pause_s
+                    )
+                    self._pause(pause_s)
+
+        return receive
 
     def disconnect(
         self,
@@ -149,10 +183,11 @@ class Signal:
         return bool(self._live(sender))
 
     def _live(self, sender: object) -> list[Receiver]:
+        whose = _id_of(sender)
         found = (
             reference()
             for (_, wanted), reference in self._receivers
-            if wanted is None or wanted == id(sender)
+            if wanted is None or wanted == whose
         )
         return [receiver for receiver in found if receiver is not None]
 
@@ -178,7 +213,12 @@ def _key(receiver: Receiver | None, sender: object, dispatch_uid: Hashable) -> _
         # A bound method is made anew at each look; its object and function stay.
         bound_to = getattr(receiver, "__self__", None)
         who = id(receiver) if bound_to is None else (id(bound_to), id(_function_of(receiver)))
-    return who, None if sender is None else id(sender)
+    return who, None if sender is None else _id_of(sender)
+
+
+def _id_of(sender: object) -> Hashable:
+    """What tells a sender from others: a name is itself, whoever wrote it down."""
+    return sender if isinstance(sender, str | bytes) else id(sender)
 
 
 def _function_of(receiver: Receiver | None) -> object:
@@ -214,7 +254,9 @@ task_internal_error = Signal("task_internal_error")
 task_revoked = Signal("task_revoked")
 """request, terminated, signum, expired"""
 task_rejected = Signal("task_rejected")
-"""message, exc"""
+"""message, exc; the message cannot be read. `message` is the request, as far as it could be."""
+task_unknown = Signal("task_unknown")
+"""message, exc, name, id; no such task is registered. Seldom: the broker sends a worker only tasks it knows."""
 
 celeryd_init = Signal("celeryd_init")
 """instance, conf, options; sender is the worker's name, before anything of it exists."""
@@ -236,6 +278,11 @@ worker_shutting_down = Signal("worker_shutting_down")
 """sig, how, exitcode"""
 worker_shutdown = Signal("worker_shutdown")
 """The worker is about to go."""
+
+beat_init = Signal("beat_init")
+"""`qbroker beat` is up; sender is its Service."""
+beat_embedded_init = Signal("beat_embedded_init")
+"""The same inside a worker (`-B`), after `beat_init`."""
 
 setup_logging = Signal("setup_logging")
 """loglevel, logfile, format, colorize; who listens configures logging, and we keep out of it."""

@@ -668,3 +668,19 @@ def test_how_a_task_has_ended_stays(make_app: MakeApp) -> None:
 
         assert app.AsyncResult(result.id).get(timeout=5) == 5
         app.close()
+
+
+def test_a_call_that_was_never_made_has_an_eager_result_without_an_id() -> None:
+    result: EagerResult[None] = EagerResult(None, None, "REJECTED")
+    made_id: Value = result.id
+
+    assert (str(result), made_id, result.state) == ("None", None, "REJECTED")
+
+
+def test_packages_may_ask_as_celerys_own_do(app: App, broker: FakeBroker) -> None:
+    result = app.send_task("add", (4,))
+    result.get(timeout=5)
+
+    assert result._get_task_meta()["status"] == "SUCCESS"
+    result.backend = app.backend
+    assert result.backend is app.backend

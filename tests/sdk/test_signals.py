@@ -79,3 +79,41 @@ def test_bound_methods_of_two_objects_are_two_receivers() -> None:
     signal.send(None)
 
     assert (first.count, second.count) == (1, 1)
+
+
+def test_a_sender_by_name_is_whoever_has_that_name() -> None:
+    signal = Signal("s")
+    heard: list[str] = []
+    written, sent = "proj.add", f"proj.{'add'!s}"
+    assert written is not sent
+
+    signal.connect(lambda sender, **_: heard.append(sender), sender=written, weak=False)
+    signal.send(sent)
+    signal.send("proj.mul")
+
+    assert heard == ["proj.add"]
+
+
+def test_a_receiver_that_is_to_be_tried_again_is_called_until_it_raises_nothing() -> None:
+    pauses: list[float] = []
+    signal = Signal("s", pause=pauses.append)
+
+    @signal.connect(retry=True)
+    def receive(number: int, **_: Value) -> int:
+        if len(pauses) < 17:
+            raise ConnectionError("not yet")
+        return number
+
+    assert [answer for _, answer in signal.send(None, number=4)] == [4]
+    assert pauses == [*range(2, 30, 2), 30, 30, 30]
+    assert signal.disconnect(receive)
+    assert not signal
+
+
+def test_who_is_tried_again_is_held() -> None:
+    signal = Signal("s")
+
+    signal.connect(lambda **_: None, retry=True)
+    gc.collect()
+
+    assert signal

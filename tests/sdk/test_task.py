@@ -2,7 +2,7 @@
 
 import pytest
 
-from qbroker import App
+from qbroker import App, Task
 from qbroker.serialization import Value
 from tests.sdk.conftest import MakeApp
 
@@ -83,3 +83,22 @@ def test_soft_limits_beyond_hard_ones_are_refused(app: App) -> None:
 
     with pytest.raises(ValueError, match="soft_time_limit must be less than or equal"):
         _ = task.apply_async(time_limit=1, soft_time_limit=2)
+
+
+def test_a_class_with_an_apply_async_of_its_own_may_have_options_of_its_own(
+    real_app: App,
+) -> None:
+    class Once(Task[..., Value]):
+        def apply_async(self, *args: Value, **options: Value) -> Value:
+            app = self._get_app()
+            return super().apply_async(*args, **options) if options["once"] else app.main
+
+    once = real_app.task(name="once", base=Once)(lambda: 1)
+    plain = real_app.task(name="plain")(lambda: 1)
+
+    sent = once.apply_async((), once=True)
+
+    assert real_app.AsyncResult(sent.id).exists()
+    assert once.apply_async((), once=False) == "proj"
+    with pytest.raises(TypeError, match="unknown options: once"):
+        _ = plain.apply_async((), once=True)

@@ -75,7 +75,17 @@ def _autoscale(
 def _beat_beside(project: Project) -> Iterator[None]:
     """`qbroker beat` as a process of its own, for as long as the worker runs."""
     level = logging.getLevelName(project.loglevel)
-    command = [sys.executable, "-m", "qbroker", "beat", "-A", project.app, "-l", level]
+    command = [
+        sys.executable,
+        "-m",
+        "qbroker",
+        "beat",
+        "-A",
+        project.app,
+        "-l",
+        level,
+        "--embedded",
+    ]
     if project.broker:
         command += ["-b", project.broker]
     child = subprocess.Popen(command, process_group=0)  # noqa: S603 - our own program, with the user's options

@@ -29,6 +29,7 @@ from qbroker.exceptions import (
     Ignore,
     InvalidTaskError,
     LimitExceeded,
+    NotRegistered,
     Reject,
     Replaced,
     Retry,
@@ -790,11 +791,16 @@ def build_runner(
             args, kwargs, embed = envelope.decode_body(call, accepted, bytes_max)
         except (SerializationError, SerializerNotInstalled, LimitExceeded) as exc:
             # Not run, and kept: it can be run yet by a worker that may read it.
+            signals.task_rejected.send(hostname, message=request, exc=exc)
             return fail(request, exc, states.REJECTED)
         except Exception as exc:  # noqa: BLE001 - whatever is wrong with a message is its result
             return fail(request, exc, states.FAILURE)
         try:
-            task = tasks[name]  # raises NotRegistered
+            task = tasks[name]
+        except NotRegistered as exc:
+            signals.task_unknown.send(hostname, message=request, exc=exc, name=name, id=call.id)
+            return fail(request, exc, states.FAILURE)
+        try:
             if call.expires_ms and not is_over and wall_ms() >= call.expires_ms:
                 signals.task_revoked.send(
                     task, request=request, terminated=False, signum=None, expired=True

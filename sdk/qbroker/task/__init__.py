@@ -135,6 +135,9 @@ class Task(Generic[P, R]):
     resultrepr_maxsize: int = 1024
     """How many characters of its result the log shows."""
 
+    takes_any_option: bool = False
+    """Whether options that nobody knows are let pass: a class with an `apply_async` of its own may have some."""
+
     from_config: ClassVar[tuple[tuple[str, str], ...]] = (
         ("serializer", "task_serializer"),
         ("compression", "task_compression"),
@@ -161,10 +164,19 @@ class Task(Generic[P, R]):
     __bound__ = False
     _app: "Sender | None" = None
 
+    def __init_subclass__(cls, **more: Value) -> None:
+        super().__init_subclass__(**more)
+        if "apply_async" in cls.__dict__:
+            cls.takes_any_option = True
+
     @property
     def app(self) -> Value:
         """The app it belongs to, else the current one."""
         return self._app if self._app is not None else _state.get_current_app()
+
+    def _get_app(self) -> Value:
+        """The same, as base classes of packages ask for it."""
+        return self.app
 
     def bind(self, app: "Sender") -> None:
         """Make it a task of this app, and take its settings."""
