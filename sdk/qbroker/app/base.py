@@ -655,7 +655,7 @@ class App:
         if not isinstance(url, str):
             raise ImproperlyConfigured(f"the setting result_backend is to be a URL, not {url!r}")
         kept_s = lambda: self.conf.result_expires  # noqa: E731 - one of several
-        if url in _HERE:
+        if url in _HERE or url.startswith("cache+memory://"):
             return BrokerBackend(self.client, self._reading, kept_s, self._write, self._is_fed)
         if not url.startswith("memory://"):
             parse_url(url)
