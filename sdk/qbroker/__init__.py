@@ -14,18 +14,8 @@ if TYPE_CHECKING:
     from qbroker import exceptions, signals, states
     from qbroker._current import current_app, current_task
     from qbroker.app import App, Celery, shared_task
-    from qbroker.canvas import (
-        Signature,
-        chain,
-        chord,
-        chunks,
-        group,
-        maybe_signature,
-        signature,
-        subtask,
-        xmap,
-        xstarmap,
-    )
+    from qbroker.canvas.primitives import chain, chord, chunks, group, xmap, xstarmap
+    from qbroker.canvas.signature import Signature, maybe_signature, signature, subtask
     from qbroker.ids import uuid
     from qbroker.result import (
         AsyncResult,

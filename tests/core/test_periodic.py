@@ -86,7 +86,8 @@ def test_an_entry_fires_at_each_tick_and_not_between() -> None:
 def test_entries_of_one_moment_fire_in_parts_each_once() -> None:
     scene = Scene()
     count = PERIODIC_PER_STEP_MAX + 10
-    declare(scene, **{f"e{n}": EVERY_10 for n in range(count)})
+    entries = tuple((f"e{n}", EVERY_10) for n in range(count))
+    scene.do(Declare("proj", entries, ALMANAC))
     scene.clock.advance(10_000)
 
     more = [scene.do(Sweep(almanac=ALMANAC)) for _ in range(2)]
