@@ -9,12 +9,23 @@ from zoneinfo import ZoneInfo
 import pytest
 
 import qbroker
-from qbroker import App
+from qbroker import App, exceptions
 from qbroker.execute import apply_async, delay_task, send_task
 from qbroker.loaders import autodiscover_tasks
 from qbroker.registry import tasks
 from qbroker.serialization import Value
-from qbroker.utils import functional, imports, nodenames, serialization, text, time
+from qbroker.utils import (
+    functional,
+    imports,
+    iso8601,
+    nodenames,
+    objects,
+    serialization,
+    text,
+    time,
+)
+from qbroker.utils.dispatch import Signal
+from qbroker.utils.saferepr import saferepr
 
 PATHS = {
     "app": "App Celery app_or_default shared_task",
@@ -49,7 +60,9 @@ PATHS = {
     "contrib.abortable": "AbortableAsyncResult AbortableTask",
     "contrib.pytest": "celery_app",
     "contrib.testing.app": "TestApp",
+    "contrib.rdb": "Rdb debugger set_trace",
     "contrib.testing.manager": "Manager",
+    "contrib.testing.mocks": "ContextMock TaskMessage TaskMessage1 task_message_from_sig",
     "contrib.testing.tasks": "ping",
     "contrib.testing.worker": "start_worker",
     "events": "Event",
@@ -77,6 +90,11 @@ PATHS = {
     "utils.imports": "gen_task_name instantiate qualname symbol_by_name",
     "utils.log": "get_logger get_task_logger",
     "utils.nodenames": "gethostname nodename nodesplit worker_direct",
+    "utils.dispatch": "Signal",
+    "utils.dispatch.signal": "Signal",
+    "utils.iso8601": "parse_iso8601",
+    "utils.objects": "Bunch mro_lookup",
+    "utils.saferepr": "saferepr",
     "utils.serialization": "strtobool subclass_exception",
     "utils.text": "abbr pluralize truncate",
     "utils.time": "get_exponential_backoff_interval humanize_seconds rate",
@@ -143,6 +161,85 @@ def test_what_is_memoized_is_computed_once_until_it_is_cleared(keyfun: Value) ->
     square(2)
 
     assert seen == [2, 3, 4, 2, 2]
+
+
+def test_calls_that_are_made_when_they_are_asked_for() -> None:
+    count = iter(range(10))
+    each, once = functional.lazy(next, count), functional.mlazy(next, count)
+
+    assert (each(), each.evaluate(), str(each)) == (0, 1, "2")
+    assert (once(), once(), repr(once)) == (3, 3, "3")
+    assert each == 4
+    assert each != 4
+    assert functional.maybe_evaluate(once) == 3
+    assert functional.maybe_evaluate("text") == "text"
+    assert functional.mattrgetter("real", "nothing")(3) == {"real": 3, "nothing": None}
+
+
+def test_a_cache_forgets_what_was_used_longest_ago() -> None:
+    cache = functional.LRUCache(limit=2)
+    cache["a"], cache["b"] = 1, 2
+
+    assert cache["a"] == 1
+    cache["c"] = 3
+
+    assert list(cache) == ["a", "c"]
+
+
+def test_objects_and_their_classes() -> None:
+    class Base:
+        def own(self) -> None: ...
+
+    class Derived(Base):
+        pass
+
+    assert vars(objects.Bunch(a=1)) == {"a": 1}
+    assert objects.mro_lookup(Derived, "own") is Base
+    assert objects.mro_lookup(Derived, "own", stop={Base}) is Base
+    assert objects.mro_lookup(Derived, "own", stop={Base}, monkey_patched=[__name__]) is None
+    assert objects.mro_lookup(Derived, "nothing") is None
+
+
+def test_representations_stay_short() -> None:
+    assert saferepr({"a": [1, (2, {3})]}) == "{'a': [1, (2, {...})]}"
+    assert saferepr(list(range(1_000))) == repr(list(range(1_000)))
+    assert len(saferepr(list(range(1_000)), maxlen=50)) == 50
+    assert len(saferepr("x" * 100, maxlen=10)) <= 10
+
+
+def test_a_signal_of_a_programs_own() -> None:
+    heard: list[Value] = []
+    signal = Signal(providing_args=["number"], name="mine")
+
+    signal.connect(lambda number, **_: heard.append(number), weak=False)
+    signal.send(sender=None, number=4)
+
+    assert (heard, signal.name, signal.providing_args) == ([4], "mine", {"number"})
+
+
+def test_moments_that_remain() -> None:
+    start = dt.datetime(2024, 3, 30, 12, 30, 15, tzinfo=ZoneInfo("Europe/Vienna"))
+    day = dt.timedelta(days=1)
+
+    # The clock springs in the night.
+    assert time.remaining(start, day, start) == day
+    assert time.remaining(start, day, start, relative=True) == dt.timedelta(hours=11, minutes=29, seconds=45)  # fmt: skip
+    assert time.remaining(start, dt.timedelta(hours=2), start, relative=True) == dt.timedelta(hours=1, minutes=29, seconds=45)  # fmt: skip
+    assert time.delta_resolution(start, dt.timedelta(minutes=3)).second == 0
+    assert time.delta_resolution(start, dt.timedelta(seconds=3)) == start
+    assert time.adjust_timestamp(10_000.0, 2, lambda: 1) == 6_400.0
+    assert iso8601.parse_iso8601("2024-03-30T12:30:15+01:00") == start
+    with pytest.raises(ValueError, match="unable to parse date string 'soon'"):
+        iso8601.parse_iso8601("soon")
+
+
+def test_an_exception_is_raised_again_from_where_it_was() -> None:
+    with pytest.raises(ValueError, match="no") as first:
+        raise ValueError("no")
+    with pytest.raises(ValueError, match="no") as second:
+        exceptions.reraise(ValueError, first.value, None)
+
+    assert second.value is first.value
 
 
 def test_names_of_workers() -> None:

@@ -102,3 +102,32 @@ def test_a_class_with_an_apply_async_of_its_own_may_have_options_of_its_own(
     assert once.apply_async((), once=False) == "proj"
     with pytest.raises(TypeError, match="unknown options: once"):
         _ = plain.apply_async((), once=True)
+
+
+def test_a_test_gives_a_request_to_what_it_runs_itself(app: App) -> None:
+    @app.task(bind=True)
+    def show(self: Task[..., Value]) -> tuple[Value, ...]:
+        request = self.request
+        return request.id, request.retries, request.called_directly, request.tenant
+
+    show.push_request(id="i", retries=2, called_directly=False, headers={"tenant": 7})
+    inside = show.run()
+    show.push_request(retries=3)
+    nested = show.run()
+    popped = show.pop_request()
+    show.pop_request()
+
+    assert inside == ("i", 2, False, 7)
+    assert nested == ("i", 3, False, 7)
+    assert popped.retries == 3
+    assert show.request.id is None
+    with pytest.raises(IndexError, match="no request was pushed"):
+        show.pop_request()
+
+
+def test_the_empty_request_outside_of_a_run_is_the_tasks_own(app: App) -> None:
+    one, other = app.task(name="one")(lambda: 1), app.task(name="other")(lambda: 2)
+
+    one.request.id = "mine"
+
+    assert (one.request.id, other.request.id) == ("mine", None)

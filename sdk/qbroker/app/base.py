@@ -40,6 +40,7 @@ from qbroker.app.workflow import is_composite
 from qbroker.canvas import Signature, group, maybe_signature, signature
 from qbroker.canvas.signature import as_list
 from qbroker.exceptions import (
+    AlwaysEagerIgnored,
     DuplicateTaskNameWarning,
     ImproperlyConfigured,
     NotRegistered,
@@ -190,10 +191,10 @@ class App:
         self._periodic: dict[str, dict[str, Value]] = {}
         self._later_defaults: list[Callable[[], Mapping[str, Value]]] = []
         self.configured = False
-        self.on_configure = signals.Signal("app.on_configure")
-        self.on_after_configure = signals.Signal("app.on_after_configure")
-        self.on_after_finalize = signals.Signal("app.on_after_finalize")
-        self.on_after_fork = signals.Signal("app.on_after_fork")
+        self.on_configure = signals.Signal(name="app.on_configure")
+        self.on_after_configure = signals.Signal(name="app.on_after_configure")
+        self.on_after_finalize = signals.Signal(name="app.on_after_finalize")
+        self.on_after_fork = signals.Signal(name="app.on_after_fork")
         self.amqp = AMQP(lambda: self.conf, lambda: self.tasks)
         self.conf = Settings(
             on_change=self._on_setting, load=self._load_config, place=self.amqp.place
@@ -741,6 +742,10 @@ class App:
         OperationalError when it does not answer, MessageRefused when it refuses, and DuplicateTaskError when a
         task with the same unique key is there.
         """
+        if task_type is None and self.conf.task_always_eager:
+            warnings.warn(
+                AlwaysEagerIgnored("task_always_eager has no effect on send_task"), stacklevel=2
+            )
         if not _CANVAS_OPTIONS.isdisjoint(options):
             sig = self._linked(name, args, kwargs, task_type, options)
             return cast(

@@ -41,8 +41,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-_NOT_INSIDE = Context()
-
 
 class Task(Generic[P, R]):
     """A function with a name that workers know. There is one instance of each task in a process.
@@ -163,6 +161,7 @@ class Task(Generic[P, R]):
     __header__: Value = None
     __bound__ = False
     _app: "Sender | None" = None
+    _outside: Context | None = None
 
     def __init_subclass__(cls, **more: Value) -> None:
         super().__init_subclass__(**more)
@@ -233,13 +232,29 @@ class Task(Generic[P, R]):
 
     @property
     def request(self) -> Context:
-        """The run this is asked in; outside of one, an empty request."""
+        """The run this is asked in; outside of one, an empty request of the task's own."""
         request = current_request.get()
         while request is not None:
             if request.is_of(self):
                 return request
             request = request.outer
-        return _NOT_INSIDE
+        if self._outside is None:
+            self._outside = Context()
+        return self._outside
+
+    def push_request(self, *args: Value, **kwargs: Value) -> None:
+        """Have `self.request` be one with these fields until `pop_request`: for tests that call `run` themselves."""
+        fields = {**self.request.__dict__, **dict(*args), **kwargs}
+        fields |= {"task": self, "_outer": current_request.get()}
+        current_request.set(Context(fields))
+
+    def pop_request(self) -> Context:
+        """Undo the last `push_request`; answers what the request was."""
+        request = current_request.get()
+        if request is None or not request.is_of(self):
+            raise IndexError(f"no request was pushed for the task {self.name!r}")
+        current_request.set(request.outer)
+        return request
 
     # -- calling
 
