@@ -10,6 +10,7 @@ import pytest
 
 import qbroker
 from qbroker import App, exceptions
+from qbroker.app import annotations, routes
 from qbroker.execute import apply_async, delay_task, send_task
 from qbroker.loaders import autodiscover_tasks
 from qbroker.registry import tasks
@@ -26,6 +27,7 @@ from qbroker.utils import (
 )
 from qbroker.utils.dispatch import Signal
 from qbroker.utils.saferepr import saferepr
+from tests.sdk.celerys_names import CELERYS
 
 PATHS = {
     "app": "App Celery app_or_default shared_task",
@@ -113,6 +115,83 @@ def test_a_path_of_celerys_is_there_with_what_people_import_from_it(path: str) -
     missing = [name for name in PATHS[path].split() if not hasattr(module, name)]
 
     assert missing == []
+
+
+LACKING = {
+    # What is about Celery's own parts, which are built differently here (docs/from-celery.md).
+    "app": "AppPickler default_app disable_trace enable_trace pop_current_task push_current_task",
+    "app.amqp": "task_message",
+    "app.defaults": "DEFAULTS NAMESPACES Option flatten",
+    "app.log": "Logging",
+    "app.trace": "TraceInfo build_tracer reset_worker_optimizations setup_worker_optimizations trace_task",
+    "app.utils": "filter_hidden_settings sanitize_url",
+    "beat": "BeatPidbox EmbeddedService",
+    "events": "event_exchange get_exchange",
+    "events.event": "event_exchange get_exchange",
+    "exceptions": "CeleryCommandException",
+    "local": "try_import",
+    "worker": "WorkController",
+    "worker.state": "Persistent active_requests maybe_shutdown merge_revoked reserved_requests revoked scheduled_requests task_accepted task_ready task_reserved task_scheduled total_count",
+    # There is one way to load settings, and no messages of another broker's to move.
+    "contrib.migrate": CELERYS["contrib.migrate"],
+    "loaders": "get_loader_cls",
+    "loaders.app": CELERYS["loaders.app"],
+    "loaders.base": "BaseLoader",
+    "loaders.default": CELERYS["loaders.default"],
+    # No such pools, and heartbeats are the parent's, which runs no code of the app's.
+    "signals": "eventlet_pool_apply eventlet_pool_postshutdown eventlet_pool_preshutdown eventlet_pool_started heartbeat_sent",
+    # Celery's own tools, which programs have no use for.
+    "utils.functional": "head_from_fun regen",
+    "utils.graph": "DOT GraphFormatter",
+    "utils.imports": "NotAPackage find_module module_file reload_from_cwd",
+    "utils.log": "ColorFormatter LoggingProxy in_sighandler reset_multiprocessing_logger set_in_sighandler",
+    "utils.objects": "FallbackContext getitem_property",
+    "utils.saferepr": "reprstream",
+    "utils.serialization": "UnpickleableExceptionWrapper find_pickleable_exception get_pickleable_etype get_pickleable_exception get_pickled_exception",
+    "utils.text": "dedent_initial ensure_newlines ensure_sep fill_paragraphs pretty simple_format",
+    "utils.time": "LocalTimezone ffwd timezone",
+}
+"""Names of Celery's modules that are not here."""
+
+
+@pytest.mark.parametrize("path", CELERYS)
+def test_a_module_of_celerys_has_its_public_names_but_for_those_that_mean_nothing_here(
+    path: str,
+) -> None:
+    lacking = LACKING.get(path, "").split()
+    try:
+        module: Value = importlib.import_module(f"qbroker.{path}")
+    except ModuleNotFoundError:
+        module = None
+
+    missing = [name for name in CELERYS[path].split() if not hasattr(module, name)]
+
+    assert missing == lacking
+
+
+def test_shortcuts_of_the_app_are_of_the_current_one() -> None:
+    app = App("reported")
+
+    assert qbroker.app.bugreport() == app.bugreport()
+    assert qbroker.app.bugreport(app) == app.bugreport()
+
+
+def test_annotations_and_routers_are_found_by_celerys_names() -> None:
+    app = App("annotated", set_as_current=False)
+    add = app.task(name="add")(lambda: 1)
+    both = annotations.MapAnnotation({"add": {"priority": 3}, "*": {"queue": "q"}})
+    router = {"add": "q"}
+
+    assert list(annotations.resolve_all([both], add)) == [{"priority": 3}, {"queue": "q"}]
+    assert routes.expand_router_string(router) is router
+    assert routes.expand_router_string("tests.sdk.test_paths:Routed").route_for_task("add") == "add"
+
+
+class Routed:
+    """A router by its class."""
+
+    def route_for_task(self, task: str) -> str:
+        return task
 
 
 def test_the_paths_of_celery_3_speak_to_the_current_app() -> None:
@@ -225,6 +304,8 @@ def test_moments_that_remain() -> None:
     assert time.remaining(start, day, start) == day
     assert time.remaining(start, day, start, relative=True) == dt.timedelta(hours=11, minutes=29, seconds=45)  # fmt: skip
     assert time.remaining(start, dt.timedelta(hours=2), start, relative=True) == dt.timedelta(hours=1, minutes=29, seconds=45)  # fmt: skip
+    assert time.add_seconds_to_datetime(start, 86_400) == start.replace(day=31, hour=13)
+    assert time.subtract_datetimes(start.replace(day=31), start) == day - dt.timedelta(hours=1)
     assert time.delta_resolution(start, dt.timedelta(minutes=3)).second == 0
     assert time.delta_resolution(start, dt.timedelta(seconds=3)) == start
     assert time.adjust_timestamp(10_000.0, 2, lambda: 1) == 6_400.0

@@ -9,6 +9,7 @@ from qbroker.limits import per_second
 from qbroker.serialization import Value
 
 __all__ = [
+    "add_seconds_to_datetime",
     "adjust_timestamp",
     "delta_resolution",
     "get_exponential_backoff_interval",
@@ -21,6 +22,7 @@ __all__ = [
     "maybe_timedelta",
     "rate",
     "remaining",
+    "subtract_datetimes",
     "to_utc",
     "utcoffset",
     "weekday",
@@ -157,3 +159,13 @@ def utcoffset(
 def adjust_timestamp(ts: float, offset: float, here: Callable[..., float] = utcoffset) -> float:
     """A Unix time of somewhere else, where the clock is `offset` hours behind UTC, as one of here."""
     return ts - (offset - here()) * 3_600
+
+
+def add_seconds_to_datetime(when: dt.datetime, seconds: float) -> dt.datetime:
+    """The moment so many seconds later, whatever clocks do between, in the same zone."""
+    return (when.astimezone(dt.UTC) + dt.timedelta(seconds=seconds)).astimezone(when.tzinfo)
+
+
+def subtract_datetimes(end: dt.datetime, start: dt.datetime) -> dt.timedelta:
+    """How long it was from one to the other, whatever clocks did between."""
+    return end.astimezone(dt.UTC) - start.astimezone(dt.UTC)
