@@ -21,6 +21,11 @@ def wall() -> float:
     return wall_ms() / 1000
 
 
+def wall_us() -> int:
+    """Unix time in microseconds."""
+    return time.time_ns() // 1_000 + ahead.ms * 1_000
+
+
 def wall_ms() -> int:
     """Unix time in milliseconds."""
     return time.time_ns() // 1_000_000 + ahead.ms

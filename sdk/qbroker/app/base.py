@@ -23,7 +23,7 @@ from typing import (
     overload,
 )
 
-from qbroker import _state, envelope, serialization, signals, states
+from qbroker import _state, clock, envelope, serialization, signals, states
 from qbroker._version import __version__
 from qbroker.app import annotations, sources
 from qbroker.app.amqp import AMQP, SETTINGS as ROUTING_SETTINGS
@@ -70,6 +70,9 @@ if TYPE_CHECKING:
     from qbroker.client import Client, Verdict
 
 __all__ = ["App", "Celery", "TaskRegistry", "shared_task"]
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MICROSECOND = dt.timedelta(microseconds=1)
 
 _HERE = frozenset(
     ["qbroker", "qbroker://", "rpc", "rpc://", "cache+memory", "cache+memory://", "memory"]
@@ -386,7 +389,7 @@ class App:
 
     def now(self) -> dt.datetime:
         """The current time, in the app's zone."""
-        return dt.datetime.now(self.timezone)
+        return (_EPOCH + clock.wall_us() * _MICROSECOND).astimezone(self.timezone)
 
     def select_queues(self, queues: Iterable[str] | str | None = None) -> None:
         """Have workers of this app take from these of its queues only."""

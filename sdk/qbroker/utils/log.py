@@ -3,7 +3,7 @@
 import logging
 
 LOG_LEVELS: dict[str | int, str | int] = {
-    **logging.getLevelNamesMapping(),
+    **{name: number for name, number in logging.getLevelNamesMapping().items()},  # noqa: C416 - for its type
     **{number: name for name, number in logging.getLevelNamesMapping().items()},
 }
 """Levels by name and by number."""
