@@ -8,6 +8,7 @@ import signal
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 from qbroker import signals
 from qbroker.app import App, trace
@@ -24,7 +25,7 @@ from qbroker_worker.names import file_name, names_children
 from qbroker_worker.pools.forkserver import Loaded, Refusal
 from qbroker_worker.values import Guard, Notice, Ran, Recycling, Runs
 
-NOTICES = ("task_revoked", "worker_ready", "worker_shutdown")
+NOTICES = ("task_revoked", "worker_ready", "worker_shutdown", "worker_shutting_down")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,8 @@ class Project:
             self.max_tasks_per_child or conf.worker_max_tasks_per_child or 0,
             self.max_memory_per_child or conf.worker_max_memory_per_child or 0,
         )
-        return Loaded(facts_of(app).encode(), begin, recycling)
+        before_fork = partial(signals.worker_before_create_process.send, node)
+        return Loaded(facts_of(app).encode(), begin, recycling, before_fork)
 
     def log(self, log: Mapping[str, Value], child: int = 0) -> None:
         """Set up logging for this process; `log` is what the app says of it."""
@@ -308,6 +310,13 @@ def build_runs(
             case "task_revoked":
                 number = notice.number
                 runner.tell_revoked(notice.message, signal.Signals(number).name if number else None)
+            case "worker_shutting_down":
+                signals.worker_shutting_down.send(
+                    hostname,
+                    sig=signal.Signals(notice.number).name,
+                    how=notice.message.decode(),
+                    exitcode=0,
+                )
             case "worker_process_shutdown":
                 signals.worker_process_shutdown.send(None, pid=os.getpid(), exitcode=0)
             case name:

@@ -139,9 +139,9 @@ class Notice(NamedTuple):
 
     signal: str
     number: int = 0
-    """With "task_revoked": the system's signal that ended the task; 0: none did."""
+    """With "task_revoked": the system's signal that ended the task; 0: none did. With "worker_shutting_down": the one that came."""
     message: bytes = b""
-    """With "task_revoked": the task's."""
+    """With "task_revoked": the task's. With "worker_shutting_down": how it ends, a word."""
 
 
 class Recycling(NamedTuple):

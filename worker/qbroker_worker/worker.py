@@ -475,7 +475,7 @@ class Worker:
 
     def signalled(self, number: int) -> None:
         """TERM and the first INT ask for a warm end; QUIT and the second INT for a cold one."""
-        manners = self._manners
+        manners, before = self._manners, self._phase
         if number == signal.SIGUSR1:
             self._tell_stacks()
         elif number == signal.SIGHUP:
@@ -492,6 +492,9 @@ class Worker:
             self._end(Phase.SOFT if is_soft else Phase.COLD)
         else:
             self._end(Phase.WARM)
+        if self._phase is not before and not self.is_cold:
+            how = self._phase.name.capitalize().encode()
+            self._notify(Notice("worker_shutting_down", number, how))
 
     def _end(self, phase: Phase) -> None:
         """Go on to this phase, if it is a later one."""

@@ -55,6 +55,8 @@ class Loaded(NamedTuple):
     begin: Callable[[int, Guard], Runs]
     """Called in each child with its number, from 1, and what keeps time limits there."""
     recycling: Recycling = Recycling()
+    before_fork: Callable[[], object] = lambda: None
+    """Called where the app was loaded, before each child is forked."""
     beside: Beside | None = None
 
 
@@ -250,6 +252,7 @@ class _Nursery:
     def _fork(
         self, number: int, fds: list[int], ours: tuple[selectors.BaseSelector, int, int]
     ) -> None:
+        self._loaded.before_fork()
         server = os.getpid()
         pid = os.fork()
         if pid:
