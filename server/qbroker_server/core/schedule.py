@@ -16,7 +16,7 @@ from qbroker_server.core.errors import Conflict, Invalid, NotFound
 from qbroker_server.core.ports import Txn
 from qbroker_server.core.records import EndReason, Record, Stage
 
-PERIODIC_PER_STEP_MAX = 250
+PERIODIC_PER_STEP_MAX = 100
 """How many entries one step looks at."""
 
 
