@@ -353,7 +353,7 @@ class BrokerBackend(Backend):
     def __init__(
         self,
         client: "Callable[[], Client]",
-        reading: Callable[[], tuple[frozenset[str], int]],
+        terms: Callable[[], envelope.Terms],
         kept_s: Callable[[], float | None] = lambda: None,
         write: Callable[[Value], dict[str, Value]] = lambda value: envelope.write(value, "json"),
         is_fed: Callable[[], bool] = lambda: True,
@@ -363,15 +363,14 @@ class BrokerBackend(Backend):
         self._kept_s = kept_s
         self._write = write
         self._is_fed = is_fed
-        # What may be read: which content types, and how many bytes once unpacked.
-        self._reading = reading
+        self._terms = terms
         self._monotonic = monotonic
         self._teller = _Teller()
 
     def _stored(self, answer: "TaskState | OperationalError") -> Stored:
         if isinstance(answer, OperationalError):
             raise answer
-        accepted, bytes_max = self._reading()
+        terms = self._terms()
         return envelope.decode_result(
             answer.state,
             answer.result,
@@ -379,8 +378,9 @@ class BrokerBackend(Backend):
             is_final=answer.is_final,
             end_reason=answer.end_reason,
             detail=answer.detail,
-            accepted=accepted,
-            bytes_max=bytes_max,
+            accepted=terms.accepted,
+            bytes_max=terms.bytes_max,
+            seal=terms.seal,
         )
 
     def _asked(self) -> "Client":
@@ -409,7 +409,9 @@ class BrokerBackend(Backend):
         if not (is_over and is_own and request.is_eager):
             # A run that says this of itself is heard only as long as it is the newest.
             attempt = request.attempt if is_own else 0
-            encoded = envelope.encode_state(state, result, traceback, clock.wall_ms(), request)
+            encoded = envelope.encode_state(
+                state, result, traceback, clock.wall_ms(), self._terms(), request
+            )
             if self._client().tell(task_id, state, encoded, attempt) or not is_over:
                 return
         # What has ended, or is in another attempt, has a result of its own.
@@ -420,14 +422,18 @@ class BrokerBackend(Backend):
         self, task_id: str, result: Value, state: str, traceback: str | None, request: Value
     ) -> None:
         """Keep how a task ended that came by no message."""
+        terms = self._terms()
         if isinstance(result, BaseException):
             # Exceptions cross as data, which everybody may read, however results are written.
-            fields = envelope.write(envelope.encode_exception(result), "json")
+            told = envelope.encode_exception(result)
+            if terms.seal is not None:
+                told, traceback = envelope.with_traceback(told, traceback or ""), None
+            fields = envelope.write(told, terms.serializer)
         else:
             fields = self._write(result)
         children = getattr(request, "children", None) or ()
         encoded = envelope.encode_ended(
-            state, fields, traceback, clock.wall_ms(), request, map(child_of, children)
+            state, fields, traceback, clock.wall_ms(), terms, request, map(child_of, children)
         )
         ttl_s = self._kept_s()
         self._client().keep(task_id, encoded, int((ttl_s or _FOR_EVER_S) * 1000), state)
@@ -569,7 +575,7 @@ class BrokerBackend(Backend):
         self._client().forget(task_ids)
 
     def save_group(self, group_id: str, result: "GroupResult") -> None:
-        raw = envelope.encode_kept(result.as_tuple())
+        raw = envelope.encode_kept(result.as_tuple(), self._terms())
         # 0 would be what the broker keeps results for; what is kept for ever here has a date all the same.
         ttl_s = self._kept_s()
         self._client().keep(_SAVED + group_id, raw, int((ttl_s or _FOR_EVER_S) * 1000))
@@ -760,7 +766,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
     def _outcome(
         self, stored: Stored, callback: Callable[[str, Value], object] | None, *, propagate: bool
     ) -> R_co:
-        if propagate and stored.state in states.PROPAGATE_STATES:
+        if not stored.is_readable or (propagate and stored.state in states.PROPAGATE_STATES):
             exc = stored.result
             if not isinstance(exc, BaseException):
                 exc = RuntimeError(

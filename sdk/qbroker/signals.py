@@ -21,6 +21,7 @@ __all__ = [
     "before_task_publish",
     "celeryd_after_setup",
     "celeryd_init",
+    "heartbeat_sent",
     "import_modules",
     "setup_logging",
     "task_failure",
@@ -63,9 +64,9 @@ task_internal_error = Signal(name="task_internal_error")
 task_revoked = Signal(name="task_revoked")
 """request, terminated, signum, expired"""
 task_rejected = Signal(name="task_rejected")
-"""message, exc; the message cannot be read. `message` is the request, as far as it could be."""
+"""message, exc; a message that cannot be run. Sender is the worker's name."""
 task_unknown = Signal(name="task_unknown")
-"""message, exc, name, id; no such task is registered. Seldom: the broker sends a worker only tasks it knows."""
+"""message, exc, name, id; a message of a task that nobody here knows. Sender is the worker's name."""
 
 celeryd_init = Signal(name="celeryd_init")
 """instance, conf, options; sender is the worker's name, before anything of it exists."""
@@ -83,8 +84,10 @@ worker_process_shutdown = Signal(name="worker_process_shutdown")
 """pid, exitcode; in a child that is about to go."""
 worker_ready = Signal(name="worker_ready")
 """The worker takes tasks."""
+heartbeat_sent = Signal(name="heartbeat_sent")
+"""The worker lives and is connected: every two seconds, whatever its tasks are at."""
 worker_shutting_down = Signal(name="worker_shutting_down")
-"""sig, how, exitcode"""
+"""sig, how, exitcode; as soon as the worker is told to end. Sender is its name."""
 worker_shutdown = Signal(name="worker_shutdown")
 """The worker is about to go."""
 

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import threading
+import uuid
 
 import pytest
 
@@ -334,3 +335,16 @@ def test_a_call_by_name_goes_to_the_broker_and_says_so_where_calls_are_eager(app
         result = app.send_task("add", (4,))
 
     assert result.get(timeout=5) == 4
+
+
+def test_an_app_has_an_id_and_each_thread_of_it_another(make_app: MakeApp) -> None:
+    app, other = make_app(), make_app()
+    elsewhere: list[str] = []
+    thread = threading.Thread(target=lambda: elsewhere.extend((app.oid, app.thread_oid)))
+
+    thread.start()
+    thread.join()
+
+    assert len({app.oid, other.oid, app.thread_oid, *elsewhere}) == 4
+    assert (elsewhere[0], app.oid, app.thread_oid) == (app.oid, app.oid, app.thread_oid)
+    assert str(uuid.UUID(app.oid)) == app.oid

@@ -37,3 +37,18 @@ def test_a_broker_that_is_away_is_an_error(make_app: MakeApp) -> None:
 
     with pytest.raises(OperationalError, match=r"127\.0\.0\.1:1"):
         app.connection_for_write().ensure_connection()
+
+
+def test_what_pools_give_is_handed_to_calls(real_app: App) -> None:
+    with real_app.producer_pool.acquire(block=True) as producer:
+        _ = real_app.send_task("x", producer=producer)
+    with real_app.pool.acquire(block=True, timeout=1) as connection:
+        _ = real_app.send_task("x", connection=connection)
+    with real_app.producer_or_acquire() as ours, real_app.producer_or_acquire(producer) as given:
+        assert given is producer
+        assert ours.connection.as_uri() == connection.as_uri()
+    real_app.producer_pool.release(producer)
+    real_app.pool.force_close_all()
+
+    (celery,) = real_app.client().list_queues()
+    assert celery.ready_count == 2

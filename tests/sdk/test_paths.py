@@ -81,6 +81,11 @@ PATHS = {
     "registry": "tasks",
     "result": "AsyncResult EagerResult GroupResult ResultSet allow_join_result result_from_tuple",
     "schedules": "crontab schedule solar",
+    "security": "disable_untrusted_serializers setup_security",
+    "security.certificate": "CertStore Certificate FSCertStore",
+    "security.key": "PrivateKey",
+    "security.serialization": "DEFAULT_SEPARATOR SecureSerializer register_auth",
+    "security.utils": "get_digest_algorithm reraise_errors",
     "signals": "celeryd_init task_failure task_postrun task_prerun worker_process_init worker_ready",
     "states": "FAILURE PENDING READY_STATES SUCCESS",
     "task": "Context Task",
@@ -138,8 +143,8 @@ LACKING = {
     "loaders.app": CELERYS["loaders.app"],
     "loaders.base": "BaseLoader",
     "loaders.default": CELERYS["loaders.default"],
-    # No such pools, and heartbeats are the parent's, which runs no code of the app's.
-    "signals": "eventlet_pool_apply eventlet_pool_postshutdown eventlet_pool_preshutdown eventlet_pool_started heartbeat_sent",
+    # No such pools.
+    "signals": "eventlet_pool_apply eventlet_pool_postshutdown eventlet_pool_preshutdown eventlet_pool_started",
     # Celery's own tools, which programs have no use for.
     "utils.functional": "head_from_fun regen",
     "utils.graph": "DOT GraphFormatter",

@@ -15,6 +15,7 @@ from qbroker import (
     ResultSet,
     Task,
     allow_join_result,
+    envelope,
     exceptions,
     result_from_tuple,
     signals,
@@ -23,6 +24,7 @@ from qbroker.exceptions import (
     Ignore,
     ImproperlyConfigured,
     IncompleteStream,
+    LimitExceeded,
     OperationalError,
     Reject,
     RemoteTraceback,
@@ -684,3 +686,17 @@ def test_packages_may_ask_as_celerys_own_do(app: App, broker: FakeBroker) -> Non
     assert result._get_task_meta()["status"] == "SUCCESS"
     result.backend = app.backend
     assert result.backend is app.backend
+
+
+def test_a_result_that_may_not_be_read_is_raised_and_its_state_is_known(
+    broker: FakeBroker, make_app: MakeApp
+) -> None:
+    app = make_app(broker=broker.url, backend="qbroker://", unpacked_bytes_max=1_000)
+    raw = Result(state="SUCCESS", **envelope.write(["x" * 10_000], "json", "zstd"))
+    broker.end("big", state="SUCCESS", result=raw.SerializeToString())
+
+    result = app.AsyncResult("big")
+
+    with pytest.raises(LimitExceeded, match="unpacked_bytes_max"):
+        result.get(timeout=5)
+    assert (result.state, type(result.result)) == ("SUCCESS", LimitExceeded)

@@ -6,7 +6,7 @@ and close connections go on to work.
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from qbroker.serialization import Value
 from qbroker.url import parse_url
@@ -14,7 +14,9 @@ from qbroker.url import parse_url
 if TYPE_CHECKING:
     from qbroker.client import Client
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "Pool", "Producer"]
+
+T = TypeVar("T")
 
 
 class Connection:
@@ -67,3 +69,46 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"<Connection: {self._url}>"
+
+
+class Producer:
+    """What calls are given as `producer=`, and need not be: they go through the app's connection, whoever is given."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def release(self) -> None:
+        """Do nothing: there is nothing to give back."""
+
+    close = release
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+class Pool(Generic[T]):
+    """Gives as many handles as anybody wants, at once."""
+
+    limit: int | None = None
+    """There is none."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+
+    def acquire(self, block: bool = False, timeout: float | None = None) -> T:  # noqa: FBT001, FBT002 - kombu's signature
+        """A handle, for a `with`."""
+        return self._make()
+
+    def release(self, resource: T) -> None:
+        """Do nothing: there is nothing to give back."""
+
+    def force_close_all(self) -> None:
+        """Do nothing: `app.close()` ends the connection."""

@@ -132,6 +132,8 @@ class Task(Generic[P, R]):
     """Exceptions that are expected of it: logged as information, without a traceback."""
     resultrepr_maxsize: int = 1024
     """How many characters of its result the log shows."""
+    Request: Value = "qbroker.worker.request:Request"
+    """What a worker makes of each call: a subclass of `qbroker.worker.request.Request`, or its name, is told how it goes."""
 
     takes_any_option: bool = False
     """Whether options that nobody knows are let pass: a class with an `apply_async` of its own may have some."""
