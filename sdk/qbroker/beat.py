@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Self
 
+from qbroker import signals
 from qbroker.schedules import maybe_schedule, schedstate
 from qbroker.serialization import Value
 from qbroker.utils.time import humanize_seconds
@@ -403,8 +404,11 @@ class Service:
         """A scheduler of the class this service runs."""
         return self.scheduler_cls(self.app, max_interval=self.max_interval, lazy=lazy)
 
-    def start(self) -> None:
-        """Run until `stop`."""
+    def start(self, embedded_process: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's signature
+        """Run until `stop`; `embedded_process` tells that a worker runs it."""
+        signals.beat_init.send(self)
+        if embedded_process:
+            signals.beat_embedded_init.send(self)
         try:
             while not self._stopped.is_set():
                 interval_s = self.scheduler.tick()

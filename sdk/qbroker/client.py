@@ -902,9 +902,12 @@ class Client:
         request = TellRequest(id=task_id, attempt=attempt, state=state, result=result)
         return self._ask("Results/Tell", request, TellReply).is_told
 
-    def keep(self, kept_id: str, result: bytes, ttl_ms: int) -> None:
-        """Keep a result that no task made, in place of what was kept under the id; `ttl_ms` 0: as long as results are."""
-        request = KeepRequest(id=kept_id, result=result, ttl_ms=ttl_ms)
+    def keep(self, kept_id: str, result: bytes, ttl_ms: int, state: str = "") -> None:
+        """Keep a result that no message made, in place of what was kept under the id; `ttl_ms` 0: as long as results are.
+
+        `state` is how it ended, "" for success.
+        """
+        request = KeepRequest(id=kept_id, result=result, ttl_ms=ttl_ms, state=state)
         self._ask("Results/Keep", request, KeepReply)
 
     # -- questions and orders; refused ones raise NotFound, Conflict or RequestRefused

@@ -21,6 +21,11 @@ def wall() -> float:
     return wall_ms() / 1000
 
 
+def wall_us() -> int:
+    """Unix time in microseconds."""
+    return time.time_ns() // 1_000 + ahead.ms * 1_000
+
+
 def wall_ms() -> int:
     """Unix time in milliseconds."""
     return time.time_ns() // 1_000_000 + ahead.ms
@@ -29,6 +34,11 @@ def wall_ms() -> int:
 def give_way() -> None:
     """Let other threads have a turn now, not when the interpreter's switch interval (5 ms) is over."""
     time.sleep(0)
+
+
+def pause(seconds: float) -> None:
+    """Let that much time pass on this thread."""
+    time.sleep(seconds)
 
 
 def utcoffset() -> int:

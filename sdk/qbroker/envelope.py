@@ -11,7 +11,7 @@ import importlib
 import json
 import sys
 import traceback
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -339,6 +339,38 @@ def encode_state(
         done_ms=now_ms,
         worker=(request.hostname or "") if request is not None else "",
         **write(value, terms.serializer),
+    )
+    return _written(result, terms)
+
+
+def encode_ended(
+    state: str,
+    fields: Mapping[str, Value],
+    traceback_text: str | None,
+    now_ms: int,
+    terms: Terms,
+    request: Value,
+    children: Iterable[str] = (),
+) -> bytes:
+    """How a run ended that came by no message, as a serialized Result; `fields` are its body's, as `write` has them."""
+    known = {
+        field: getattr(request, name, None)
+        for field, name in (
+            ("worker", "hostname"),
+            ("retries", "retries"),
+            ("parent_id", "parent_id"),
+            ("root_id", "root_id"),
+        )
+    }
+    result = Result(
+        state=state,
+        traceback=traceback_text or "",
+        done_ms=now_ms,
+        # A request knows its task; one that a program has made may know the name.
+        task=getattr(task := getattr(request, "task", None), "name", task) or "",
+        children=children,
+        **{field: value for field, value in known.items() if value},
+        **fields,
     )
     return _written(result, terms)
 

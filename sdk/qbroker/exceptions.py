@@ -27,10 +27,12 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import TracebackType
+from typing import Any, NoReturn
 
 __all__ = [
     "AlreadyRegistered",
+    "AlwaysEagerIgnored",
     "BackendError",
     "BackendGetMetaError",
     "BackendStoreError",
@@ -84,11 +86,16 @@ __all__ = [
     "WorkerLostError",
     "WorkerShutdown",
     "WorkerTerminate",
+    "reraise",
 ]
 
 
 class CeleryWarning(UserWarning):
     """Something is odd, and works."""
+
+
+class AlwaysEagerIgnored(CeleryWarning):
+    """A call by name goes to the broker, although task_always_eager is set."""
 
 
 class DuplicateNodenameWarning(CeleryWarning):
@@ -401,3 +408,11 @@ class RemoteTraceback(Exception):
 
     def __str__(self) -> str:
         return f'\n"""\n{self.text}"""'
+
+
+def reraise(
+    tp: type[BaseException], value: BaseException, tb: TracebackType | None = None
+) -> NoReturn:
+    """Raise an exception again, as from where `tb` says."""
+    del tp
+    raise value if value.__traceback__ is tb else value.with_traceback(tb)

@@ -13,6 +13,7 @@ import datetime as dt
 import logging
 import queue
 import threading
+import warnings
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from qbroker import _state, clock, envelope, states
 from qbroker.envelope import Stored
 from qbroker.exceptions import (
+    Conflict,
     ImproperlyConfigured,
     IncompleteStream,
     OperationalError,
@@ -47,6 +49,7 @@ __all__ = [
     "ResultSet",
     "allow_join_result",
     "assert_will_not_block",
+    "child_of",
     "denied_join_result",
     "result_from_tuple",
 ]
@@ -160,7 +163,10 @@ class Backend(ABC):
         traceback: str | None = None,
         request: Value = None,
     ) -> None:
-        """Say which state a task is in that has not ended, and what goes with it; those that wait are told."""
+        """Say which state a task is in, and what goes with it; those that wait are told.
+
+        Of one that no worker runs, an end is kept, as of a task that ran eagerly. How a task has ended stays.
+        """
 
     @abstractmethod
     def forget(self, task_id: str) -> None:
@@ -201,6 +207,37 @@ class Backend(ABC):
     def get_task_meta(self, task_id: str, cache: bool = True) -> dict[str, Value]:  # noqa: FBT001, FBT002 - Celery's signature
         """All that is known, as Celery's backends say it."""
         return _meta(task_id, self.read(task_id))
+
+    def mark_as_started(self, task_id: str, **meta: Value) -> None:
+        """Say that the task runs."""
+        self.store_result(task_id, meta, states.STARTED)
+
+    def mark_as_done(
+        self,
+        task_id: str,
+        result: Value,
+        request: Value = None,
+        store_result: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        state: str = states.SUCCESS,
+    ) -> None:
+        """Keep what a task returned that no worker ran."""
+        if store_result:
+            self.store_result(task_id, result, state, request=request)
+
+    def mark_as_failure(
+        self,
+        task_id: str,
+        exc: BaseException,
+        traceback: str | None = None,
+        request: Value = None,
+        store_result: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        call_errbacks: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        state: str = states.FAILURE,
+    ) -> None:
+        """Keep what such a task raised. Errbacks are called where a task fails, not where that is told."""
+        del call_errbacks
+        if store_result:
+            self.store_result(task_id, exc, state, traceback, request)
 
     def ensure_chords_allowed(self) -> None:  # noqa: B027 - nothing stands against them
         """Raise where chords cannot be: nowhere, for the broker joins them, results or not."""
@@ -318,10 +355,14 @@ class BrokerBackend(Backend):
         client: "Callable[[], Client]",
         terms: Callable[[], envelope.Terms],
         kept_s: Callable[[], float | None] = lambda: None,
+        write: Callable[[Value], dict[str, Value]] = lambda value: envelope.write(value, "json"),
+        is_fed: Callable[[], bool] = lambda: True,
         monotonic: Callable[[], float] = clock.monotonic,
     ) -> None:
         self._client = client
         self._kept_s = kept_s
+        self._write = write
+        self._is_fed = is_fed
         self._terms = terms
         self._monotonic = monotonic
         self._teller = _Teller()
@@ -342,8 +383,18 @@ class BrokerBackend(Backend):
             seal=terms.seal,
         )
 
+    def _asked(self) -> "Client":
+        if not self._is_fed():
+            warnings.warn(
+                "Tasks run where they are called (task_always_eager) and leave no results to ask for, "
+                "unless task_store_eager_result is set.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        return self._client()
+
     def read(self, task_id: str) -> Stored:
-        return self._stored(self._client().read(task_id))
+        return self._stored(self._asked().read(task_id))
 
     def store_result(
         self,
@@ -353,15 +404,42 @@ class BrokerBackend(Backend):
         traceback: str | None = None,
         request: Value = None,
     ) -> None:
-        # A run that says this of itself is heard only as long as it is the newest.
-        attempt = request.attempt if request is not None and request.id == task_id else 0
-        encoded = envelope.encode_state(
-            state, result, traceback, clock.wall_ms(), self._terms(), request
+        is_own = request is not None and request.id == task_id
+        is_over = state in states.READY_STATES
+        if not (is_over and is_own and request.is_eager):
+            # A run that says this of itself is heard only as long as it is the newest.
+            attempt = request.attempt if is_own else 0
+            encoded = envelope.encode_state(
+                state, result, traceback, clock.wall_ms(), self._terms(), request
+            )
+            if self._client().tell(task_id, state, encoded, attempt) or not is_over:
+                return
+        # What has ended, or is in another attempt, has a result of its own.
+        with contextlib.suppress(Conflict):
+            self._keep(task_id, result, state, traceback, request)
+
+    def _keep(
+        self, task_id: str, result: Value, state: str, traceback: str | None, request: Value
+    ) -> None:
+        """Keep how a task ended that came by no message."""
+        terms = self._terms()
+        if isinstance(result, BaseException):
+            # Exceptions cross as data, which everybody may read, however results are written.
+            told = envelope.encode_exception(result)
+            if terms.seal is not None:
+                told, traceback = envelope.with_traceback(told, traceback or ""), None
+            fields = envelope.write(told, terms.serializer)
+        else:
+            fields = self._write(result)
+        children = getattr(request, "children", None) or ()
+        encoded = envelope.encode_ended(
+            state, fields, traceback, clock.wall_ms(), terms, request, map(child_of, children)
         )
-        self._client().tell(task_id, state, encoded, attempt)
+        ttl_s = self._kept_s()
+        self._client().keep(task_id, encoded, int((ttl_s or _FOR_EVER_S) * 1000), state)
 
     def read_many(self, task_ids: Iterable[str]) -> dict[str, Stored]:
-        found = self._client().read_many(task_ids)
+        found = self._asked().read_many(task_ids)
         return {task_id: self._stored(state) for task_id, state in found.items()}
 
     def wait_many(
@@ -372,7 +450,7 @@ class BrokerBackend(Backend):
         interval_s: float = 0.5,
     ) -> Iterator[tuple[str, Stored]]:
         answers: queue.SimpleQueue[TaskState | OperationalError] = queue.SimpleQueue()
-        client = self._client()
+        client = self._asked()
         left_ids = set(task_ids)
         subscriptions = client.watch_ends(left_ids, answers.put)
         deadline = None if timeout_s is None else self._monotonic() + timeout_s
@@ -405,7 +483,7 @@ class BrokerBackend(Backend):
 
         answers: asyncio.Queue[TaskState | OperationalError] = asyncio.Queue()
         loop = asyncio.get_running_loop()
-        client = self._client()
+        client = self._asked()
         left_ids = set(task_ids)
         found: dict[str, Stored] = {}
         subscriptions = client.watch_ends(
@@ -432,7 +510,7 @@ class BrokerBackend(Backend):
             if isinstance(answer, OperationalError) or answer.is_final:
                 self._teller(lambda: callback(self._stored(answer)))
 
-        self._client().watch_ends((task_id,), hear)
+        self._asked().watch_ends((task_id,), hear)
 
     def wait(
         self,
@@ -443,7 +521,7 @@ class BrokerBackend(Backend):
         interval_s: float = 0.5,
     ) -> Stored:
         answers: queue.SimpleQueue[TaskState | OperationalError] = queue.SimpleQueue()
-        client = self._client()
+        client = self._asked()
         subscription = client.watch(task_id, answers.put)
         deadline = None if timeout_s is None else self._monotonic() + timeout_s
         told: tuple[Value, ...] = ()
@@ -475,7 +553,7 @@ class BrokerBackend(Backend):
 
         answers: asyncio.Queue[TaskState | OperationalError] = asyncio.Queue()
         loop = asyncio.get_running_loop()
-        client = self._client()
+        client = self._asked()
         subscription = client.watch(
             task_id, lambda answer: loop.call_soon_threadsafe(answers.put_nowait, answer)
         )
@@ -610,6 +688,10 @@ class AsyncResult(ResultBase, Generic[R_co]):
             self._backend = found
         return self._backend
 
+    @backend.setter
+    def backend(self, backend: Backend) -> None:
+        self._backend = backend
+
     @property
     def task_id(self) -> str:
         """The task's id."""
@@ -622,6 +704,10 @@ class AsyncResult(ResultBase, Generic[R_co]):
         if stored.is_final and stored.state in states.READY_STATES:
             self._ended = stored
         return stored
+
+    def _get_task_meta(self) -> dict[str, Value]:
+        """All that is known, as Celery's backends say it: packages ask this way."""
+        return _meta(self.id, self._read())
 
     def get(
         self,
@@ -929,7 +1015,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
         return _when(self._read())
 
     def __str__(self) -> str:
-        return self.id
+        return str(self.id)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.id}>"
@@ -951,6 +1037,13 @@ class AsyncResult(ResultBase, Generic[R_co]):
         return type(self), (self.id, None, self._task_name, None, self.parent)
 
 
+def child_of(result: Value) -> str:
+    """A result, or a group's with its members, as an entry of `Result.children`."""
+    if isinstance(result, GroupResult):
+        return envelope.encode_child(str(result.id), [str(one.id) for one in result.results])
+    return envelope.encode_child(str(result))
+
+
 def _meta(task_id: str, stored: Stored) -> dict[str, Value]:
     return {
         "task_id": task_id,
@@ -969,17 +1062,18 @@ def _when(stored: Stored) -> dt.datetime | None:
 
 
 class EagerResult(AsyncResult[R_co]):
-    """The result of a task that ran right here."""
+    """The result of a task that ran right here; one without an id, of a call that was never made."""
 
     def __init__(
         self,
-        id: str,  # noqa: A002 - Celery's name
+        id: Value,  # noqa: A002 - Celery's name
         ret_value: Value,
         state: str,
         traceback: str | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(id, backend=DisabledBackend(), task_name=name)
+        super().__init__(id or "none", backend=DisabledBackend(), task_name=name)
+        self.id = id
         self._ended = Stored(
             state=state,
             stage="done",

@@ -19,6 +19,7 @@ from typing import Self
 
 from qbroker import clock, inprocess, serialization
 from qbroker.app import App
+from qbroker.canvas import Signature
 from qbroker.client import Client
 from qbroker.envelope import STAGES, decode_call, decode_headers
 from qbroker.ids import uuid7
@@ -31,7 +32,8 @@ WAIT_S = 10.0
 
 _WAITING = (STAGES.index("scheduled"), STAGES.index("queued"))
 _OPEN = (*_WAITING, STAGES.index("leased"), STAGES.index("started"))
-_JSON = serialization.content_types(("json",))
+# A test made them itself.
+_READABLE = serialization.content_types(("json", "msgpack", "pickle", "raw", "yaml"))
 _NOTHING: Value = object()
 
 
@@ -66,6 +68,7 @@ class LocalBroker:
         self._broker = inprocess.new_broker()
         self._known: Client | None = None
         self._ahead_ms = 0
+        self._has_begun = False
 
     @property
     def url(self) -> str:
@@ -80,13 +83,14 @@ class LocalBroker:
     def start(self) -> Self:
         """Listen."""
         self._broker.start()
+        self._has_begun = True
         inprocess.adopt(self._url, self._broker)
         return self
 
     def stop(self) -> None:
         """End, and forget everything."""
-        clock.ahead.ms -= self._ahead_ms
-        self._ahead_ms = 0
+        self._set_ahead(0)
+        self._has_begun = False
         if self._known is not None:
             self._known.close()
             self._known = None
@@ -119,19 +123,36 @@ class LocalBroker:
         Where a worker is there, it runs what has come before time goes on.
         """
         span = dt.timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-        broker = self._broker
+        if span < dt.timedelta():
+            raise ValueError(f"time passes forward, and not by {span.total_seconds():g} seconds")
+        broker = self._up()
         end_ms = broker.clock.now_ms() + round(span.total_seconds() * 1000)
         while True:
             next_ms = broker.next_ms()
             is_last = next_ms is None or next_ms > end_ms
-            broker.move_to(end_ms if next_ms is None or is_last else next_ms)
-            moved_ms = broker.clock.ahead_ms - self._ahead_ms
-            self._ahead_ms += moved_ms
-            clock.ahead.ms += moved_ms
+            self._move_to(end_ms if next_ms is None or is_last else next_ms)
             if self._has_workers() and not broker.waits_until_idle(timeout):
                 raise AssertionError(self._still(f"after {timeout:g} s"))
             if is_last:
                 return
+
+    def _move_to(self, now_ms: int) -> None:
+        # The program's clock goes first: what the broker lets run at that time counts from then.
+        self._set_ahead(self._ahead_ms + max(0, now_ms - self._broker.clock.now_ms()))
+        self._broker.move_to(now_ms)
+        self._set_ahead(self._broker.clock.ahead_ms)
+
+    def _set_ahead(self, ahead_ms: int) -> None:
+        clock.ahead.ms += ahead_ms - self._ahead_ms
+        self._ahead_ms = ahead_ms
+
+    def _up(self) -> inprocess.Broker:
+        """The broker; RuntimeError when it is not there to be asked."""
+        if not self._broker.is_up:
+            raise RuntimeError(
+                f"the LocalBroker {'has crashed; restart() brings it back' if self._has_begun else 'is not there: start it, or enter it with `with`'}"
+            )
+        return self._broker
 
     def crash(self) -> None:
         """End at once, as a kill would: nobody is answered any more. `restart` brings back what was committed."""
@@ -150,10 +171,11 @@ class LocalBroker:
         self, app: App, *, queues: Sequence[str] = (), concurrency: int = 1
     ) -> Iterator[inprocess.Worker]:
         """A worker on threads of this process, for as long as the block runs."""
+        broker = self._up()
         app.finalize()
         worker = inprocess.new_worker(
             app,
-            self._broker.address,
+            broker.address,
             queues=tuple(queues) or self._queues(app),
             slots=concurrency,
             name=f"local-{uuid7()[-6:]}@test",
@@ -169,7 +191,7 @@ class LocalBroker:
 
         What is scheduled for later stays: `advance` makes it due.
         """
-        count = self._broker.unfinished()[0]
+        count = self._up().unfinished()[0]
         if not count:
             return 0
         with self.worker(app, concurrency=concurrency):
@@ -179,7 +201,7 @@ class LocalBroker:
 
     def wait_until_idle(self, timeout: float = WAIT_S) -> None:
         """Wait until workers have nothing left to do; AssertionError says what there is after that time."""
-        if not self._broker.waits_until_idle(timeout):
+        if not self._up().waits_until_idle(timeout):
             raise AssertionError(self._still(f"after {timeout:g} s"))
 
     # -- looks
@@ -200,7 +222,7 @@ class LocalBroker:
 
     def _look(self, task_id: str) -> Enqueued:
         info = self._client.show_task(task_id)
-        args, kwargs = decode_call(info.message, _JSON)
+        args, kwargs = decode_call(info.message, _READABLE)
         is_due_later = info.stage == STAGES.index("scheduled")
         eta = dt.datetime.fromtimestamp(info.eta_ms / 1000, dt.UTC) if is_due_later else None
         return Enqueued(
@@ -225,8 +247,9 @@ class LocalBroker:
     ) -> Enqueued:
         """See that the task was called, with those arguments if any are given, and answer the first such call.
 
-        With `count` exactly so often. The error tells what is there instead.
+        A signature brings its arguments. With `count` exactly so often. The error tells what is there instead.
         """
+        args, kwargs = _wanted(task, args, kwargs)
         fitting = self._fitting(task, args, kwargs, queue)
         if len(fitting) == count or (count is None and fitting):
             return fitting[0] if fitting else _none_of(_name_of(task))
@@ -238,6 +261,7 @@ class LocalBroker:
         self, task: Value, args: Value = _NOTHING, kwargs: Value = _NOTHING, *, queue: str = ""
     ) -> None:
         """See that the task was not called, with those arguments if any are given."""
+        args, kwargs = _wanted(task, args, kwargs)
         fitting = self._fitting(task, args, kwargs, queue)
         if fitting:
             raise AssertionError(f"{fitting[0]} is enqueued")
@@ -266,6 +290,7 @@ class LocalBroker:
 
     @property
     def _client(self) -> Client:
+        self._up()
         if self._known is None:
             self._known = Client(self.address, timeout_s=WAIT_S)
         return self._known
@@ -285,6 +310,16 @@ def _none_of(name: str) -> Enqueued:
 def _name_of(task: Value) -> str:
     """A task's name, from the task or the name; "" for any."""
     return "" if task is None else task if isinstance(task, str) else str(task.name)
+
+
+def _wanted(task: Value, args: Value, kwargs: Value) -> tuple[Value, Value]:
+    """The arguments that are asked for: those that are given, else a signature's own."""
+    if isinstance(task, Signature):
+        args = task.args if args is _NOTHING else args
+        kwargs = task.kwargs if kwargs is _NOTHING else kwargs
+    if args is not _NOTHING and not isinstance(args, list | tuple):
+        raise TypeError(f"args are a list or a tuple of a call's arguments, not {args!r}")
+    return args, kwargs
 
 
 def _described(name: str, args: Value, kwargs: Value, queue: str) -> str:

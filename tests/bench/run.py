@@ -6,6 +6,7 @@ machine is no fault.
 """
 
 import argparse
+import importlib
 import json
 import os
 import random
@@ -362,6 +363,9 @@ def idle_cpu_ms(program: Program, seconds: float) -> float:
 def in_process(bench: Bench, sizes: Sizes) -> Figures:
     """The broker inside the test's process: how soon it is there, and `delay().get()` through it and a worker's thread."""
     del bench
+    started = time.perf_counter()
+    importlib.import_module("qbroker_server.inprocess")
+    import_ms = (time.perf_counter() - started) * 1e3
     starts_ms = []
     for _ in range(20):
         started = time.perf_counter()
@@ -377,6 +381,7 @@ def in_process(bench: Bench, sizes: Sizes) -> Figures:
                 taken_ms.append((time.perf_counter() - started) * 1e3)
     cuts = statistics.quantiles(taken_ms[20:], n=100)
     return {
+        "import_ms": import_ms,
         "first_start_ms": starts_ms[0],
         "start_ms": statistics.median(starts_ms),
         "p50_ms": cuts[49],

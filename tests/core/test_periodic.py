@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from typing import Any
+from zlib import crc32
 
 import pytest
 
 from qbroker_proto.v1 import message_pb2
 from qbroker_server.core import keys, periodic
 from qbroker_server.core.effects import Policy
-from qbroker_server.core.errors import Conflict, Invalid, NotFound, ResourceFull
+from qbroker_server.core.errors import Conflict, CorruptRecord, Invalid, NotFound, ResourceFull
 from qbroker_server.core.lease import Outcome
 from qbroker_server.core.periodic import (
     Declare,
@@ -23,8 +24,8 @@ from qbroker_server.core.periodic import (
     id_of,
 )
 from qbroker_server.core.queue import Declare as DeclareQueue
-from qbroker_server.core.records import QueueOptions, Stage
-from qbroker_server.core.schedule import Sweep
+from qbroker_server.core.records import VERSION, QueueOptions, Stage
+from qbroker_server.core.schedule import PERIODIC_PER_STEP_MAX, Sweep
 from tests.support.almanac import ALMANAC
 from tests.support.engines import FlakyEngine
 from tests.support.scene import QUEUE, TASK, Scene
@@ -80,6 +81,37 @@ def test_an_entry_fires_at_each_tick_and_not_between() -> None:
     assert (entry(scene).run_count, entry(scene).last_ms) == (3, began_ms + 30_000)
     assert entry(scene).next_ms == began_ms + 40_000
     assert scene.faults() == []
+
+
+def test_entries_of_one_moment_fire_in_parts_each_once() -> None:
+    scene = Scene()
+    count = PERIODIC_PER_STEP_MAX + 10
+    entries = tuple((f"e{n}", EVERY_10) for n in range(count))
+    scene.do(Declare("proj", entries, ALMANAC))
+    scene.clock.advance(10_000)
+
+    more = [scene.do(Sweep(almanac=ALMANAC)) for _ in range(2)]
+
+    assert more == [True, False]
+    tick_ms = scene.now_ms
+    assert all(scene.find(id_of(f"e{n}", tick_ms)) for n in range(count))
+    assert [entry(scene, f"e{n}").run_count for n in range(count)] == [1] * count
+    assert scene.faults() == []
+
+
+def test_an_entry_is_read_as_it_was_written_and_what_is_none_is_not_read() -> None:
+    made = Entry(
+        replace(EVERY_10, timing='cron 0 6 * * mon {"owner":', catch_up="all", jitter_ms=3),
+        owner='},{"owner":',
+        note="ünüsual",
+        run_count=7,
+    )
+    key = periodic.key_of("tidy")
+
+    assert periodic.decode(key, periodic.encode(made)) == made
+    body = keys.U32.pack(2) + b"[]"
+    with pytest.raises(CorruptRecord, match="it is not an entry"):
+        periodic.decode(key, bytes((VERSION,)) + keys.U32.pack(crc32(body)) + body)
 
 
 def test_what_an_entry_publishes_is_its_template_with_an_id_and_a_label() -> None:

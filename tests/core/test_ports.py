@@ -17,6 +17,7 @@ ALLOWED = {
     "contextlib",
     "dataclasses",
     "enum",
+    "functools",
     "hashlib",
     "heapq",
     "itertools",

@@ -6,7 +6,7 @@ from qbroker_server.core import keys, limits
 from qbroker_server.core.effects import Policy
 from qbroker_server.core.errors import Conflict, Invalid
 from qbroker_server.core.lease import Outcome, Start
-from qbroker_server.core.records import Flag, Stage
+from qbroker_server.core.records import EndReason, Flag, Stage
 from qbroker_server.core.results import Forget, Keep, Tell
 from tests.support.scene import Scene, new
 
@@ -241,6 +241,18 @@ def test_what_no_task_made_is_kept_and_replaced_and_forgotten() -> None:
     assert scene.faults() == []
     scene.pass_time(50)
     assert scene.find("g") is None
+
+
+def test_how_something_ended_that_was_no_message_is_kept_with_it() -> None:
+    scene = Scene()
+
+    scene.do(Keep("g", b"why", 0, "FAILURE"))
+
+    record = scene.record("g")
+    assert (record.state, record.end_reason, scene.payload("g")) == ("FAILURE", EndReason.SETTLED, b"why")  # fmt: skip
+    assert scene.faults() == []
+    with pytest.raises(Invalid, match="must have 1 to 255 bytes"):
+        scene.do(Keep("g", b"x", 0, ""))
 
 
 def test_the_id_of_a_task_keeps_no_other_result() -> None:

@@ -15,8 +15,12 @@ pytestmark = pytest.mark.e2e
 KILLS = 8
 
 BEATEN = """
-from proj import app
+from pathlib import Path
 
+from proj import app
+from qbroker.signals import beat_embedded_init
+
+beat_embedded_init.connect(lambda **_: Path("embedded").touch(), weak=False)
 # It notes the id it runs by.
 app.conf.beat_schedule = {"tick": {"task": "proj.flaky", "schedule": 0.1, "args": ["tick", 0]}}
 """
@@ -59,7 +63,7 @@ def test_two_programs_that_declare_the_same_entry_have_each_tick_once(farm: "Far
     worker = farm.start("worker", "-A", "beaten:app", "-l", "INFO", "-B", "-c", "1")
     worker.wait_for(r"\bready\b")
 
-    while len(farm.notes()) < 10:
+    while len(farm.notes()) < 10 or not (farm.folder / "embedded").exists():
         assert worker.popen.poll() is None
     farm.qctl("schedule", "pause", "tick")
     info = json.loads(farm.qctl("schedule", "show", "tick", "--json").stdout)

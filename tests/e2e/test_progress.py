@@ -67,7 +67,7 @@ def noting(name):
 
 
 for name in (
-    "celeryd_init", "worker_init", "worker_ready", "worker_shutdown", "worker_process_init", "worker_process_shutdown",
+    "celeryd_init", "worker_init", "worker_before_create_process", "worker_ready", "worker_shutdown", "worker_process_init", "worker_process_shutdown",
     "task_received", "task_revoked", "task_prerun", "task_postrun",
 ):
     noting(name)
@@ -147,7 +147,10 @@ print("SUM", add.apply_async((1, 2), task_id="the-sum").get(timeout=20))
     expected = ["celeryd_init", "worker_init", "worker_ready"]
     expected += ["task_received", "task_prerun", "task_postrun", "worker_shutdown"]
     if pool == "prefork":
+        expected += ["worker_before_create_process"]
         expected += ["worker_process_init", "worker_process_shutdown"]
+        before = names.index("worker_before_create_process")
+        assert names.index("worker_init") < before < names.index("worker_process_init")
     # The program has the same module, and no worker's signals.
     assert sorted(names) == sorted(expected)
     assert next(n for n in notes if n.startswith("task_received")).split()[2] == "the-sum"

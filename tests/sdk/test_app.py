@@ -9,6 +9,7 @@ import pytest
 from qbroker import App, Celery, Task, _state, current_app, shared_task, signals
 from qbroker.app.pipeline import CALLS_MIN
 from qbroker.exceptions import (
+    AlwaysEagerIgnored,
     ImproperlyConfigured,
     LimitExceeded,
     MessageRefused,
@@ -325,6 +326,15 @@ async def test_asyncio_programs_call_and_wait_without_blocking(
     assert await result == 4
     assert await (await add.aapply_async((5,))).aget(timeout=3) == 5
     assert broker.streams_opened == 1
+
+
+def test_a_call_by_name_goes_to_the_broker_and_says_so_where_calls_are_eager(app: App) -> None:
+    app.conf.update(task_always_eager=True, task_store_eager_result=True)
+
+    with pytest.warns(AlwaysEagerIgnored, match="has no effect on send_task"):
+        result = app.send_task("add", (4,))
+
+    assert result.get(timeout=5) == 4
 
 
 def test_an_app_has_an_id_and_each_thread_of_it_another(make_app: MakeApp) -> None:

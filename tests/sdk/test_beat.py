@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from qbroker import App
+from qbroker import App, signals
 from qbroker.beat import (
     BeatLazyFunc,
     PersistentScheduler,
@@ -176,22 +176,29 @@ def test_a_service_runs_its_scheduler_until_it_is_stopped(app: App) -> None:
         def close(self) -> None:
             closed.set()
 
+    told: list[Value] = []
+    hear = lambda signal, sender, **_: told.append((signal.name, sender))  # noqa: E731 - connected and disconnected
     service = Service(app, scheduler_cls=Mine)
-    thread = threading.Thread(target=service.start)
+    for begun in (signals.beat_init, signals.beat_embedded_init):
+        begun.connect(hear)
+    thread = threading.Thread(target=service.start, args=(True,))
     thread.start()
     assert ticked.wait(10)
     assert not closed.is_set()
 
     service.stop()
     thread.join(10)
+    for begun in (signals.beat_init, signals.beat_embedded_init):
+        begun.disconnect(hear)
 
     assert closed.is_set()
+    assert told == [("beat_init", service), ("beat_embedded_init", service)]
 
 
 # -- qbroker beat ----------------------------------------------------------------------------------
 
 APP = """
-from qbroker import App
+from qbroker import App, signals
 from qbroker.beat import Scheduler
 from qbroker.schedules import BaseSchedule, schedstate
 

@@ -46,6 +46,8 @@ def test_a_program_written_for_celery_runs() -> None:
         "from kombu import Exchange, Queue\n"
         "from kombu.exceptions import OperationalError\n"
         "app = Celery('prog', set_as_current=False)\n"
+        "from billiard.einfo import ExceptionInfo\n"
+        "from billiard.exceptions import SoftTimeLimitExceeded, WorkerLostError\n"
         "queue = Queue('q', Exchange('e'), routing_key='k')\n",
         program,
     )

@@ -179,3 +179,14 @@ def test_notes_alone_are_no_failure(tmp_path: Path) -> None:
 
     assert ran.exit_code == 0
     assert ran.output.endswith("0 lines to change, 1 note.\n")
+
+
+def test_of_billiard_there_are_exceptions() -> None:
+    found = said(
+        "from billiard.exceptions import SoftTimeLimitExceeded\nfrom billiard import current_process\n"
+    )
+
+    assert [sentence for _, _, sentence in found] == [
+        "replace `from billiard.exceptions import SoftTimeLimitExceeded` by `from qbroker.exceptions import SoftTimeLimitExceeded`.",
+        "billiard qbroker's pools use multiprocessing's own processes, so billiard tells nothing about them.",
+    ]

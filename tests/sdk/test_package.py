@@ -35,6 +35,30 @@ def test_importing_loads_neither_grpc_nor_asyncio_nor_click() -> None:
     assert ran.stdout == "[]\n"
 
 
+def test_the_plug_in_of_pytest_makes_who_does_not_use_it_wait_for_nothing() -> None:
+    program = "import sys, qbroker.contrib.pytest; print(*sorted(m for m in sys.modules if m.startswith('qbroker')))"
+
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert ran.stdout.split() == [
+        "qbroker", "qbroker._version", "qbroker.contrib", "qbroker.contrib.pytest",
+    ]  # fmt: skip
+
+
+def test_modules_are_attributes_and_what_is_not_there_is_none() -> None:
+    program = "import qbroker; print(qbroker.schedules.__name__, *(name in dir(qbroker) for name in ('App', 'chain'))); qbroker.Ap"
+
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+
+    assert ran.stdout == "qbroker.schedules True True\n"
+    assert "module 'qbroker' has no attribute 'Ap'" in ran.stderr
+    assert not hasattr(qbroker, "_missing")
+
+
 def test_the_settings_are_sorted_and_say_what_they_mean() -> None:
     assert list(SETTINGS) == sorted(SETTINGS)
     assert all(setting.meaning.endswith(".") for setting in SETTINGS.values())

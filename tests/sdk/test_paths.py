@@ -9,12 +9,25 @@ from zoneinfo import ZoneInfo
 import pytest
 
 import qbroker
-from qbroker import App
+from qbroker import App, exceptions
+from qbroker.app import annotations, routes
 from qbroker.execute import apply_async, delay_task, send_task
 from qbroker.loaders import autodiscover_tasks
 from qbroker.registry import tasks
 from qbroker.serialization import Value
-from qbroker.utils import functional, imports, nodenames, serialization, text, time
+from qbroker.utils import (
+    functional,
+    imports,
+    iso8601,
+    nodenames,
+    objects,
+    serialization,
+    text,
+    time,
+)
+from qbroker.utils.dispatch import Signal
+from qbroker.utils.saferepr import saferepr
+from tests.sdk.celerys_names import CELERYS
 
 PATHS = {
     "app": "App Celery app_or_default shared_task",
@@ -31,6 +44,7 @@ PATHS = {
     "app.task": "Context Task",
     "app.trace": "LOG_FAILURE LOG_RECEIVED LOG_SUCCESS",
     "app.utils": "Settings appstr bugreport find_app",
+    "backends.base": "Backend BaseBackend DisabledBackend",
     "beat": "PersistentScheduler ScheduleEntry Scheduler Service",
     "bin.base": "CeleryCommand CeleryOption",
     "bin.beat": "beat",
@@ -48,7 +62,9 @@ PATHS = {
     "contrib.abortable": "AbortableAsyncResult AbortableTask",
     "contrib.pytest": "celery_app",
     "contrib.testing.app": "TestApp",
+    "contrib.rdb": "Rdb debugger set_trace",
     "contrib.testing.manager": "Manager",
+    "contrib.testing.mocks": "ContextMock TaskMessage TaskMessage1 task_message_from_sig",
     "contrib.testing.tasks": "ping",
     "contrib.testing.worker": "start_worker",
     "events": "Event",
@@ -81,6 +97,11 @@ PATHS = {
     "utils.imports": "gen_task_name instantiate qualname symbol_by_name",
     "utils.log": "get_logger get_task_logger",
     "utils.nodenames": "gethostname nodename nodesplit worker_direct",
+    "utils.dispatch": "Signal",
+    "utils.dispatch.signal": "Signal",
+    "utils.iso8601": "parse_iso8601",
+    "utils.objects": "Bunch mro_lookup",
+    "utils.saferepr": "saferepr",
     "utils.serialization": "strtobool subclass_exception",
     "utils.text": "abbr pluralize truncate",
     "utils.time": "get_exponential_backoff_interval humanize_seconds rate",
@@ -99,6 +120,83 @@ def test_a_path_of_celerys_is_there_with_what_people_import_from_it(path: str) -
     missing = [name for name in PATHS[path].split() if not hasattr(module, name)]
 
     assert missing == []
+
+
+LACKING = {
+    # What is about Celery's own parts, which are built differently here (docs/from-celery.md).
+    "app": "AppPickler default_app disable_trace enable_trace pop_current_task push_current_task",
+    "app.amqp": "task_message",
+    "app.defaults": "DEFAULTS NAMESPACES Option flatten",
+    "app.log": "Logging",
+    "app.trace": "TraceInfo build_tracer reset_worker_optimizations setup_worker_optimizations trace_task",
+    "app.utils": "filter_hidden_settings sanitize_url",
+    "beat": "BeatPidbox EmbeddedService",
+    "events": "event_exchange get_exchange",
+    "events.event": "event_exchange get_exchange",
+    "exceptions": "CeleryCommandException",
+    "local": "try_import",
+    "worker": "WorkController",
+    "worker.state": "Persistent active_requests maybe_shutdown merge_revoked reserved_requests revoked scheduled_requests task_accepted task_ready task_reserved task_scheduled total_count",
+    # There is one way to load settings, and no messages of another broker's to move.
+    "contrib.migrate": CELERYS["contrib.migrate"],
+    "loaders": "get_loader_cls",
+    "loaders.app": CELERYS["loaders.app"],
+    "loaders.base": "BaseLoader",
+    "loaders.default": CELERYS["loaders.default"],
+    # No such pools.
+    "signals": "eventlet_pool_apply eventlet_pool_postshutdown eventlet_pool_preshutdown eventlet_pool_started",
+    # Celery's own tools, which programs have no use for.
+    "utils.functional": "head_from_fun regen",
+    "utils.graph": "DOT GraphFormatter",
+    "utils.imports": "NotAPackage find_module module_file reload_from_cwd",
+    "utils.log": "ColorFormatter LoggingProxy in_sighandler reset_multiprocessing_logger set_in_sighandler",
+    "utils.objects": "FallbackContext getitem_property",
+    "utils.saferepr": "reprstream",
+    "utils.serialization": "UnpickleableExceptionWrapper find_pickleable_exception get_pickleable_etype get_pickleable_exception get_pickled_exception",
+    "utils.text": "dedent_initial ensure_newlines ensure_sep fill_paragraphs pretty simple_format",
+    "utils.time": "LocalTimezone ffwd timezone",
+}
+"""Names of Celery's modules that are not here."""
+
+
+@pytest.mark.parametrize("path", CELERYS)
+def test_a_module_of_celerys_has_its_public_names_but_for_those_that_mean_nothing_here(
+    path: str,
+) -> None:
+    lacking = LACKING.get(path, "").split()
+    try:
+        module: Value = importlib.import_module(f"qbroker.{path}")
+    except ModuleNotFoundError:
+        module = None
+
+    missing = [name for name in CELERYS[path].split() if not hasattr(module, name)]
+
+    assert missing == lacking
+
+
+def test_shortcuts_of_the_app_are_of_the_current_one() -> None:
+    app = App("reported")
+
+    assert qbroker.app.bugreport() == app.bugreport()
+    assert qbroker.app.bugreport(app) == app.bugreport()
+
+
+def test_annotations_and_routers_are_found_by_celerys_names() -> None:
+    app = App("annotated", set_as_current=False)
+    add = app.task(name="add")(lambda: 1)
+    both = annotations.MapAnnotation({"add": {"priority": 3}, "*": {"queue": "q"}})
+    router = {"add": "q"}
+
+    assert list(annotations.resolve_all([both], add)) == [{"priority": 3}, {"queue": "q"}]
+    assert routes.expand_router_string(router) is router
+    assert routes.expand_router_string("tests.sdk.test_paths:Routed").route_for_task("add") == "add"
+
+
+class Routed:
+    """A router by its class."""
+
+    def route_for_task(self, task: str) -> str:
+        return task
 
 
 def test_the_paths_of_celery_3_speak_to_the_current_app() -> None:
@@ -147,6 +245,87 @@ def test_what_is_memoized_is_computed_once_until_it_is_cleared(keyfun: Value) ->
     square(2)
 
     assert seen == [2, 3, 4, 2, 2]
+
+
+def test_calls_that_are_made_when_they_are_asked_for() -> None:
+    count = iter(range(10))
+    each, once = functional.lazy(next, count), functional.mlazy(next, count)
+
+    assert (each(), each.evaluate(), str(each)) == (0, 1, "2")
+    assert (once(), once(), repr(once)) == (3, 3, "3")
+    assert each == 4
+    assert each != 4
+    assert functional.maybe_evaluate(once) == 3
+    assert functional.maybe_evaluate("text") == "text"
+    assert functional.mattrgetter("real", "nothing")(3) == {"real": 3, "nothing": None}
+
+
+def test_a_cache_forgets_what_was_used_longest_ago() -> None:
+    cache = functional.LRUCache(limit=2)
+    cache["a"], cache["b"] = 1, 2
+
+    assert cache["a"] == 1
+    cache["c"] = 3
+
+    assert list(cache) == ["a", "c"]
+
+
+def test_objects_and_their_classes() -> None:
+    class Base:
+        def own(self) -> None: ...
+
+    class Derived(Base):
+        pass
+
+    assert vars(objects.Bunch(a=1)) == {"a": 1}
+    assert objects.mro_lookup(Derived, "own") is Base
+    assert objects.mro_lookup(Derived, "own", stop={Base}) is Base
+    assert objects.mro_lookup(Derived, "own", stop={Base}, monkey_patched=[__name__]) is None
+    assert objects.mro_lookup(Derived, "nothing") is None
+
+
+def test_representations_stay_short() -> None:
+    assert saferepr({"a": [1, (2, {3})]}) == "{'a': [1, (2, {...})]}"
+    assert saferepr(list(range(1_000))) == repr(list(range(1_000)))
+    assert len(saferepr(list(range(1_000)), maxlen=50)) == 50
+    assert len(saferepr("x" * 100, maxlen=10)) <= 10
+
+
+def test_a_signal_of_a_programs_own() -> None:
+    heard: list[Value] = []
+    signal = Signal(providing_args=["number"], name="mine")
+
+    signal.connect(lambda number, **_: heard.append(number), weak=False)
+    signal.send(sender=None, number=4)
+
+    assert (heard, signal.name, signal.providing_args) == ([4], "mine", {"number"})
+
+
+def test_moments_that_remain() -> None:
+    start = dt.datetime(2024, 3, 30, 12, 30, 15, tzinfo=ZoneInfo("Europe/Vienna"))
+    day = dt.timedelta(days=1)
+
+    # The clock springs in the night.
+    assert time.remaining(start, day, start) == day
+    assert time.remaining(start, day, start, relative=True) == dt.timedelta(hours=11, minutes=29, seconds=45)  # fmt: skip
+    assert time.remaining(start, dt.timedelta(hours=2), start, relative=True) == dt.timedelta(hours=1, minutes=29, seconds=45)  # fmt: skip
+    assert time.add_seconds_to_datetime(start, 86_400) == start.replace(day=31, hour=13)
+    assert time.subtract_datetimes(start.replace(day=31), start) == day - dt.timedelta(hours=1)
+    assert time.delta_resolution(start, dt.timedelta(minutes=3)).second == 0
+    assert time.delta_resolution(start, dt.timedelta(seconds=3)) == start
+    assert time.adjust_timestamp(10_000.0, 2, lambda: 1) == 6_400.0
+    assert iso8601.parse_iso8601("2024-03-30T12:30:15+01:00") == start
+    with pytest.raises(ValueError, match="unable to parse date string 'soon'"):
+        iso8601.parse_iso8601("soon")
+
+
+def test_an_exception_is_raised_again_from_where_it_was() -> None:
+    with pytest.raises(ValueError, match="no") as first:
+        raise ValueError("no")
+    with pytest.raises(ValueError, match="no") as second:
+        exceptions.reraise(ValueError, first.value, None)
+
+    assert second.value is first.value
 
 
 def test_names_of_workers() -> None:

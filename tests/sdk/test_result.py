@@ -13,10 +13,12 @@ from qbroker import (
     EagerResult,
     GroupResult,
     ResultSet,
+    Task,
     allow_join_result,
     envelope,
     exceptions,
     result_from_tuple,
+    signals,
 )
 from qbroker.exceptions import (
     Ignore,
@@ -34,6 +36,7 @@ from qbroker.exceptions import (
 from qbroker.request import Context, current_request
 from qbroker.result import denied_join_result
 from qbroker.serialization import Value
+from qbroker.testing import LocalBroker
 from qbroker_proto.v1 import results_pb2 as wire
 from qbroker_proto.v1.message_pb2 import Result
 from tests.sdk.conftest import MakeApp
@@ -558,6 +561,131 @@ def test_a_saved_group_is_found_by_its_id(real_app: App) -> None:
     assert second == longer
     assert GroupResult.restore("g", app=real_app) is None
     assert GroupResult.restore("nobody", app=real_app) is None
+
+
+def test_results_of_tasks_that_run_eagerly_are_kept_where_that_is_asked_for(real_app: App) -> None:
+    real_app.conf.update(task_always_eager=True, task_store_eager_result=True)
+    seen: list[str] = []
+
+    @real_app.task(name="divide")
+    def divide(x: int, y: int) -> float:
+        return x / y
+
+    @real_app.task(name="calling", bind=True, max_retries=1)
+    def calling(self: Task[..., Value]) -> float:
+        if not self.request.retries:
+            raise self.retry(countdown=60)
+        divided: float = self.add_trail(divide.delay(8, 2)).get()
+        return divided
+
+    success = signals.task_success.connect(
+        lambda **_: seen.append(real_app.AsyncResult("given").state), weak=False
+    )
+    divided = divide.apply_async((6, 3), task_id="given")
+    signals.task_success.disconnect(success)
+    failed, called = divide.delay(1, 0), calling.delay()
+
+    # Kept before others hear of it, as by a worker.
+    assert seen == ["SUCCESS"]
+    kept = real_app.AsyncResult("given")
+    assert (kept.get(timeout=5), kept.name, kept.id) == (2.0, "divide", divided.id)
+    with pytest.raises(ZeroDivisionError) as raised:
+        real_app.AsyncResult(failed.id).get(timeout=5)
+    assert "in divide" in str(raised.value.__cause__)
+    again = real_app.AsyncResult(called.id)
+    assert (again.get(timeout=5), again.retries) == (4.0, 1)
+    assert [child.get(timeout=5) for child in again.children or ()] == [4.0]
+
+
+def test_what_ignores_its_result_keeps_none_eagerly_either_but_failures_where_asked(
+    real_app: App,
+) -> None:
+    real_app.conf.update(task_always_eager=True, task_store_eager_result=True)
+
+    @real_app.task(name="divide", ignore_result=True)
+    def divide(x: int, y: int) -> float:
+        return x / y
+
+    @real_app.task(name="loud", ignore_result=True, store_errors_even_if_ignored=True)
+    def loud(x: int, y: int) -> float:
+        return x / y
+
+    @real_app.task(name="quiet", store_eager_result=False)
+    def quiet() -> int:
+        return 1
+
+    results = [divide.delay(1, 1), divide.delay(1, 0), loud.delay(1, 1), loud.delay(1, 0), quiet.delay()]  # fmt: skip
+
+    states = [real_app.AsyncResult(result.id).state for result in results]
+    assert states == ["PENDING", "PENDING", "PENDING", "FAILURE", "PENDING"]
+
+
+def test_eager_results_are_written_as_the_settings_say(real_app: App) -> None:
+    real_app.conf.update(
+        task_store_eager_result=True, result_serializer="pickle", result_accept_content=["pickle"]
+    )
+
+    @real_app.task(name="made")
+    def made() -> set[int]:
+        return {1, 2}
+
+    result = made.apply()
+
+    assert real_app.AsyncResult(result.id).get(timeout=5) == {1, 2}
+
+
+def test_who_asks_for_results_that_eager_tasks_leave_nowhere_is_warned(real_app: App) -> None:
+    real_app.conf.task_always_eager = True
+
+    with pytest.warns(RuntimeWarning, match="unless task_store_eager_result"):
+        assert real_app.AsyncResult("x").state == "PENDING"
+    with pytest.raises(RuntimeWarning, match="unless task_store_eager_result"):
+        real_app.AsyncResult("x").get(timeout=5)
+
+
+def test_a_program_may_say_how_something_ended_that_no_worker_ran(real_app: App) -> None:
+    backend = real_app.backend
+
+    backend.mark_as_done("made", {"rows": 3})
+    backend.mark_as_failure("lost", KeyError("row"), traceback="where")
+    backend.mark_as_done("untold", 1, store_result=False)
+
+    assert real_app.AsyncResult("made").get(timeout=5) == {"rows": 3}
+    lost = real_app.AsyncResult("lost")
+    assert (lost.state, lost.traceback) == ("FAILURE", "where")
+    with pytest.raises(KeyError, match="row"):
+        lost.get(timeout=5)
+    assert real_app.AsyncResult("untold").state == "PENDING"
+
+
+def test_how_a_task_has_ended_stays(make_app: MakeApp) -> None:
+    with LocalBroker() as broker:
+        app = make_app(broker=broker.url, backend="qbroker://")
+        result = app.task(name="add")(lambda x, y: x + y).delay(2, 3)
+        app.backend.mark_as_started(result.id, rows=1)
+        assert (result.state, result.info) == ("STARTED", {"rows": 1})
+        broker.drain(app)
+
+        app.backend.mark_as_done(result.id, "another")
+
+        assert app.AsyncResult(result.id).get(timeout=5) == 5
+        app.close()
+
+
+def test_a_call_that_was_never_made_has_an_eager_result_without_an_id() -> None:
+    result: EagerResult[None] = EagerResult(None, None, "REJECTED")
+    made_id: Value = result.id
+
+    assert (str(result), made_id, result.state) == ("None", None, "REJECTED")
+
+
+def test_packages_may_ask_as_celerys_own_do(app: App, broker: FakeBroker) -> None:
+    result = app.send_task("add", (4,))
+    result.get(timeout=5)
+
+    assert result._get_task_meta()["status"] == "SUCCESS"
+    result.backend = app.backend
+    assert result.backend is app.backend
 
 
 def test_a_result_that_may_not_be_read_is_raised_and_its_state_is_known(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from qbroker import App
+from qbroker import App, Task
 from qbroker.serialization import Value
 from tests.sdk.conftest import MakeApp
 
@@ -83,3 +83,51 @@ def test_soft_limits_beyond_hard_ones_are_refused(app: App) -> None:
 
     with pytest.raises(ValueError, match="soft_time_limit must be less than or equal"):
         _ = task.apply_async(time_limit=1, soft_time_limit=2)
+
+
+def test_a_class_with_an_apply_async_of_its_own_may_have_options_of_its_own(
+    real_app: App,
+) -> None:
+    class Once(Task[..., Value]):
+        def apply_async(self, *args: Value, **options: Value) -> Value:
+            app = self._get_app()
+            return super().apply_async(*args, **options) if options["once"] else app.main
+
+    once = real_app.task(name="once", base=Once)(lambda: 1)
+    plain = real_app.task(name="plain")(lambda: 1)
+
+    sent = once.apply_async((), once=True)
+
+    assert real_app.AsyncResult(sent.id).exists()
+    assert once.apply_async((), once=False) == "proj"
+    with pytest.raises(TypeError, match="unknown options: once"):
+        _ = plain.apply_async((), once=True)
+
+
+def test_a_test_gives_a_request_to_what_it_runs_itself(app: App) -> None:
+    @app.task(bind=True)
+    def show(self: Task[..., Value]) -> tuple[Value, ...]:
+        request = self.request
+        return request.id, request.retries, request.called_directly, request.tenant
+
+    show.push_request(id="i", retries=2, called_directly=False, headers={"tenant": 7})
+    inside = show.run()
+    show.push_request(retries=3)
+    nested = show.run()
+    popped = show.pop_request()
+    show.pop_request()
+
+    assert inside == ("i", 2, False, 7)
+    assert nested == ("i", 3, False, 7)
+    assert popped.retries == 3
+    assert show.request.id is None
+    with pytest.raises(IndexError, match="no request was pushed"):
+        show.pop_request()
+
+
+def test_the_empty_request_outside_of_a_run_is_the_tasks_own(app: App) -> None:
+    one, other = app.task(name="one")(lambda: 1), app.task(name="other")(lambda: 2)
+
+    one.request.id = "mine"
+
+    assert (one.request.id, other.request.id) == ("mine", None)

@@ -1,5 +1,6 @@
 """The broker inside a test: its clock, its crashes, its asserts."""
 
+import datetime as dt
 import threading
 import time
 from collections.abc import Iterator
@@ -254,3 +255,83 @@ def test_many_threads_that_come_first_find_one_broker() -> None:
     stop("memory://race")
 
     assert len(set(found)) == 1
+
+
+# -- what newcomers do -----------------------------------------------------------------------------
+
+
+def test_what_runs_in_the_time_that_passes_counts_from_then(app: App, broker: LocalBroker) -> None:
+    tries: list[int] = []
+
+    @app.task(bind=True, shared=False, max_retries=3)
+    def hourly(self: Value) -> None:
+        tries.append(self.request.retries)
+        raise self.retry(countdown=3_600)
+
+    with broker.worker(app):
+        _ = hourly.delay()
+        broker.wait_until_idle()
+        broker.advance(hours=1, seconds=1)
+        after_one = list(tries)
+        broker.advance(hours=1)
+
+    assert after_one == [0, 1]
+    assert tries == [0, 1, 2]
+
+
+def test_the_apps_own_clock_goes_with_it(app: App, broker: LocalBroker) -> None:
+    before = app.now()
+
+    broker.advance(days=2)
+    _ = app.send_task("shop.add", (1,), eta=app.now() + dt.timedelta(hours=1))
+
+    assert dt.timedelta(days=2) <= app.now() - before < dt.timedelta(days=2, minutes=1)
+    broker.assert_enqueued("shop.add")
+    assert broker.enqueued()[0].stage == "scheduled"
+
+
+def test_time_passes_forward_only(broker: LocalBroker) -> None:
+    with pytest.raises(ValueError, match="not by -3600 seconds"):
+        broker.advance(hours=-1)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda broker, app: broker.enqueued(),
+        lambda broker, app: broker.advance(seconds=1),
+        lambda broker, app: broker.drain(app),
+        lambda broker, app: broker.wait_until_idle(),
+        lambda broker, app: broker.worker(app).__enter__(),
+    ],
+    ids=["enqueued", "advance", "drain", "wait", "worker"],
+)
+def test_a_broker_that_is_not_there_says_so_at_once(ask: Value, make_app: MakeApp) -> None:
+    app, broker = make_app("idle"), LocalBroker()
+
+    with pytest.raises(RuntimeError, match="start it, or enter it"):
+        ask(broker, app)
+    with broker:
+        broker.crash()
+        with pytest.raises(RuntimeError, match=r"has crashed; restart\(\) brings it back"):
+            ask(broker, app)
+    with pytest.raises(RuntimeError, match="start it, or enter it"):
+        ask(broker, app)
+
+
+def test_a_signature_brings_its_arguments(app: App, broker: LocalBroker) -> None:
+    add = app.tasks["shop.add"]
+    _ = add.delay(1, y=2)
+
+    broker.assert_enqueued(add.s(1, y=2), count=1)
+    broker.assert_not_enqueued(add.s(1))
+    with pytest.raises(AssertionError, match=r"shop\.add with args \(3,\) with kwargs \{\} is not"):
+        broker.assert_enqueued(add.s(3))
+    with pytest.raises(TypeError, match="args are a list or a tuple of a call's arguments, not 1"):
+        broker.assert_enqueued(add, args=1)
+
+
+def test_calls_of_any_serializer_can_be_looked_at(app: App, broker: LocalBroker) -> None:
+    _ = app.tasks["shop.add"].apply_async(({1, 2},), serializer="pickle")
+
+    broker.assert_enqueued("shop.add", args=({1, 2},))

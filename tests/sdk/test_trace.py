@@ -141,6 +141,28 @@ def test_what_may_not_or_cannot_be_read_is_rejected_so_that_it_is_kept(
     assert ran.detail.startswith(exc_type)
 
 
+def test_who_listens_is_told_of_what_cannot_be_read_and_of_unknown_tasks(app: App) -> None:
+    told: list[Value] = []
+
+    def receive(signal: signals.Signal, sender: Value, message: Value, **more: Value) -> None:
+        told.append((signal.name, sender, message.id, type(more["exc"]).__name__, more.get("name")))
+
+    run = runner(app)
+    unreadable = Message(id="i", task="add", content_type="application/json", body=b"{")
+    unknown = Message(id="u", task="nothing", content_type="application/json", body=b"[[],{},{}]")
+    for signal in (signals.task_rejected, signals.task_unknown):
+        signal.connect(receive)
+    run(unreadable.SerializeToString(), 1, False)
+    run(unknown.SerializeToString(), 1, False)
+    for signal in (signals.task_rejected, signals.task_unknown):
+        signal.disconnect(receive)
+
+    assert told == [
+        ("task_rejected", "celery@here", "i", "DecodeError", None),
+        ("task_unknown", "celery@here", "u", "NotRegistered", "nothing"),
+    ]
+
+
 @pytest.mark.parametrize("serializer", ["json", "pickle", "msgpack", "yaml"])
 def test_results_are_written_as_the_settings_say_and_failures_as_data(
     app: App, serializer: str

@@ -84,7 +84,7 @@ def _beat_beside(project: Project) -> Iterator[None]:
         project.app,
         "-l",
         level,
-        "--with-input",
+        "--embedded",
     ]
     if project.broker:
         command += ["-b", project.broker]

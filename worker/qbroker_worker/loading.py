@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 from qbroker import signals
 from qbroker.app import App, trace
@@ -116,8 +117,16 @@ class Project:
             self.max_tasks_per_child or conf.worker_max_tasks_per_child or 0,
             self.max_memory_per_child or conf.worker_max_memory_per_child or 0,
         )
+        before_fork = partial(signals.worker_before_create_process.send, Node(self.hostname, app))
         facts = b"" if is_child else facts_of(app).encode()
-        return Loaded(facts, begin, recycling, start_method=start_method, reload=reload)
+        return Loaded(
+            facts,
+            begin,
+            recycling,
+            start_method=start_method,
+            reload=reload,
+            before_fork=before_fork,
+        )
 
     def _start_method(self, setting: str) -> str:
         """How children are begun: as this says, else the app, else as the system can."""

@@ -1,12 +1,12 @@
 """`task_annotations`: attributes of tasks, set from the configuration and not where the task is written."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from qbroker.serialization import Value
 from qbroker.utils.imports import symbol_by_name
 
-__all__ = ["Annotation", "prepare"]
+__all__ = ["Annotation", "MapAnnotation", "prepare", "resolve_all"]
 
 
 class Annotation(Protocol):
@@ -19,7 +19,7 @@ class Annotation(Protocol):
         """The attributes of every task."""
 
 
-class ByName:
+class MapAnnotation:
     """Attributes by the task's name; `*` is any."""
 
     def __init__(self, by_name: Mapping[str, Mapping[str, Value]]) -> None:
@@ -43,6 +43,14 @@ def prepare(setting: Value) -> tuple[Annotation, ...]:
 def _annotation(entry: Value) -> Annotation:
     found = symbol_by_name(entry)
     if isinstance(found, Mapping):
-        return ByName(found)
+        return MapAnnotation(found)
     made: Annotation = found() if isinstance(found, type) else found
     return made
+
+
+def resolve_all(anno: Iterable[Annotation], task: Value) -> Iterator[Mapping[str, Value]]:
+    """What the annotations have for a task: those of its name, then those of any."""
+    for annotation in anno:
+        for found in (annotation.annotate(task), annotation.annotate_any()):
+            if found:
+                yield found

@@ -25,7 +25,7 @@ from typing import (
     overload,
 )
 
-from qbroker import _state, envelope, serialization, signals, states
+from qbroker import _state, clock, envelope, serialization, signals, states
 from qbroker._version import __version__
 from qbroker.app import annotations, sources
 from qbroker.app.amqp import AMQP, SETTINGS as ROUTING_SETTINGS
@@ -52,6 +52,7 @@ from qbroker.app.workflow import is_composite
 from qbroker.canvas import Signature, group, maybe_signature, signature
 from qbroker.canvas.signature import as_list
 from qbroker.exceptions import (
+    AlwaysEagerIgnored,
     DuplicateTaskNameWarning,
     ImproperlyConfigured,
     NotRegistered,
@@ -81,6 +82,9 @@ if TYPE_CHECKING:
     from qbroker.client import Client, Verdict
 
 __all__ = ["App", "Celery", "TaskRegistry", "shared_task"]
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MICROSECOND = dt.timedelta(microseconds=1)
 
 _HERE = frozenset(
     ["qbroker", "qbroker://", "rpc", "rpc://", "cache+memory", "cache+memory://", "memory"]
@@ -203,10 +207,10 @@ class App:
         self._periodic: dict[str, dict[str, Value]] = {}
         self._later_defaults: list[Callable[[], Mapping[str, Value]]] = []
         self.configured = False
-        self.on_configure = signals.Signal("app.on_configure")
-        self.on_after_configure = signals.Signal("app.on_after_configure")
-        self.on_after_finalize = signals.Signal("app.on_after_finalize")
-        self.on_after_fork = signals.Signal("app.on_after_fork")
+        self.on_configure = signals.Signal(name="app.on_configure")
+        self.on_after_configure = signals.Signal(name="app.on_after_configure")
+        self.on_after_finalize = signals.Signal(name="app.on_after_finalize")
+        self.on_after_fork = signals.Signal(name="app.on_after_fork")
         self.amqp = AMQP(lambda: self.conf, lambda: self.tasks)
         self.conf = Settings(
             on_change=self._on_setting, load=self._load_config, place=self.amqp.place
@@ -400,7 +404,7 @@ class App:
 
     def now(self) -> dt.datetime:
         """The current time, in the app's zone."""
-        return dt.datetime.now(self.timezone)
+        return (_EPOCH + clock.wall_us() * _MICROSECOND).astimezone(self.timezone)
 
     def select_queues(self, queues: Iterable[str] | str | None = None) -> None:
         """Have workers of this app take from these of its queues only."""
@@ -710,11 +714,13 @@ class App:
         if not isinstance(url, str):
             raise ImproperlyConfigured(f"the setting result_backend is to be a URL, not {url!r}")
         kept_s = lambda: self.conf.result_expires  # noqa: E731 - one of several
-        if url in _HERE:
-            return BrokerBackend(self.client, self._terms, kept_s)
+        if url in _HERE or url.startswith("cache+memory://"):
+            return BrokerBackend(self.client, self._terms, kept_s, self._write, self._is_fed)
         if not url.startswith("memory://"):
             parse_url(url)
-        return BrokerBackend(lambda: self.client(url), self._terms, kept_s)
+        return BrokerBackend(
+            lambda: self.client(url), self._terms, kept_s, self._write, self._is_fed
+        )
 
     def _terms(self) -> envelope.Terms:
         conf = self.conf
@@ -724,6 +730,17 @@ class App:
             conf.seal,
             AUTH if conf.result_serializer == AUTH else "json",
         )
+
+    def _write(self, value: Value) -> dict[str, Value]:
+        """The fields of a Result that say what a task returned, where no worker writes them."""
+        conf = self.conf
+        return envelope.write(
+            value, conf.result_serializer, conf.result_compression, conf.compression_level
+        )
+
+    def _is_fed(self) -> bool:
+        """Whether calls leave results at the backend."""
+        return not self.conf.task_always_eager or self.conf.task_store_eager_result
 
     def AsyncResult(  # noqa: N802 - Celery's name
         self,
@@ -807,6 +824,10 @@ class App:
         OperationalError when it does not answer, MessageRefused when it refuses, and DuplicateTaskError when a
         task with the same unique key is there.
         """
+        if task_type is None and self.conf.task_always_eager:
+            warnings.warn(
+                AlwaysEagerIgnored("task_always_eager has no effect on send_task"), stacklevel=2
+            )
         if not _CANVAS_OPTIONS.isdisjoint(options):
             sig = self._linked(name, args, kwargs, task_type, options)
             return cast(
@@ -1135,6 +1156,10 @@ class App:
         """Run a task right here, as `Task.apply` does, and its callbacks or errbacks."""
         throw = self.conf.task_eager_propagates if throw is None else throw
         task_id = task_id or uuid7()
+        ignores = bool(options.get("ignore_result", task.ignore_result))
+        keep = None
+        if task.store_eager_result and (not ignores or task.store_errors_even_if_ignored):
+            keep = self._keep_eager
         outer = current_request.get()
         args, kwargs = args or (), kwargs or {}
         while True:
@@ -1154,9 +1179,9 @@ class App:
                 errbacks=as_list(link_error) or None,
                 callbacks=as_list(link) or None,
                 hostname=platform.node(),
-                ignore_result=bool(options.get("ignore_result", task.ignore_result)),
+                ignore_result=ignores,
             )
-            ended = execute(plan_of(task), request, args, kwargs, None)
+            ended = execute(plan_of(task), request, args, kwargs, keep, keeps_success=not ignores)
             if not isinstance(ended.value, Retry) or ended.value.sig is None:
                 break
             # Nobody waits here: a retry follows at once.
@@ -1173,6 +1198,14 @@ class App:
         return EagerResult(
             task_id, ended.value, ended.state, traceback=ended.traceback or None, name=task.name
         )
+
+    def _keep_eager(self, request: Context, state: str, value: Value, traceback: str) -> bytes:
+        """Keep how a task ended that ran right here; one that is tried again has not."""
+        if state in states.READY_STATES:
+            self.backend.store_result(
+                request.id or "", value, state, traceback or None, request=request
+            )
+        return b""
 
     # -- periodic tasks
 

@@ -182,3 +182,9 @@ def _ask(
     if by_task is not None:
         return by_task(name, args, kwargs)
     return router(name, args, kwargs, dict(options), task=task_type)
+
+
+def expand_router_string(router: Value) -> Value:
+    """The router that a dotted path names, made if it is a class with `route_for_task`; anything else as it is."""
+    found = symbol_by_name(router)
+    return found() if hasattr(found, "route_for_task") and isinstance(found, type) else found

@@ -109,6 +109,7 @@ class Defaults(Ruled, Protocol):
     acks_on_timeout: bool | None
     reject_on_worker_lost: bool | None
     track_started: bool | None
+    takes_any_option: bool
     ignore_result: bool | None
     store_errors_even_if_ignored: bool | None
     max_deliveries: int | None
@@ -295,7 +296,7 @@ def prepare(
             rules_of(name, given, args or (), kwargs or {}, rare, takes_input=takes_input)
         )
         if rare:
-            _refuse(name, rare)
+            _refuse(name, rare, given)
     if parent_id:
         fields["parent_id"] = parent_id
     if root_id and root_id != task_id:
@@ -403,7 +404,9 @@ def _overridden(given: Defaults, name: str, rare: dict[str, Value]) -> Defaults:
     return overridden
 
 
-def _refuse(name: str, unsupported: Mapping[str, Value]) -> None:
+def _refuse(name: str, unsupported: Mapping[str, Value], given: Defaults) -> None:
+    if given.takes_any_option:
+        return
     unsupported = {o: v for o, v in unsupported.items() if o not in OPTIONS_NEEDLESS}
     if not unsupported:
         return
@@ -641,6 +644,7 @@ class _FromSettings:
         self.acks_on_timeout: bool | None = conf.task_acks_on_timeout
         self.reject_on_worker_lost: bool | None = conf.task_reject_on_worker_lost
         self.track_started: bool | None = conf.task_track_started
+        self.takes_any_option = False
         self.ignore_result: bool | None = conf.task_ignore_result
         self.store_errors_even_if_ignored: bool | None = conf.task_store_errors_even_if_ignored
         self.max_deliveries: int | None = conf.task_max_deliveries

@@ -43,7 +43,7 @@ from qbroker.exceptions import (
     WorkerLostError,
 )
 from qbroker.request import Context, current_request, plain_seconds
-from qbroker.result import GroupResult
+from qbroker.result import child_of
 from qbroker.sealing import Seal
 from qbroker.serialization import AUTH, Value
 from qbroker.task import Task
@@ -816,7 +816,7 @@ def build_runner(
         if message.root_id:
             result.root_id = message.root_id
         if request._children:  # noqa: SLF001 - without making the list
-            result.children.extend(map(_child, request._children))  # noqa: SLF001 - the same
+            result.children.extend(map(child_of, request._children))  # noqa: SLF001 - the same
         if message.followers and state == states.SUCCESS:
             result.children.extend(message.followers)
         # What all results of a task have in common is written once: protobuf messages in a row are one.
@@ -1072,12 +1072,6 @@ def _expire(begun: Begun, limit_s: float) -> Ended:
 def _is_heard(message: Message) -> bool:
     """Whether anybody hears of its end: who asks for the result, what waits for it, its errbacks."""
     return bool(not message.ignore_result or message.join_id or message.errbacks)
-
-
-def _child(result: Value) -> str:
-    if isinstance(result, GroupResult):
-        return envelope.encode_child(str(result.id), [str(one.id) for one in result.results])
-    return envelope.encode_child(str(result))
 
 
 def _input_of(message: Message, terms: envelope.Terms) -> Value:

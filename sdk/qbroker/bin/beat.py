@@ -51,8 +51,13 @@ Show = Callable[[str], object]
 @click.option("--dry-run", is_flag=True, help="Only say what would be added, changed and removed.")
 @click.option("-S", "--scheduler", metavar="CLASS", help="A Scheduler of your own, run in the broker's place: pkg:Class.")  # fmt: skip
 @click.option("--max-interval", type=float, help="How many seconds that one sleeps at most.")
-@click.option("--with-input", is_flag=True, help="End when standard input does, as beside a worker.")  # fmt: skip
 @click.option("-l", "--loglevel", default="WARNING", show_default=True, metavar="LEVEL", help="What to log: DEBUG, INFO, WARNING, ERROR or CRITICAL.")  # fmt: skip
+@click.option(
+    "--embedded",
+    is_flag=True,
+    hidden=True,
+    help="A worker runs it (-B): it ends when its standard input does.",
+)
 @click.pass_context
 def beat(
     context: click.Context,
@@ -64,14 +69,14 @@ def beat(
     *,
     once: bool,
     dry_run: bool,
-    with_input: bool,
+    embedded: bool,
 ) -> None:
     """Register the app's periodic tasks with the broker, which fires them."""
     preload = context.obj if isinstance(context.obj, Preload) else Preload()
     spec = app or preload.app
     if spec is None:
         raise click.UsageError("Which app? Name it: qbroker beat -A proj")
-    if with_input:
+    if embedded:
         threading.Thread(target=_end_with_input, name="qbroker-beat-input", daemon=True).start()
     try:
         setup_logging(mlevel(loglevel))
@@ -84,11 +89,11 @@ def beat(
         found.finalize()
         chosen = _class_of(scheduler or found.conf.beat_scheduler)
         if chosen is not None:
-            run(Service(found, max_interval, scheduler_cls=chosen))
+            run(Service(found, max_interval, scheduler_cls=chosen), embedded=embedded)
             return
         declared = register(found, click.echo, dry_run=dry_run)
         if not (once or dry_run):
-            stay(found, declared, max_interval)
+            stay(found, declared, max_interval, embedded=embedded)
 
 
 def _end_with_input() -> None:
@@ -135,7 +140,9 @@ def register(app: App, show: Show, *, dry_run: bool = False) -> Declared:
     return declared
 
 
-def stay(app: App, declared: Declared, max_interval: float | None = None) -> None:
+def stay(
+    app: App, declared: Declared, max_interval: float | None = None, *, embedded: bool = False
+) -> None:
     """Fire what the broker cannot, until told to stop."""
 
     class _Rest(PersistentScheduler):
@@ -143,7 +150,7 @@ def stay(app: App, declared: Declared, max_interval: float | None = None) -> Non
             entries = app.periodic_entries()
             self.merge_inplace({name: _celerys(entries[name]) for name in declared.fired_here})
 
-    run(Service(app, max_interval, scheduler_cls=_Rest))
+    run(Service(app, max_interval, scheduler_cls=_Rest), embedded=embedded)
 
 
 def _celerys(entry: dict[str, object]) -> dict[str, object]:
@@ -151,7 +158,7 @@ def _celerys(entry: dict[str, object]) -> dict[str, object]:
     return {word: entry[word] for word in words if word in entry}
 
 
-def run(service: Service) -> None:
+def run(service: Service, *, embedded: bool = False) -> None:
     """Run the service until TERM or INT."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
@@ -161,5 +168,5 @@ def run(service: Service) -> None:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
-    service.start()
+    service.start(embedded_process=embedded)
     logging.shutdown()

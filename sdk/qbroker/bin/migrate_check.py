@@ -45,9 +45,11 @@ _KOMBU: Final = {
     "kombu.entity": "qbroker.messaging",
     "kombu.common": "qbroker.messaging",
     "kombu.exceptions": "qbroker.exceptions",
+    "billiard.exceptions": "qbroker.exceptions",
+    "billiard.einfo": "qbroker.compat.billiard",
     "kombu.serialization": "qbroker.serialization",
 }
-"""Where we have what users import from kombu."""
+"""Where we have what users import from kombu and billiard."""
 
 _GONE_NAMES: Final = {
     ("celery", "task"): "decorate with @app.task or @shared_task",
@@ -164,11 +166,11 @@ class _Reader(ast.NodeVisitor):
             return
         names = names_left
         root = module.partition(".")[0]
-        if root in _PACKAGES:
+        if root in _PACKAGES and module not in _KOMBU:
             self._say(node, f"{root} {_PACKAGES[root]}.")
         if root == "celery":
             home: str | None = f"qbroker{module[6:]}"
-        elif root == "kombu":
+        elif root == "kombu" or module in _KOMBU:
             home = _KOMBU.get(module)
         else:
             return

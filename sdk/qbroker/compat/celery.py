@@ -4,8 +4,8 @@
     qbroker.compat.celery.install()
 
 The modules are the very same: `celery.app.base is qbroker.app.base`, so classes and signals are one. What qbroker does not
-have is not found, as an ordinary missing module. Of kombu there is what Celery's users import from it: queues and
-exchanges, serializers, exceptions.
+have is not found, as an ordinary missing module. Of kombu and billiard there is what Celery's users import from them:
+queues and exchanges, serializers, exceptions.
 """
 
 import importlib
@@ -20,13 +20,18 @@ from typing import Final
 __all__ = ["install", "uninstall"]
 
 _HOMES: Final = {
+    "billiard.exceptions": "qbroker.exceptions",
     "celery": "qbroker",
     "kombu.exceptions": "qbroker.exceptions",
     "kombu.serialization": "qbroker.serialization",
 }
 """Where modules of these names, and those below them, are."""
 
-_GATHERED: Final = {"kombu": "qbroker.messaging"}
+_GATHERED: Final = {
+    "billiard": "qbroker.compat.billiard",
+    "billiard.einfo": "qbroker.compat.billiard",
+    "kombu": "qbroker.messaging",
+}
 """Packages that are made anew, with the public names of a module."""
 
 
@@ -87,11 +92,11 @@ _finder: Final = _Finder()
 
 
 def _is_ours(name: str) -> bool:
-    return name.partition(".")[0] in ("celery", "kombu")
+    return name.partition(".")[0] in ("billiard", "celery", "kombu")
 
 
 def install() -> None:
-    """Have `celery` and `kombu` be found in qbroker; RuntimeError when the real ones were imported before."""
+    """Have `celery`, `kombu` and `billiard` be found in qbroker; RuntimeError when the real ones were imported before."""
     if _finder in sys.meta_path:
         return
     there = sorted(name for name in sys.modules if _is_ours(name))

@@ -56,8 +56,8 @@ class _Every:
 class Polaroid:
     """A camera: `on_shutter(state)` is called every `freq` seconds, and no event is taken in meanwhile."""
 
-    shutter_signal: ClassVar[Signal] = Signal("shutter_signal")
-    cleanup_signal: ClassVar[Signal] = Signal("cleanup_signal")
+    shutter_signal: ClassVar[Signal] = Signal(name="shutter_signal")
+    cleanup_signal: ClassVar[Signal] = Signal(name="cleanup_signal")
     clear_after = False
     """Forget everything after each picture."""
 

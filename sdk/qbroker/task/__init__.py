@@ -41,8 +41,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-_NOT_INSIDE = Context()
-
 
 class Task(Generic[P, R]):
     """A function with a name that workers know. There is one instance of each task in a process.
@@ -71,6 +69,8 @@ class Task(Generic[P, R]):
     Setting: task_reject_on_worker_lost."""
     max_deliveries: int | None = None
     """How many deaths of workers a late-acknowledged task survives. Setting: task_max_deliveries."""
+    store_eager_result: bool | None = None
+    """Keep the result where it runs eagerly, too. Setting: task_store_eager_result."""
     track_started: bool | None = None
     """Show the state STARTED while it runs. Setting: task_track_started."""
     max_retries: int | None = 3
@@ -135,6 +135,9 @@ class Task(Generic[P, R]):
     Request: Value = "qbroker.worker.request:Request"
     """What a worker makes of each call: a subclass of `qbroker.worker.request.Request`, or its name, is told how it goes."""
 
+    takes_any_option: bool = False
+    """Whether options that nobody knows are let pass: a class with an `apply_async` of its own may have some."""
+
     from_config: ClassVar[tuple[tuple[str, str], ...]] = (
         ("serializer", "task_serializer"),
         ("compression", "task_compression"),
@@ -146,6 +149,7 @@ class Task(Generic[P, R]):
         ("reject_on_worker_lost", "task_reject_on_worker_lost"),
         ("track_started", "task_track_started"),
         ("ignore_result", "task_ignore_result"),
+        ("store_eager_result", "task_store_eager_result"),
         ("store_errors_even_if_ignored", "task_store_errors_even_if_ignored"),
         ("max_deliveries", "task_max_deliveries"),
     )
@@ -159,11 +163,21 @@ class Task(Generic[P, R]):
     __header__: Value = None
     __bound__ = False
     _app: "Sender | None" = None
+    _outside: Context | None = None
+
+    def __init_subclass__(cls, **more: Value) -> None:
+        super().__init_subclass__(**more)
+        if "apply_async" in cls.__dict__:
+            cls.takes_any_option = True
 
     @property
     def app(self) -> Value:
         """The app it belongs to, else the current one."""
         return self._app if self._app is not None else _state.get_current_app()
+
+    def _get_app(self) -> Value:
+        """The same, as base classes of packages ask for it."""
+        return self.app
 
     def bind(self, app: "Sender") -> None:
         """Make it a task of this app, and take its settings."""
@@ -220,13 +234,29 @@ class Task(Generic[P, R]):
 
     @property
     def request(self) -> Context:
-        """The run this is asked in; outside of one, an empty request."""
+        """The run this is asked in; outside of one, an empty request of the task's own."""
         request = current_request.get()
         while request is not None:
             if request.is_of(self):
                 return request
             request = request.outer
-        return _NOT_INSIDE
+        if self._outside is None:
+            self._outside = Context()
+        return self._outside
+
+    def push_request(self, *args: Value, **kwargs: Value) -> None:
+        """Have `self.request` be one with these fields until `pop_request`: for tests that call `run` themselves."""
+        fields = {**self.request.__dict__, **dict(*args), **kwargs}
+        fields |= {"task": self, "_outer": current_request.get()}
+        current_request.set(Context(fields))
+
+    def pop_request(self) -> Context:
+        """Undo the last `push_request`; answers what the request was."""
+        request = current_request.get()
+        if request is None or not request.is_of(self):
+            raise IndexError(f"no request was pushed for the task {self.name!r}")
+        current_request.set(request.outer)
+        return request
 
     # -- calling
 

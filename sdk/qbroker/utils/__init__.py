@@ -11,9 +11,11 @@ from qbroker.utils.imports import (
     qualname as get_full_cls_name,
     symbol_by_name as get_cls_by_name,
 )
+from qbroker.utils.log import LOG_LEVELS
 from qbroker.utils.nodenames import nodename, nodesplit, worker_direct
 
 __all__ = [
+    "LOG_LEVELS",
     "cached_property",
     "chunks",
     "gen_task_name",

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
@@ -9,15 +10,20 @@ from typing import TypeVar
 from qbroker.serialization import Value
 
 __all__ = [
+    "LRUCache",
     "chunks",
     "dictfilter",
     "first",
     "firstmethod",
     "fun_accepts_kwargs",
     "is_list",
+    "lazy",
+    "mattrgetter",
     "maybe",
+    "maybe_evaluate",
     "maybe_list",
     "memoize",
+    "mlazy",
     "noop",
     "padlist",
     "uniq",
@@ -128,3 +134,74 @@ def fun_accepts_kwargs(fun: Callable[..., Value]) -> bool:
         parameter.kind is parameter.VAR_KEYWORD
         for parameter in inspect.signature(fun).parameters.values()
     )
+
+
+class lazy:  # noqa: N801 - Celery's name
+    """A call that is made when it is asked for, by `()` or `evaluate()`; as text, its value."""
+
+    def __init__(self, fun: Callable[..., Value], *args: Value, **kwargs: Value) -> None:
+        self._call = functools.partial(fun, *args, **kwargs)
+
+    def evaluate(self) -> Value:
+        """Make the call."""
+        return self._call()
+
+    def __call__(self) -> Value:
+        return self.evaluate()
+
+    def __str__(self) -> str:
+        return str(self())
+
+    def __repr__(self) -> str:
+        return repr(self())
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self() == other)
+
+    def __ne__(self, other: object) -> bool:
+        return bool(self() != other)
+
+    __hash__ = None  # type: ignore[assignment] # its value may change
+
+
+class mlazy(lazy):  # noqa: N801 - Celery's name
+    """The same, made once."""
+
+    evaluated = False
+    _value: Value = None
+
+    def evaluate(self) -> Value:
+        """The value, from the first call."""
+        if not self.evaluated:
+            self._value = super().evaluate()
+            self.evaluated = True
+        return self._value
+
+
+def maybe_evaluate(value: Value) -> Value:
+    """What a lazy call answers; anything else as it is."""
+    return value.evaluate() if isinstance(value, lazy) else value
+
+
+def mattrgetter(*attrs: str) -> Callable[[Value], dict[str, Value]]:
+    """A function that answers these attributes of an object, None for each it has not."""
+    return lambda obj: {attr: getattr(obj, attr, None) for attr in attrs}
+
+
+class LRUCache(OrderedDict[Value, Value]):
+    """A dict that forgets what was used longest ago, beyond `limit` entries."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def __getitem__(self, key: Value) -> Value:
+        value = super().__getitem__(key)
+        self.move_to_end(key)
+        return value
+
+    def __setitem__(self, key: Value, value: Value) -> None:
+        super().__setitem__(key, value)
+        self.move_to_end(key)
+        if self.limit and len(self) > self.limit:
+            self.popitem(last=False)

@@ -2,6 +2,14 @@
 
 import logging
 
+LOG_LEVELS: dict[str | int, str | int] = {
+    **{name: number for name, number in logging.getLevelNamesMapping().items()},  # noqa: C416 - for its type
+    **{number: name for name, number in logging.getLevelNamesMapping().items()},
+}
+"""Levels by name and by number."""
+
+base_logger = logging.getLogger("celery")
+
 TASK_LOGGER_NAME = "celery.task"
 """The parent of all task loggers; Celery's literal, because users' logging settings name it."""
 
@@ -19,6 +27,11 @@ def get_task_logger(name: str) -> logging.Logger:
     if logger is not task_logger and logger.parent is logging.root:
         logger.parent = task_logger
     return logger
+
+
+def get_multiprocessing_logger() -> logging.Logger:
+    """The logger of the standard library's multiprocessing, whose processes workers do not use."""
+    return logging.getLogger("multiprocessing")
 
 
 def mlevel(level: int | str) -> int:

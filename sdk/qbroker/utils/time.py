@@ -2,11 +2,16 @@
 
 import datetime as dt
 import random
+from collections.abc import Callable
 
+from qbroker import clock
 from qbroker.limits import per_second
 from qbroker.serialization import Value
 
 __all__ = [
+    "add_seconds_to_datetime",
+    "adjust_timestamp",
+    "delta_resolution",
     "get_exponential_backoff_interval",
     "humanize_seconds",
     "is_naive",
@@ -16,7 +21,10 @@ __all__ = [
     "maybe_make_aware",
     "maybe_timedelta",
     "rate",
+    "remaining",
+    "subtract_datetimes",
     "to_utc",
+    "utcoffset",
     "weekday",
 ]
 
@@ -108,3 +116,56 @@ def get_exponential_backoff_interval(
         # The module's own source, because Python seeds it anew in a forked child.
         wait_s = random.randrange(wait_s + 1)  # noqa: S311 - spreads load; no secret
     return max(0, wait_s)
+
+
+def delta_resolution(when: dt.datetime, delta: dt.timedelta) -> dt.datetime:
+    """The moment, rounded down to days, hours or minutes: the greatest that `delta` has one of; else as it is."""
+    seconds = max(delta.total_seconds(), 0)
+    if seconds >= 86_400:
+        return when.replace(hour=0, minute=0, second=0, microsecond=0)
+    if seconds >= 3_600:
+        return when.replace(minute=0, second=0, microsecond=0)
+    return when.replace(second=0, microsecond=0) if seconds >= 60 else when
+
+
+def remaining(
+    start: dt.datetime,
+    ends_in: dt.timedelta,
+    now: dt.datetime | None = None,
+    relative: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
+) -> dt.timedelta:
+    """How long until `ends_in` after `start`, whatever clocks do between.
+
+    A relative end is rounded down as `delta_resolution` does, and days are local days then.
+    """
+    if now is None:
+        now = dt.datetime.fromtimestamp(clock.wall(), dt.UTC)
+    if relative and ends_in >= dt.timedelta(days=1):
+        end = start + ends_in
+    else:
+        end = (start.astimezone(dt.UTC) + ends_in).astimezone(start.tzinfo)
+    if relative:
+        end = delta_resolution(end, ends_in).replace(microsecond=0)
+    return end.astimezone(dt.UTC) - now.astimezone(dt.UTC)
+
+
+def utcoffset(
+    time: Value = None, localtime: Value = None
+) -> int:  # fmt: skip
+    """How many hours local time is behind UTC."""
+    return clock.utcoffset()
+
+
+def adjust_timestamp(ts: float, offset: float, here: Callable[..., float] = utcoffset) -> float:
+    """A Unix time of somewhere else, where the clock is `offset` hours behind UTC, as one of here."""
+    return ts - (offset - here()) * 3_600
+
+
+def add_seconds_to_datetime(when: dt.datetime, seconds: float) -> dt.datetime:
+    """The moment so many seconds later, whatever clocks do between, in the same zone."""
+    return (when.astimezone(dt.UTC) + dt.timedelta(seconds=seconds)).astimezone(when.tzinfo)
+
+
+def subtract_datetimes(end: dt.datetime, start: dt.datetime) -> dt.timedelta:
+    """How long it was from one to the other, whatever clocks did between."""
+    return end.astimezone(dt.UTC) - start.astimezone(dt.UTC)

@@ -14,8 +14,9 @@ does not fire a tick twice.
 """
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, Protocol
 from zlib import crc32
@@ -148,12 +149,31 @@ def key_of(name: str) -> bytes:
 
 def encode(entry: Entry) -> bytes:
     """The entry as it is stored: version, checksum, length of what follows, that as JSON, and the template."""
-    values = asdict(entry)
-    definition = values.pop("definition")
-    template: bytes = definition.pop("template")
-    told = json.dumps([definition, values], separators=(",", ":")).encode()
-    body = keys.U32.pack(len(told)) + told + template
+    values = _to_json({name: getattr(entry, name) for name in _PROGRESS})
+    told = f"[{_definition_as_json(entry.definition)},{values}]".encode()
+    body = keys.U32.pack(len(told)) + told + entry.definition.template
     return bytes((VERSION,)) + keys.U32.pack(crc32(body)) + body
+
+
+_to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
+_PROGRESS: Final = tuple(one.name for one in fields(Entry) if one.name != "definition")
+_BETWEEN: Final = f'}},{{"{_PROGRESS[0]}":'
+"""Where one object ends and the next begins: inside of a string its quotes would have backslashes."""
+
+# A definition is the same at each tick, so it is written and read once.
+_KNOWN_MAX: Final = 4_096
+
+
+@lru_cache(maxsize=_KNOWN_MAX)
+def _definition_as_json(definition: Definition) -> str:
+    values = asdict(definition)
+    del values["template"]
+    return _to_json(values)
+
+
+@lru_cache(maxsize=_KNOWN_MAX)
+def _definition_from_json(told: str, template: bytes) -> Definition:
+    return Definition(template=template, **json.loads(told))
 
 
 def decode(key: bytes, raw: bytes) -> Entry:
@@ -165,8 +185,11 @@ def decode(key: bytes, raw: bytes) -> Entry:
     if keys.U32.unpack_from(raw, 1)[0] != crc32(memoryview(raw)[5:]):
         raise CorruptRecord(key, "the checksum differs")
     template_at = 9 + keys.U32.unpack_from(raw, 5)[0]
-    definition, values = json.loads(raw[9:template_at])
-    return Entry(Definition(template=raw[template_at:], **definition), **values)
+    definition, between, values = raw[9:template_at].decode().partition(_BETWEEN)
+    if not between:
+        raise CorruptRecord(key, "it is not an entry")
+    known = _definition_from_json(f"{definition[1:]}}}", raw[template_at:])
+    return Entry(known, **json.loads(f"{between[2:]}{values[:-1]}"))
 
 
 def peek(txn: ReadTxn, name: str) -> Entry:

@@ -178,6 +178,11 @@ class Forget:
         return forgotten_count
 
 
+def _check_state(state: str) -> None:
+    if not 0 < len(state.encode()) <= limits.NAME_BYTES_MAX:
+        raise Invalid(f"state {state[:60]!r} must have 1 to {limits.NAME_BYTES_MAX} bytes")
+
+
 @dataclass(frozen=True, slots=True)
 class Tell:
     """A message that has not ended is in this state now; answers whether it was there to be told of.
@@ -196,8 +201,7 @@ class Tell:
         return 1, len(self.result)
 
     def apply(self, txn: Txn, now_ms: int, effects: Effects) -> bool:
-        if not 0 < len(self.state.encode()) <= limits.NAME_BYTES_MAX:
-            raise Invalid(f"state {self.state[:60]!r} must have 1 to {limits.NAME_BYTES_MAX} bytes")
+        _check_state(self.state)
         if len(self.result) > limits.STATE_BYTES_MAX:
             raise Invalid(
                 f"what goes with state {self.state!r} has {len(self.result)} bytes; up to "
@@ -225,12 +229,15 @@ class Keep:
     result: bytes
     ttl_ms: int
     """How long it is kept; 0: as long as results are."""
+    state: str = "SUCCESS"
+    """How what it is the result of has ended."""
 
     @property
     def cost(self) -> tuple[int, int]:
         return 1, len(self.result)
 
     def apply(self, txn: Txn, now_ms: int, effects: Effects) -> None:
+        _check_state(self.state)
         if not 0 < len(self.id.encode()) <= limits.NAME_BYTES_MAX or "\x00" in self.id:
             raise Invalid(
                 f"id {self.id[:60]!r} must have 1 to {limits.NAME_BYTES_MAX} bytes and no NUL"
@@ -249,6 +256,6 @@ class Keep:
             now_ms,
             effects,
             reason=EndReason.SETTLED,
-            state="SUCCESS",
+            state=self.state,
             result=self.result,
         )

@@ -16,6 +16,9 @@ from qbroker_server.core.errors import Conflict, Invalid, NotFound
 from qbroker_server.core.ports import Txn
 from qbroker_server.core.records import EndReason, Record, Stage
 
+PERIODIC_PER_STEP_MAX = 100
+"""How many entries one step looks at."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
@@ -31,7 +34,13 @@ class Sweep:
 
     def apply(self, txn: Txn, now_ms: int, effects: Effects) -> bool:
         rows = timetable.due(txn, now_ms, self.limit)
+        periodic_count = 0
         for key, at_ms, kind, message_id in rows:
+            if kind == timetable.PERIODIC:
+                # What fires at the same moment goes out in parts: the first tasks run while the last are made.
+                periodic_count += 1
+                if periodic_count > PERIODIC_PER_STEP_MAX:
+                    return True
             txn.delete(key)
             if kind == timetable.IDLE:
                 queue.look_at_idle(txn, message_id, now_ms, effects)

@@ -1,9 +1,12 @@
 """What the core is told of calendars and of the wire, for entries that fire again and again."""
 
+from functools import lru_cache
+
 from qbroker_proto import timing as timings
 from qbroker_proto.v1 import message_pb2
 from qbroker_server.core.errors import Invalid
 from qbroker_server.core.publish import NewMessage
+from qbroker_server.core.records import Extras
 from qbroker_server.rpc import convert
 
 
@@ -38,7 +41,31 @@ class WireAlmanac:
             own.limits.add(key=limit_key, concurrency=1)
         # Serialized messages that stand one behind the other are one message: what comes later counts, and
         # lists are joined.
-        return convert.new_message(template + own.SerializeToString(), self._message_bytes_max)
+        payload = template + own.SerializeToString()
+        form = _form_of(template, self._message_bytes_max)
+        has_more = form.extras or form.route or form.errbacks or limit_key
+        if has_more or len(payload) > self._message_bytes_max:
+            return convert.new_message(payload, self._message_bytes_max)
+        # Most have nothing that this could change, and are read once, not at each tick.
+        return NewMessage(
+            id,
+            form.task,
+            form.queue,
+            form.priority,
+            eta_ms or form.eta_ms,
+            expires_ms or form.expires_ms,
+            form.result_ttl_ms,
+            form.deaths_max,
+            form.flags,
+            payload,
+            form.retries,
+            Extras(labels=(label,)),
+        )
+
+
+@lru_cache(maxsize=4_096)
+def _form_of(template: bytes, message_bytes_max: int) -> NewMessage:
+    return convert.new_message(template, message_bytes_max)
 
 
 def _read(timing: str) -> timings.Timing:

@@ -87,8 +87,9 @@ class Results(results_pb2_grpc.ResultsServicer):
     async def Keep(
         self, request: results_pb2.KeepRequest, context: KeepContext
     ) -> results_pb2.KeepReply:
+        state = request.state or "SUCCESS"
         try:
-            await self._pump.ask(Keep(request.id, request.result, request.ttl_ms))
+            await self._pump.ask(Keep(request.id, request.result, request.ttl_ms, state))
         except CoreError as error:
             await context.abort(status.status_of(error), status.details_of(error))
         return results_pb2.KeepReply()

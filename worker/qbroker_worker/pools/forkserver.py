@@ -61,6 +61,8 @@ class Loaded(NamedTuple):
     begin: Callable[[int, Guard], Runs]
     """Called in each child with its number, from 1, and what keeps time limits there."""
     recycling: Recycling = Recycling()
+    before_fork: Callable[[], object] = lambda: None
+    """Called where the app was loaded, before each child is forked."""
     beside: Beside | None = None
     start_method: str = "fork"
     """"fork" or "spawn": how children are begun, as the app or the command line says."""
@@ -310,6 +312,7 @@ class _Nursery:
     def _begin(
         self, number: int, fds: list[int], ours: tuple[selectors.BaseSelector, int, int]
     ) -> None:
+        self._loaded.before_fork()
         server = os.getpid()
         if self._loaded.spawn is not None:
             pid = self._loaded.spawn("child", (str(number),), tuple(fds))

@@ -22,11 +22,11 @@ __all__ = [
     "test_worker_stopped",
 ]
 
-test_worker_starting = Signal("test_worker_starting")
+test_worker_starting = Signal(name="test_worker_starting")
 """Sent before the worker starts; sender is the app."""
-test_worker_started = Signal("test_worker_started")
+test_worker_started = Signal(name="test_worker_started")
 """worker, consumer; it takes tasks."""
-test_worker_stopped = Signal("test_worker_stopped")
+test_worker_stopped = Signal(name="test_worker_stopped")
 """worker; it has stopped."""
 
 for _signal in (test_worker_starting, test_worker_started, test_worker_stopped):

@@ -7,7 +7,7 @@ from qbroker.signals import Signal
 
 
 def test_a_receiver_hears_the_sender_it_asked_for_and_no_other() -> None:
-    signal = Signal("s")
+    signal = Signal(name="s")
     here, there = object(), object()
     heard: list[Value] = []
 
@@ -22,7 +22,7 @@ def test_a_receiver_hears_the_sender_it_asked_for_and_no_other() -> None:
 
 
 def test_a_signal_is_false_until_somebody_connects() -> None:
-    signal = Signal("s")
+    signal = Signal(name="s")
 
     def receive(**_: Value) -> None: ...
 
@@ -34,7 +34,7 @@ def test_a_signal_is_false_until_somebody_connects() -> None:
 
 
 def test_a_receiver_that_is_gone_is_forgotten_unless_held() -> None:
-    weak, strong = Signal("weak"), Signal("strong")
+    weak, strong = Signal(name="weak"), Signal(name="strong")
 
     def connect() -> None:
         weak.connect(lambda **_: None)
@@ -48,7 +48,7 @@ def test_a_receiver_that_is_gone_is_forgotten_unless_held() -> None:
 
 
 def test_what_a_receiver_raises_is_its_response() -> None:
-    signal = Signal("s")
+    signal = Signal(name="s")
     trouble = ValueError("no")
 
     def fail(**_: Value) -> None:
@@ -64,7 +64,7 @@ def test_what_a_receiver_raises_is_its_response() -> None:
 
 
 def test_bound_methods_of_two_objects_are_two_receivers() -> None:
-    signal = Signal("s")
+    signal = Signal(name="s")
 
     class Listener:
         count = 0
@@ -79,3 +79,41 @@ def test_bound_methods_of_two_objects_are_two_receivers() -> None:
     signal.send(None)
 
     assert (first.count, second.count) == (1, 1)
+
+
+def test_a_sender_by_name_is_whoever_has_that_name() -> None:
+    signal = Signal(name="s")
+    heard: list[str] = []
+    written, sent = "proj.add", f"proj.{'add'!s}"
+    assert written is not sent
+
+    signal.connect(lambda sender, **_: heard.append(sender), sender=written, weak=False)
+    signal.send(sent)
+    signal.send("proj.mul")
+
+    assert heard == ["proj.add"]
+
+
+def test_a_receiver_that_is_to_be_tried_again_is_called_until_it_raises_nothing() -> None:
+    pauses: list[float] = []
+    signal = Signal(name="s", pause=pauses.append)
+
+    @signal.connect(retry=True)
+    def receive(number: int, **_: Value) -> int:
+        if len(pauses) < 17:
+            raise ConnectionError("not yet")
+        return number
+
+    assert [answer for _, answer in signal.send(None, number=4)] == [4]
+    assert pauses == [*range(2, 30, 2), 30, 30, 30]
+    assert signal.disconnect(receive)
+    assert not signal
+
+
+def test_who_is_tried_again_is_held() -> None:
+    signal = Signal(name="s")
+
+    signal.connect(lambda **_: None, retry=True)
+    gc.collect()
+
+    assert signal

@@ -1,0 +1,1 @@
+"""Next steps: a project with an app of its own."""
