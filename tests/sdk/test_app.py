@@ -9,6 +9,7 @@ from qbroker import App, Celery, Task, _state, current_app, shared_task, signals
 from qbroker.app.pipeline import CALLS_MIN
 from qbroker.exceptions import (
     ImproperlyConfigured,
+    InvalidTaskError,
     LimitExceeded,
     MessageRefused,
     NotRegistered,
@@ -324,3 +325,22 @@ async def test_asyncio_programs_call_and_wait_without_blocking(
     assert await result == 4
     assert await (await add.aapply_async((5,))).aget(timeout=3) == 5
     assert broker.streams_opened == 1
+
+
+def test_tasks_are_registered_and_removed_by_hand(app: App) -> None:
+    class Hello(Task[..., Value]):
+        name = "hello"
+
+    class Nameless(Task[..., Value]):
+        pass
+
+    app.tasks.register(Hello)
+
+    assert isinstance(app.tasks["hello"], Hello)
+    assert "hello" in app.tasks.regular()
+    assert app.tasks.periodic() == {}
+    app.tasks.unregister(app.tasks["hello"])
+    with pytest.raises(app.tasks.NotRegistered):
+        app.tasks.unregister("hello")
+    with pytest.raises(InvalidTaskError, match="'Nameless' must specify"):
+        app.tasks.register(Nameless)

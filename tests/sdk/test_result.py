@@ -196,6 +196,34 @@ def test_a_request_takes_fields_as_dict_pairs_and_by_name() -> None:
     assert request.get("timelimit_note") == "none"
 
 
+def test_a_request_knows_both_limits_by_one_name() -> None:
+    request = Context()
+
+    request.update({"timelimit": [30, 20]})
+    request.update([("id", "x")])
+
+    assert (request.time_limit, request.soft_time_limit) == (30, 20)
+    request.update(timelimit=None)
+    assert (request.time_limit, request.soft_time_limit) == (None, None)
+    request.clear()
+    assert (request.id, request.timelimit) == (None, None)
+
+
+def test_what_a_message_has_beside_the_fields_are_its_callers_headers() -> None:
+    assert Context({"id": "x", "customer": 7}).headers == {"customer": 7}
+    assert Context({"id": "x", "headers": {"a": 1}, "customer": 7}).headers == {"a": 1}
+    assert Context({"id": "x"}).headers is None
+
+
+def test_a_requests_options_have_the_stamps_that_it_declares() -> None:
+    request = Context(stamped_headers=["team"], stamps={"team": ["red"], "retries": 99}, retries=2)
+
+    options = request.as_execution_options()
+
+    assert (options["stamped_headers"], options["team"]) == (["team"], ["red"])
+    assert options["retries"] == 2
+
+
 def test_a_task_that_no_worker_runs_may_wait(app: App) -> None:
     @app.task(name="inner", shared=False)
     def inner(x: int) -> int:

@@ -83,3 +83,56 @@ def test_soft_limits_beyond_hard_ones_are_refused(app: App) -> None:
 
     with pytest.raises(ValueError, match="soft_time_limit must be less than or equal"):
         _ = task.apply_async(time_limit=1, soft_time_limit=2)
+
+
+def test_a_body_can_be_tried_with_a_request_of_ones_own(app: App) -> None:
+    @app.task(bind=True, name="who")
+    def who(self: Value) -> Value:
+        return self.request.id, self.request.retries
+
+    who.push_request(id="mine", retries=2)
+
+    assert who.run() == ("mine", 2)
+    assert who.request_stack.top is who.request
+    assert len(who.request_stack) == 1
+    assert who.pop_request().id == "mine"
+    assert (who.request.id, who.pop_request()) == (None, None)
+
+
+def test_requests_of_several_tasks_are_popped_in_any_order(app: App) -> None:
+    one, two = app.task(name="one")(add), app.task(name="two")(add)
+    one.push_request(id="1")
+    two.push_request(id="2")
+
+    one.pop_request()
+
+    assert (one.request.id, two.request.id) == (None, "2")
+    assert [request.id for request in two.request_stack.stack] == ["2"]
+    two.pop_request()
+    assert two.request.id is None
+
+
+def test_a_pushed_request_says_what_it_was_given_of_everything(app: App) -> None:
+    task = app.task(name="task")(add)
+    task.push_request(delivery_info={"routing_key": "mail"}, timelimit=(10, 5), children=["child"])
+    request = task.pop_request()
+
+    assert request.delivery_info == {"routing_key": "mail"}
+    assert (request.time_limit, request.soft_time_limit) == (10, 5)
+    assert request.children == ["child"]
+
+
+def test_a_tasks_backend_is_its_apps(app: App) -> None:
+    assert app.task(name="task")(add).backend is app.backend
+
+
+def test_what_is_run_right_here_knows_its_stamps(app: App) -> None:
+    @app.task(bind=True, name="stamped")
+    def stamped(self: Value) -> Value:
+        return self.request.stamped_headers, self.request.stamps
+
+    signature = stamped.s()
+    signature.stamp(customer="acme")
+
+    assert signature.apply().get() == (["customer"], {"customer": ["acme"]})
+    assert stamped.apply().get() == (None, None)

@@ -42,6 +42,7 @@ from qbroker.canvas.signature import as_list
 from qbroker.exceptions import (
     DuplicateTaskNameWarning,
     ImproperlyConfigured,
+    InvalidTaskError,
     NotRegistered,
     Replaced,
     Retry,
@@ -113,14 +114,39 @@ _CONNECTION_SETTINGS = frozenset({"broker_url", "broker_connection_timeout", "re
 class TaskRegistry(dict[str, BaseTask[..., Value]]):
     """Tasks by name."""
 
+    NotRegistered = NotRegistered
+
     def __missing__(self, name: str) -> BaseTask[..., Value]:
         raise NotRegistered(name)
 
-    def unregister(self, name: str) -> None:
-        """Remove a task, by its name."""
-        if name not in self:
+    def register(self, task: Value) -> None:
+        """Add a task: an instance, or a class of which one is made."""
+        if isinstance(task, type):
+            task = task()
+        if not task.name:
+            raise InvalidTaskError(
+                f"Task class {type(task).__name__!r} must specify .name attribute"
+            )
+        self[task.name] = task
+
+    def unregister(self, name: Value) -> None:
+        """Remove a task, by its name or itself."""
+        if self.pop(getattr(name, "name", name), None) is None:
             raise NotRegistered(name)
-        del self[name]
+
+    def regular(self) -> dict[str, BaseTask[..., Value]]:
+        """Those that are not periodic."""
+        return self.filter_types("regular")
+
+    def periodic(self) -> dict[str, BaseTask[..., Value]]:
+        """Those whose class says that they are periodic, as Celery's version 3 had them."""
+        return self.filter_types("periodic")
+
+    def filter_types(self, type: str) -> dict[str, BaseTask[..., Value]]:  # noqa: A002 - Celery's name
+        """Those of a kind, "regular" or "periodic"."""
+        return {
+            name: task for name, task in self.items() if getattr(task, "type", "regular") == type
+        }
 
 
 class Decorator(Protocol):
@@ -1052,6 +1078,7 @@ class App:
         task_id = task_id or uuid7()
         outer = current_request.get()
         args, kwargs = args or (), kwargs or {}
+        stamped = as_list(options.get("stamped_headers"))
         while True:
             request = Context(
                 id=task_id,
@@ -1070,6 +1097,8 @@ class App:
                 callbacks=as_list(link) or None,
                 hostname=platform.node(),
                 ignore_result=bool(options.get("ignore_result", task.ignore_result)),
+                stamped_headers=stamped or None,
+                stamps={name: as_list(options.get(name)) for name in stamped} or None,
             )
             ended = execute(plan_of(task), request, args, kwargs, None)
             if not isinstance(ended.value, Retry) or ended.value.sig is None:

@@ -725,8 +725,8 @@ def build_runner(
             result.parent_id = message.parent_id
         if message.root_id:
             result.root_id = message.root_id
-        if request._children:  # noqa: SLF001 - without making the list
-            result.children.extend(map(_child, request._children))  # noqa: SLF001 - the same
+        if "children" in request.__dict__:  # looked at without making the list
+            result.children.extend(map(_child, request.children))
         if message.followers and state == states.SUCCESS:
             result.children.extend(message.followers)
         # What all results of a task have in common is written once: protobuf messages in a row are one.

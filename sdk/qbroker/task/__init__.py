@@ -28,7 +28,7 @@ from qbroker.exceptions import (
     Retry,
 )
 from qbroker.limits import Key, Limit
-from qbroker.request import Context, current_request
+from qbroker.request import Context, RequestStack, current_request
 from qbroker.result import AsyncResult, EagerResult
 from qbroker.serialization import Value
 
@@ -225,6 +225,24 @@ class Task(Generic[P, R]):
                 return request
             request = request.outer
         return _NOT_INSIDE
+
+    @property
+    def request_stack(self) -> RequestStack:
+        """The runs of the task that this is asked in."""
+        return RequestStack(self)
+
+    def push_request(self, *args: Value, **kwargs: Value) -> None:
+        """Have `self.request` be one made of these fields until `pop_request`, as tests of a task's body want it."""
+        self.request_stack.push(Context(*args, **kwargs))
+
+    def pop_request(self) -> Context | None:
+        """Have it be again what it was before; answers the one that was pushed."""
+        return self.request_stack.pop()
+
+    @property
+    def backend(self) -> Value:
+        """Where the results of its app are."""
+        return self.app.backend
 
     # -- calling
 
