@@ -31,7 +31,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar, cast
 
-from qbroker import clock
+from qbroker import clock, states
 from qbroker.exceptions import Conflict, NotFound, OperationalError, RequestRefused
 from qbroker.serialization import Value
 from qbroker.url import parse_url
@@ -902,9 +902,14 @@ class Client:
         request = TellRequest(id=task_id, attempt=attempt, state=state, result=result)
         return self._ask("Results/Tell", request, TellReply).is_told
 
-    def keep(self, kept_id: str, result: bytes, ttl_ms: int) -> None:
-        """Keep a result that no task made, in place of what was kept under the id; `ttl_ms` 0: as long as results are."""
-        request = KeepRequest(id=kept_id, result=result, ttl_ms=ttl_ms)
+    def keep(
+        self, kept_id: str, result: bytes, ttl_ms: int, state: str = states.SUCCESS
+    ) -> None:
+        """Keep a result that no task made, in place of what was kept under the id; `ttl_ms` 0: as long as results are.
+
+        Raises Conflict where the id is a task's that has not ended, or of which something is kept.
+        """
+        request = KeepRequest(id=kept_id, result=result, ttl_ms=ttl_ms, state=state)
         self._ask("Results/Keep", request, KeepReply)
 
     # -- questions and orders; refused ones raise NotFound, Conflict or RequestRefused

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from qbroker import _state, clock, envelope, states
 from qbroker.envelope import Stored
 from qbroker.exceptions import (
+    Conflict,
     ImproperlyConfigured,
     IncompleteStream,
     OperationalError,
@@ -160,7 +161,10 @@ class Backend(ABC):
         traceback: str | None = None,
         request: Value = None,
     ) -> None:
-        """Say which state a task is in that has not ended, and what goes with it; those that wait are told."""
+        """Say which state a task is in, and what goes with it; those that wait are told.
+
+        A state that is an end is one for a task that no worker runs: of an unknown id, or one that raised Ignore.
+        """
 
     @abstractmethod
     def forget(self, task_id: str) -> None:
@@ -201,6 +205,64 @@ class Backend(ABC):
     def get_task_meta(self, task_id: str, cache: bool = True) -> dict[str, Value]:  # noqa: FBT001, FBT002 - Celery's signature
         """All that is known, as Celery's backends say it."""
         return _meta(task_id, self.read(task_id))
+
+    # What programs say by id that finish a task's work somewhere else.
+
+    def mark_as_started(self, task_id: str, **meta: Value) -> None:
+        """Say that the task has begun."""
+        self.store_result(task_id, meta, states.STARTED)
+
+    def mark_as_done(
+        self,
+        task_id: str,
+        result: Value,
+        request: Value = None,
+        store_result: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        state: str = states.SUCCESS,
+    ) -> None:
+        """Say what came of it."""
+        if store_result:
+            self.store_result(task_id, result, state, request=request)
+
+    def mark_as_failure(
+        self,
+        task_id: str,
+        exc: BaseException,
+        traceback: str | None = None,
+        request: Value = None,
+        store_result: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        call_errbacks: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        state: str = states.FAILURE,
+    ) -> None:
+        """Say why it failed. Errbacks are called by workers alone."""
+        del call_errbacks
+        if store_result:
+            self.store_result(task_id, exc, state, traceback, request)
+
+    def mark_as_revoked(
+        self,
+        task_id: str,
+        reason: str = "",
+        request: Value = None,
+        store_result: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        state: str = states.REVOKED,
+    ) -> None:
+        """Say that nobody will do it."""
+        if store_result:
+            self.store_result(task_id, TaskRevokedError(reason), state, request=request)
+
+    def mark_as_retry(
+        self,
+        task_id: str,
+        exc: BaseException,
+        traceback: str | None = None,
+        request: Value = None,
+        store_result: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        state: str = states.RETRY,
+    ) -> None:
+        """Say why it is tried again."""
+        if store_result:
+            self.store_result(task_id, exc, state, traceback, request)
 
     def ensure_chords_allowed(self) -> None:  # noqa: B027 - nothing stands against them
         """Raise where chords cannot be: nowhere, for the broker joins them, results or not."""
@@ -356,7 +418,15 @@ class BrokerBackend(Backend):
         # A run that says this of itself is heard only as long as it is the newest.
         attempt = request.attempt if request is not None and request.id == task_id else 0
         encoded = envelope.encode_state(state, result, traceback, clock.wall_ms(), request)
-        self._client().tell(task_id, state, encoded, attempt)
+        is_told = self._client().tell(task_id, state, encoded, attempt)
+        if not is_told and not attempt and state in states.READY_STATES:
+            # What a worker made of the task stays.
+            with contextlib.suppress(Conflict):
+                self._client().keep(task_id, encoded, self._kept_ms(), state)
+
+    def _kept_ms(self) -> int:
+        # 0 would be what the broker keeps results for; what is kept for ever here has a date all the same.
+        return int((self._kept_s() or _FOR_EVER_S) * 1000)
 
     def read_many(self, task_ids: Iterable[str]) -> dict[str, Stored]:
         found = self._client().read_many(task_ids)
@@ -496,9 +566,7 @@ class BrokerBackend(Backend):
 
     def save_group(self, group_id: str, result: "GroupResult") -> None:
         raw = envelope.encode_kept(result.as_tuple())
-        # 0 would be what the broker keeps results for; what is kept for ever here has a date all the same.
-        ttl_s = self._kept_s()
-        self._client().keep(_SAVED + group_id, raw, int((ttl_s or _FOR_EVER_S) * 1000))
+        self._client().keep(_SAVED + group_id, raw, self._kept_ms())
 
     def restore_group(self, group_id: str) -> "GroupResult | None":
         kept = self.read(_SAVED + group_id)

@@ -36,6 +36,7 @@ from qbroker_proto.v1 import results_pb2 as wire
 from qbroker_proto.v1.message_pb2 import Result
 from tests.sdk.conftest import MakeApp
 from tests.sdk.fake_broker import FakeBroker, failure
+from tests.sdk.real_broker import RealBroker, ToyWorker
 
 
 class OwnError(Exception):
@@ -584,3 +585,53 @@ def test_a_saved_group_is_found_by_its_id(real_app: App) -> None:
     assert second == longer
     assert GroupResult.restore("g", app=real_app) is None
     assert GroupResult.restore("nobody", app=real_app) is None
+
+
+def test_what_is_said_of_an_unknown_id_is_its_result(real_app: App) -> None:
+    backend = real_app.backend
+
+    backend.mark_as_done("done", [1, 2])
+    backend.mark_as_failure("failed", ValueError("no"), traceback="here")
+    backend.mark_as_revoked("revoked", "nobody wants it")
+
+    assert real_app.AsyncResult("done").get(timeout=5) == [1, 2]
+    failed = real_app.AsyncResult("failed")
+    assert (failed.state, failed.traceback) == ("FAILURE", "here")
+    with pytest.raises(ValueError, match="no"):
+        failed.get(timeout=5)
+    assert isinstance(real_app.AsyncResult("revoked").result, TaskRevokedError)
+
+
+def test_who_finishes_the_work_of_a_task_that_raised_ignore_says_what_came_of_it(
+    real_app: App, real_broker: RealBroker
+) -> None:
+    @real_app.task(name="begin")
+    def begin() -> None:
+        raise Ignore
+
+    result = begin.delay()
+    worker = ToyWorker(real_app, real_broker.url, "celery")
+    worker.work()
+    worker.leave()
+
+    real_app.backend.mark_as_done(result.id, "from outside")
+
+    assert result.get(timeout=5) == "from outside"
+
+
+def test_what_a_worker_made_of_a_task_stays(real_app: App, real_broker: RealBroker) -> None:
+    @real_app.task(name="five")
+    def five() -> int:
+        return 5
+
+    result = five.delay()
+    real_app.backend.mark_as_started(result.id, pid=7)
+    assert (result.state, result.info) == ("STARTED", {"pid": 7})
+    worker = ToyWorker(real_app, real_broker.url, "celery")
+    worker.work()
+    worker.leave()
+
+    real_app.backend.mark_as_retry(result.id, OSError("again"))
+    real_app.backend.mark_as_done(result.id, 6)
+
+    assert result.get(timeout=5) == 5

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eqbroker_proto/v1/results.proto\x12\nqbroker.v1\"J\n\x0cWatchRequest\x12\r\n\x05watch\x18\x01 \x03(\t\x12\x0f\n\x07unwatch\x18\x02 \x03(\t\x12\x0c\n\x04read\x18\x03 \x03(\t\x12\x0c\n\x04\x65nds\x18\x04 \x03(\t\"3\n\nWatchReply\x12%\n\x06states\x18\x01 \x03(\x0b\x32\x15.qbroker.v1.TaskState\"\xc6\x01\n\tTaskState\x12\n\n\x02id\x18\x01 \x01(\t\x12 \n\x05stage\x18\x02 \x01(\x0e\x32\x11.qbroker.v1.Stage\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06result\x18\x04 \x01(\x0c\x12\x10\n\x08is_final\x18\x05 \x01(\x08\x12)\n\nend_reason\x18\x06 \x01(\x0e\x32\x15.qbroker.v1.EndReason\x12\x0e\n\x06\x64\x65tail\x18\x07 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\r\x12\x0e\n\x06worker\x18\t \x01(\t\"I\n\x0bTellRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06result\x18\x04 \x01(\x0c\"\x1c\n\tTellReply\x12\x0f\n\x07is_told\x18\x01 \x01(\x08\"9\n\x0bKeepRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06result\x18\x02 \x01(\x0c\x12\x0e\n\x06ttl_ms\x18\x03 \x01(\x03\"\x0b\n\tKeepReply\"\x1c\n\rForgetRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\"&\n\x0b\x46orgetReply\x12\x17\n\x0f\x66orgotten_count\x18\x01 \x01(\r*\x99\x01\n\x05Stage\x12\x11\n\rSTAGE_UNKNOWN\x10\x00\x12\x13\n\x0fSTAGE_SCHEDULED\x10\x01\x12\x10\n\x0cSTAGE_QUEUED\x10\x02\x12\x10\n\x0cSTAGE_LEASED\x10\x03\x12\x11\n\rSTAGE_STARTED\x10\x04\x12\x0e\n\nSTAGE_DONE\x10\x05\x12\x0e\n\nSTAGE_DEAD\x10\x06\x12\x11\n\rSTAGE_WAITING\x10\x07*\x8f\x02\n\tEndReason\x12\x1a\n\x16\x45ND_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45ND_REASON_SETTLED\x10\x01\x12\x1a\n\x16\x45ND_REASON_WORKER_LOST\x10\x02\x12\x16\n\x12\x45ND_REASON_EXPIRED\x10\x03\x12\x16\n\x12\x45ND_REASON_REVOKED\x10\x04\x12\x1d\n\x19\x45ND_REASON_MAX_DELIVERIES\x10\x05\x12\x17\n\x13\x45ND_REASON_REJECTED\x10\x06\x12\x16\n\x12\x45ND_REASON_DROPPED\x10\x07\x12\x17\n\x13\x45ND_REASON_REPLACED\x10\x08\x12\x19\n\x15\x45ND_REASON_DEPENDENCY\x10\t2\xf6\x01\n\x07Results\x12=\n\x05Watch\x12\x18.qbroker.v1.WatchRequest\x1a\x16.qbroker.v1.WatchReply(\x01\x30\x01\x12<\n\x06\x46orget\x12\x19.qbroker.v1.ForgetRequest\x1a\x17.qbroker.v1.ForgetReply\x12\x36\n\x04Tell\x12\x17.qbroker.v1.TellRequest\x1a\x15.qbroker.v1.TellReply\x12\x36\n\x04Keep\x12\x17.qbroker.v1.KeepRequest\x1a\x15.qbroker.v1.KeepReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eqbroker_proto/v1/results.proto\x12\nqbroker.v1\"J\n\x0cWatchRequest\x12\r\n\x05watch\x18\x01 \x03(\t\x12\x0f\n\x07unwatch\x18\x02 \x03(\t\x12\x0c\n\x04read\x18\x03 \x03(\t\x12\x0c\n\x04\x65nds\x18\x04 \x03(\t\"3\n\nWatchReply\x12%\n\x06states\x18\x01 \x03(\x0b\x32\x15.qbroker.v1.TaskState\"\xc6\x01\n\tTaskState\x12\n\n\x02id\x18\x01 \x01(\t\x12 \n\x05stage\x18\x02 \x01(\x0e\x32\x11.qbroker.v1.Stage\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06result\x18\x04 \x01(\x0c\x12\x10\n\x08is_final\x18\x05 \x01(\x08\x12)\n\nend_reason\x18\x06 \x01(\x0e\x32\x15.qbroker.v1.EndReason\x12\x0e\n\x06\x64\x65tail\x18\x07 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\r\x12\x0e\n\x06worker\x18\t \x01(\t\"I\n\x0bTellRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06result\x18\x04 \x01(\x0c\"\x1c\n\tTellReply\x12\x0f\n\x07is_told\x18\x01 \x01(\x08\"H\n\x0bKeepRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06result\x18\x02 \x01(\x0c\x12\x0e\n\x06ttl_ms\x18\x03 \x01(\x03\x12\r\n\x05state\x18\x04 \x01(\t\"\x0b\n\tKeepReply\"\x1c\n\rForgetRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\"&\n\x0b\x46orgetReply\x12\x17\n\x0f\x66orgotten_count\x18\x01 \x01(\r*\x99\x01\n\x05Stage\x12\x11\n\rSTAGE_UNKNOWN\x10\x00\x12\x13\n\x0fSTAGE_SCHEDULED\x10\x01\x12\x10\n\x0cSTAGE_QUEUED\x10\x02\x12\x10\n\x0cSTAGE_LEASED\x10\x03\x12\x11\n\rSTAGE_STARTED\x10\x04\x12\x0e\n\nSTAGE_DONE\x10\x05\x12\x0e\n\nSTAGE_DEAD\x10\x06\x12\x11\n\rSTAGE_WAITING\x10\x07*\x8f\x02\n\tEndReason\x12\x1a\n\x16\x45ND_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45ND_REASON_SETTLED\x10\x01\x12\x1a\n\x16\x45ND_REASON_WORKER_LOST\x10\x02\x12\x16\n\x12\x45ND_REASON_EXPIRED\x10\x03\x12\x16\n\x12\x45ND_REASON_REVOKED\x10\x04\x12\x1d\n\x19\x45ND_REASON_MAX_DELIVERIES\x10\x05\x12\x17\n\x13\x45ND_REASON_REJECTED\x10\x06\x12\x16\n\x12\x45ND_REASON_DROPPED\x10\x07\x12\x17\n\x13\x45ND_REASON_REPLACED\x10\x08\x12\x19\n\x15\x45ND_REASON_DEPENDENCY\x10\t2\xf6\x01\n\x07Results\x12=\n\x05Watch\x12\x18.qbroker.v1.WatchRequest\x1a\x16.qbroker.v1.WatchReply(\x01\x30\x01\x12<\n\x06\x46orget\x12\x19.qbroker.v1.ForgetRequest\x1a\x17.qbroker.v1.ForgetReply\x12\x36\n\x04Tell\x12\x17.qbroker.v1.TellRequest\x1a\x15.qbroker.v1.TellReply\x12\x36\n\x04Keep\x12\x17.qbroker.v1.KeepRequest\x1a\x15.qbroker.v1.KeepReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'qbroker_proto.v1.results_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STAGE']._serialized_start=624
-  _globals['_STAGE']._serialized_end=777
-  _globals['_ENDREASON']._serialized_start=780
-  _globals['_ENDREASON']._serialized_end=1051
+  _globals['_STAGE']._serialized_start=639
+  _globals['_STAGE']._serialized_end=792
+  _globals['_ENDREASON']._serialized_start=795
+  _globals['_ENDREASON']._serialized_end=1066
   _globals['_WATCHREQUEST']._serialized_start=46
   _globals['_WATCHREQUEST']._serialized_end=120
   _globals['_WATCHREPLY']._serialized_start=122
@@ -46,13 +46,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TELLREPLY']._serialized_start=451
   _globals['_TELLREPLY']._serialized_end=479
   _globals['_KEEPREQUEST']._serialized_start=481
-  _globals['_KEEPREQUEST']._serialized_end=538
-  _globals['_KEEPREPLY']._serialized_start=540
-  _globals['_KEEPREPLY']._serialized_end=551
-  _globals['_FORGETREQUEST']._serialized_start=553
-  _globals['_FORGETREQUEST']._serialized_end=581
-  _globals['_FORGETREPLY']._serialized_start=583
-  _globals['_FORGETREPLY']._serialized_end=621
-  _globals['_RESULTS']._serialized_start=1054
-  _globals['_RESULTS']._serialized_end=1300
+  _globals['_KEEPREQUEST']._serialized_end=553
+  _globals['_KEEPREPLY']._serialized_start=555
+  _globals['_KEEPREPLY']._serialized_end=566
+  _globals['_FORGETREQUEST']._serialized_start=568
+  _globals['_FORGETREQUEST']._serialized_end=596
+  _globals['_FORGETREPLY']._serialized_start=598
+  _globals['_FORGETREPLY']._serialized_end=636
+  _globals['_RESULTS']._serialized_start=1069
+  _globals['_RESULTS']._serialized_end=1315
 # @@protoc_insertion_point(module_scope)

@@ -108,14 +108,16 @@ class TellReply(_message.Message):
     def __init__(self, is_told: _Optional[bool] = ...) -> None: ...
 
 class KeepRequest(_message.Message):
-    __slots__ = ("id", "result", "ttl_ms")
+    __slots__ = ("id", "result", "ttl_ms", "state")
     ID_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
     id: str
     result: bytes
     ttl_ms: int
-    def __init__(self, id: _Optional[str] = ..., result: _Optional[bytes] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
+    state: str
+    def __init__(self, id: _Optional[str] = ..., result: _Optional[bytes] = ..., ttl_ms: _Optional[int] = ..., state: _Optional[str] = ...) -> None: ...
 
 class KeepReply(_message.Message):
     __slots__ = ()

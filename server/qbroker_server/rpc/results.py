@@ -88,7 +88,9 @@ class Results(results_pb2_grpc.ResultsServicer):
         self, request: results_pb2.KeepRequest, context: KeepContext
     ) -> results_pb2.KeepReply:
         try:
-            await self._pump.ask(Keep(request.id, request.result, request.ttl_ms))
+            await self._pump.ask(
+                Keep(request.id, request.result, request.ttl_ms, request.state or "SUCCESS")
+            )
         except CoreError as error:
             await context.abort(status.status_of(error), str(error))
         return results_pb2.KeepReply()
