@@ -902,9 +902,7 @@ class Client:
         request = TellRequest(id=task_id, attempt=attempt, state=state, result=result)
         return self._ask("Results/Tell", request, TellReply).is_told
 
-    def keep(
-        self, kept_id: str, result: bytes, ttl_ms: int, state: str = states.SUCCESS
-    ) -> None:
+    def keep(self, kept_id: str, result: bytes, ttl_ms: int, state: str = states.SUCCESS) -> None:
         """Keep a result that no task made, in place of what was kept under the id; `ttl_ms` 0: as long as results are.
 
         Raises Conflict where the id is a task's that has not ended, or of which something is kept.

@@ -36,6 +36,7 @@ ELSEWHERE: dict[str, str] = {
     "sdk/qbroker/states.py": "Names, which results show: tests/sdk/test_result.py",
     "sdk/qbroker/app/registry.py": "It is there for Celery's path: tests/sdk/test_paths.py",
     "sdk/qbroker/app/utils.py": "It is there for Celery's path: tests/sdk/test_paths.py",
+    "sdk/qbroker/backends/base.py": "It is there for Celery's path: tests/sdk/test_paths.py",
     "sdk/qbroker/bin/base.py": "It is there for Celery's path: tests/sdk/test_paths.py",
     "sdk/qbroker/bin/call.py": "It is there for Celery's path: tests/sdk/test_paths.py",
     "sdk/qbroker/bin/list.py": "It is there for Celery's path: tests/sdk/test_paths.py",

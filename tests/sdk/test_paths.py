@@ -31,6 +31,7 @@ PATHS = {
     "app.task": "Context Task",
     "app.trace": "LOG_FAILURE LOG_RECEIVED LOG_SUCCESS",
     "app.utils": "Settings appstr bugreport find_app",
+    "backends.base": "Backend BaseBackend BaseKeyValueStoreBackend DisabledBackend KeyValueStoreBackend states",
     "beat": "PersistentScheduler ScheduleEntry Scheduler Service",
     "bin.base": "CeleryCommand CeleryOption",
     "bin.beat": "beat",

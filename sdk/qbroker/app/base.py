@@ -30,7 +30,7 @@ from qbroker.app.amqp import AMQP, SETTINGS as ROUTING_SETTINGS
 from qbroker.app.builtins import add_tasks
 from qbroker.app.composing import WORKFLOW, Composer, Outgoing
 from qbroker.app.config import Settings
-from qbroker.app.connection import Connection
+from qbroker.app.connection import Connection, Pool, Producer
 from qbroker.app.control import Control
 from qbroker.app.events import Events
 from qbroker.app.pipeline import Pipeline, current_pipeline
@@ -735,6 +735,20 @@ class App:
     def connection_or_acquire(self, connection: Value = None, **_: Value) -> Value:
         """The connection that is given, or a handle on the app's."""
         return connection or self.connection()
+
+    @property
+    def pool(self) -> Pool[Connection]:
+        """Where programs take connections from."""
+        return Pool(self.connection)
+
+    @property
+    def producer_pool(self) -> Pool[Producer]:
+        """Where programs take producers from."""
+        return Pool(lambda: Producer(self.connection()))
+
+    def producer_or_acquire(self, producer: Value = None) -> Value:
+        """The producer that is given, or another."""
+        return producer or self.producer_pool.acquire()
 
     # -- calls
 

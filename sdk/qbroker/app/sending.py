@@ -36,6 +36,7 @@ OPTIONS_NEEDLESS = frozenset(
         "immediate",
         "mandatory",
         "producer",
+        "publisher",
         "queue_arguments",
         "retry",
         "retry_policy",

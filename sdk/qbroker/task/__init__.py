@@ -530,6 +530,10 @@ class Task(Generic[P, R]):
         result: AsyncResult[R] = self.app.AsyncResult(task_id, task_name=self.name, **kwargs)
         return result
 
+    def get_publisher(self, connection: Value = None, **_: Value) -> Value:
+        """What Celery's programs send many calls with: `task.apply_async(args, publisher=publisher)`."""
+        return self.app.producer_or_acquire()
+
     # -- calls as values
 
     @overload
