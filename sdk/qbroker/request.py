@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from functools import cached_property
 from typing import Generic, TypeVar, overload
 
-from qbroker.serialization import Value
+from qbroker.serialization import Value, json_decode
 from qbroker_proto.v1.message_pb2 import Message
 
 T = TypeVar("T")
@@ -71,9 +71,12 @@ def _headers(message: Message) -> dict[str, Value] | None:
     return json.loads(message.headers) if message.headers else None
 
 
-def _stamps(message: Message) -> dict[str, list[str]] | None:
+def _stamps(message: Message) -> dict[str, Value] | None:
     if not message.stamped_headers:
         return None
+    if message.stamps:
+        said: dict[str, Value] = json_decode(message.stamps)
+        return said
     found: dict[str, list[str]] = {name: [] for name in message.stamped_headers}
     for label in message.labels:
         name, _, value = label.partition("=")

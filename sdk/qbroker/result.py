@@ -681,6 +681,10 @@ class AsyncResult(ResultBase, Generic[R_co]):
         """The task's id."""
         return self.id
 
+    def _get_task_meta(self) -> dict[str, Value]:
+        # Celery's guide has its readers look for stamps in it.
+        return self.backend.get_task_meta(self.id)
+
     def _read(self) -> Stored:
         if self._ended is not None:
             return self._ended
@@ -950,12 +954,14 @@ class AsyncResult(ResultBase, Generic[R_co]):
         )
 
     @property
-    def args(self) -> None:
-        """None: a result does not keep what its task was called with."""
+    def args(self) -> Value:
+        """What its task was called with; None unless `result_extended` is set."""
+        return self._read().call.get("args")
 
     @property
-    def kwargs(self) -> None:
-        """None, as args."""
+    def kwargs(self) -> Value:
+        """The same by name."""
+        return self._read().call.get("kwargs")
 
     def ready(self) -> bool:
         """Whether it has ended."""
@@ -1018,7 +1024,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
 
 
 def _meta(task_id: str, stored: Stored) -> dict[str, Value]:
-    return {
+    meta = {
         "task_id": task_id,
         "status": stored.state,
         "result": stored.result,
@@ -1026,6 +1032,22 @@ def _meta(task_id: str, stored: Stored) -> dict[str, Value]:
         "children": [(child, None) for child in stored.children],
         "date_done": _when(stored),
     }
+    if stored.parent_id:
+        meta["parent_id"] = stored.parent_id
+    if stored.call:
+        stamps = stored.call.get("stamps") or {}
+        meta |= {
+            **stamps,
+            "name": stored.name,
+            "args": stored.call["args"],
+            "kwargs": stored.call["kwargs"],
+            "worker": stored.worker,
+            "retries": stored.retries,
+            "queue": stored.queue,
+        }
+        if stamps:
+            meta["stamped_headers"] = [*stamps]
+    return meta
 
 
 def _when(stored: Stored) -> dt.datetime | None:

@@ -635,3 +635,41 @@ def test_what_a_worker_made_of_a_task_stays(real_app: App, real_broker: RealBrok
     real_app.backend.mark_as_done(result.id, 6)
 
     assert result.get(timeout=5) == 5
+
+
+def test_an_extended_result_tells_what_its_task_was_called_with(
+    make_app: MakeApp, real_broker: RealBroker
+) -> None:
+    app = make_app(broker=real_broker.url, backend="qbroker://", result_extended=True)
+
+    @app.task(name="add")
+    def add(x: Value, y: Value) -> None: ...
+
+    plain = add.delay(1, y=2)
+    stamped = add.s(3, 4)
+    stamped.stamp(stamp="mine")
+    marked = stamped.apply_async()
+    odd = add.apply_async(({5},), {"y": 6}, serializer="pickle")
+    app.conf.accept_content = ["json", "pickle"]
+    worker = ToyWorker(app, real_broker.url, "celery")
+    worker.work(3)
+    worker.leave()
+
+    assert (plain.args, plain.kwargs) == ([1], {"y": 2})
+    meta = app.backend.get_task_meta(marked.id)
+    assert (meta["name"], meta["worker"], meta["queue"]) == ("add", "toy@here", "celery")
+    assert (meta["args"], meta["retries"], meta["stamp"]) == ([3, 4], 0, "mine")
+    assert meta["stamped_headers"] == ["stamp"]
+    assert (odd.args, odd.kwargs) == ("({5},)", "{'y': 6}")
+
+
+def test_a_result_keeps_no_arguments_by_default(real_app: App, real_broker: RealBroker) -> None:
+    _ = real_app.task(name="t")(lambda x: x)
+    result = real_app.send_task("t", (1,))
+    worker = ToyWorker(real_app, real_broker.url, "celery")
+    worker.work()
+    worker.leave()
+
+    assert result.get(timeout=5) == 1
+    assert (result.args, result.kwargs) == (None, None)
+    assert "args" not in real_app.backend.get_task_meta(result.id)

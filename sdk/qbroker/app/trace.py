@@ -699,6 +699,7 @@ def build_runner(
     parse = Message.FromString
     json_encode = serialization.json_encode
     write_result = _result_writer(app.conf)
+    keeps_calls = app.conf.result_extended
     bytes_max = app.conf.unpacked_bytes_max
     heads: dict[tuple[str, str, str], bytes] = {}
 
@@ -729,6 +730,8 @@ def build_runner(
             result.children.extend(map(_child, request.children))
         if message.followers and state == states.SUCCESS:
             result.children.extend(message.followers)
+        if keeps_calls:
+            result.call = envelope.encode_call(request.args, request.kwargs, request.stamps)
         # What all results of a task have in common is written once: protobuf messages in a row are one.
         common = message.task, message.queue, state
         head = heads.get(common)
