@@ -660,7 +660,7 @@ def test_an_extended_result_tells_what_its_task_was_called_with(
     assert (meta["name"], meta["worker"], meta["queue"]) == ("add", "toy@here", "celery")
     assert (meta["args"], meta["retries"], meta["stamp"]) == ([3, 4], 0, "mine")
     assert meta["stamped_headers"] == ["stamp"]
-    assert (odd.args, odd.kwargs) == ("({5},)", "{'y': 6}")
+    assert (odd.args, odd.kwargs) == ("[{5}]", "{'y': 6}")
 
 
 def test_a_result_keeps_no_arguments_by_default(real_app: App, real_broker: RealBroker) -> None:
