@@ -673,3 +673,17 @@ def test_a_result_keeps_no_arguments_by_default(real_app: App, real_broker: Real
     assert result.get(timeout=5) == 1
     assert (result.args, result.kwargs) == (None, None)
     assert "args" not in real_app.backend.get_task_meta(result.id)
+
+
+def test_without_any_time_what_has_ended_is_there(real_app: App) -> None:
+    real_app.backend.mark_as_done("a", 1)
+    real_app.backend.mark_as_done("b", 2)
+    both = [real_app.AsyncResult("a"), real_app.AsyncResult("b")]
+    more = [*both, real_app.AsyncResult("c")]
+
+    assert real_app.AsyncResult("a").get(timeout=0) == 1
+    assert real_app.ResultSet(both).join(timeout=0) == [1, 2]
+    with pytest.raises(ResultTimeout):
+        real_app.AsyncResult("c").get(timeout=0)
+    with pytest.raises(ResultTimeout):
+        real_app.ResultSet(more).join(timeout=0)
