@@ -40,12 +40,14 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncResult",
     "Backend",
+    "BaseAsyncResult",
     "DisabledBackend",
     "EagerResult",
     "Explanation",
     "GroupResult",
     "ResultBase",
     "ResultSet",
+    "TaskSetResult",
     "allow_join_result",
     "assert_will_not_block",
     "denied_join_result",
@@ -1557,3 +1559,8 @@ def result_from_tuple(r: Value, app: Value = None) -> Value:
             nodes = [result_from_tuple(member, app) for member in members]
             result = GroupResult(result_id, nodes, parent=result, app=app)
     return result
+
+
+BaseAsyncResult = AsyncResult
+TaskSetResult = GroupResult
+"""Their names in Celery's versions 2 and 3."""

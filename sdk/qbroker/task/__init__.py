@@ -1,4 +1,8 @@
-"""Tasks: functions that can be called from elsewhere. Public: `Task`, `Context`."""
+"""Tasks: functions that can be called from elsewhere. Public: `Task`, `Context`.
+
+And the decorators of Celery's versions 2 and 3, which declare tasks of the current app: `from qbroker.task import
+task, periodic_task`, or the module itself, `from qbroker import task`.
+"""
 
 import datetime as dt
 import inspect
@@ -17,7 +21,7 @@ from typing import (
 )
 
 from qbroker import _state, canvas, states
-from qbroker.canvas import Signature
+from qbroker.canvas import Signature, chord, group, subtask
 from qbroker.exceptions import (
     Ignore,
     ImproperlyConfigured,
@@ -30,12 +34,26 @@ from qbroker.exceptions import (
 from qbroker.limits import Key, Limit
 from qbroker.request import Context, RequestStack, current_request
 from qbroker.result import AsyncResult, EagerResult
+from qbroker.schedules import maybe_schedule
 from qbroker.serialization import Value
+from qbroker.task.sets import TaskSet
 
 if TYPE_CHECKING:
     from qbroker.ports import Sender
 
-__all__ = ["Context", "Task", "header_of"]
+__all__ = [
+    "BaseTask",
+    "Context",
+    "PeriodicTask",
+    "Task",
+    "TaskSet",
+    "chord",
+    "group",
+    "header_of",
+    "periodic_task",
+    "subtask",
+    "task",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -681,6 +699,50 @@ class Task(Generic[P, R]):
 
     def __reduce__(self) -> tuple[Value, ...]:
         return _find_task, (self.name,)
+
+
+BaseTask = Task
+
+
+class PeriodicTask(Task[P, R]):
+    """A task that says itself when it runs, as in Celery's versions 2 and 3: it is an entry of `beat_schedule`."""
+
+    abstract = True
+    type = "periodic"
+    ignore_result = True
+    run_every: Value = None
+    """Seconds, a timedelta or a schedule as crontab."""
+    relative = False
+    """Run at round times: a timedelta of hours at full hours."""
+    options: Mapping[str, Value] | None = None
+    """Options of its calls."""
+
+    def on_bound(self, app: Value) -> None:
+        """Enter it in the app's schedule."""
+        if self.run_every is None:
+            raise NotImplementedError(f"the periodic task {self.name!r} must have run_every")
+        every = maybe_schedule(self.run_every, self.relative, app)
+        app.add_periodic_task(every, self, name=self.name, **(self.options or {}))
+
+
+def task(*args: Value, **options: Value) -> Value:
+    """Make a function a task of the current app: `app.task`."""
+    return _state.get_current_app().task(*args, **options)
+
+
+def periodic_task(*args: Value, **options: Value) -> Value:
+    """Make a function a task that runs every so often: `@periodic_task(run_every=timedelta(minutes=5))`."""
+    return task(*args, **{"base": PeriodicTask, **options})
+
+
+class _Module(types.ModuleType):
+    """This module, which is a decorator too: `from qbroker import task`, as from Celery 3."""
+
+    def __call__(self, *args: Value, **options: Value) -> Value:
+        return task(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Module
 
 
 def _raise_with_context(exc: BaseException) -> NoReturn:
