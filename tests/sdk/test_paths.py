@@ -122,11 +122,13 @@ def test_the_paths_of_celery_3_speak_to_the_current_app() -> None:
 def test_tasks_are_declared_as_in_celery_2_and_3() -> None:
     app = App("older", task_always_eager=True)
 
-    @qbroker.task(shared=False)
+    declare: Value = qbroker.task
+
+    @declare(shared=False)  # type: ignore[untyped-decorator] # it is anything, to the type checker
     def add(x: int, y: int) -> int:
         return x + y
 
-    @decorators.task(name="double", shared=False)
+    @decorators.task(name="double", shared=False)  # type: ignore[untyped-decorator] # the same
     def double(x: int) -> int:
         return x * 2
 
@@ -141,7 +143,7 @@ def test_tasks_are_declared_as_in_celery_2_and_3() -> None:
 def test_a_periodic_task_enters_itself_in_the_schedule() -> None:
     app = App("oldest", task_always_eager=True)
 
-    @decorators.periodic_task(
+    @decorators.periodic_task(  # type: ignore[untyped-decorator] # the options of a task are any
         run_every=dt.timedelta(minutes=5), name="tidy", shared=False, options={"queue": "low"}
     )
     def tidy() -> str:

@@ -95,7 +95,9 @@ def test_a_body_can_be_tried_with_a_request_of_ones_own(app: App) -> None:
     assert who.run() == ("mine", 2)
     assert who.request_stack.top is who.request
     assert len(who.request_stack) == 1
-    assert who.pop_request().id == "mine"
+    popped = who.pop_request()
+    assert popped is not None
+    assert popped.id == "mine"
     assert (who.request.id, who.pop_request()) == (None, None)
 
 
@@ -115,7 +117,8 @@ def test_requests_of_several_tasks_are_popped_in_any_order(app: App) -> None:
 def test_a_pushed_request_says_what_it_was_given_of_everything(app: App) -> None:
     task = app.task(name="task")(add)
     task.push_request(delivery_info={"routing_key": "mail"}, timelimit=(10, 5), children=["child"])
-    request = task.pop_request()
+    request = task.request
+    task.pop_request()
 
     assert request.delivery_info == {"routing_key": "mail"}
     assert (request.time_limit, request.soft_time_limit) == (10, 5)

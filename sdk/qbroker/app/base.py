@@ -131,7 +131,8 @@ class TaskRegistry(dict[str, BaseTask[..., Value]]):
 
     def unregister(self, name: Value) -> None:
         """Remove a task, by its name or itself."""
-        if self.pop(getattr(name, "name", name), None) is None:
+        known: str = getattr(name, "name", name)
+        if self.pop(known, None) is None:
             raise NotRegistered(name)
 
     def regular(self) -> dict[str, BaseTask[..., Value]]:

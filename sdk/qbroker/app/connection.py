@@ -85,7 +85,8 @@ class Connection(_Handle):
         self._client = client
         self._url = url
         is_here = url.startswith("memory://")
-        self.hostname, self.port = ("localhost", None) if is_here else parse_url(url)
+        where: tuple[str, int | None] = ("localhost", None) if is_here else parse_url(url)
+        self.hostname, self.port = where
 
     def as_uri(self, include_password: bool = False, **_: Value) -> str:  # noqa: FBT001, FBT002 - kombu's signature
         """The broker's address."""
@@ -134,7 +135,7 @@ class Producer(_Handle):
         return self.connection.channel()
 
 
-H = TypeVar("H", Connection, Producer)
+H = TypeVar("H")
 
 
 class Pool(Generic[H]):

@@ -709,7 +709,7 @@ class PeriodicTask(Task[P, R]):
 
     abstract = True
     type = "periodic"
-    ignore_result = True
+    ignore_result: bool | None = True
     run_every: Value = None
     """Seconds, a timedelta or a schedule as crontab."""
     relative = False

@@ -36,7 +36,7 @@ class TaskSet(list[Signature[Value]]):
     ) -> Value:
         """Make them; answers a GroupResult."""
         del connection, publisher
-        named = {} if taskset_id is None else {"group_id": taskset_id}
+        named: dict[str, Value] = {} if taskset_id is None else {"group_id": taskset_id}
         return group(*self, app=self._app).apply_async(**named)
 
     def apply(self, taskset_id: str | None = None) -> Value:
