@@ -131,7 +131,7 @@ class TaskRegistry(dict[str, BaseTask[..., Value]]):
 
     def unregister(self, name: Value) -> None:
         """Remove a task, by its name or itself."""
-        known: str = getattr(name, "name", name)
+        known: Value = getattr(name, "name", name)
         if self.pop(known, None) is None:
             raise NotRegistered(name)
 
