@@ -1,8 +1,15 @@
 """Canvases through real processes: what the words promise, and that nothing of it is lost or doubled by kills."""
 
+import contextlib
+import json
+import random
 import signal
+from collections import Counter
+from collections.abc import Iterator
+from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 if TYPE_CHECKING:
@@ -138,3 +145,162 @@ print("SUMS", [result.get(timeout=90) for result in results]
     program.wait_for("SUMS True", timeout=120)
     # A body may run again where its worker was killed in the middle of it, as it acknowledges late; none is left out.
     assert farm.notes().count("body") >= 20
+
+
+CHORDS = """
+import time
+
+from proj import app, note
+from qbroker import chain, chord, group
+
+LATE = {"acks_late": True, "max_deliveries": 50}
+
+
+def ran(self, word):
+    note(f"{word} {self.request.id} {self.request.delivery_info.get('redelivered')}")
+
+
+@app.task(**LATE)
+def work(number):
+    time.sleep(0.005)
+    return number
+
+
+@app.task(bind=True, max_retries=5, default_retry_delay=0.05, **LATE)
+def flaky(self, number):
+    if self.request.retries < 2:
+        raise self.retry(exc=ValueError("not yet"))
+    return number
+
+
+@app.task(**LATE)
+def fail(number):
+    raise ValueError(number)
+
+
+@app.task(bind=True, **LATE)
+def body(self, numbers, word):
+    ran(self, f"body {word}")
+    return sum(numbers)
+
+
+@app.task(bind=True, **LATE)
+def told(self, task_id, word):
+    ran(self, f"errback {word}")
+
+
+def made(word, header):
+    return chord(header, body.s(word).on_error(told.s(word=word)))
+
+
+def canvas(n):
+    kind = n % 5
+    if kind == 0:
+        return made(f"{n}", [work.s(i) for i in range(25)])
+    if kind == 1:
+        inner = made(f"{n}.inner", [work.s(i) for i in range(10)])
+        return made(f"{n}", [inner, chain(work.s(1), work.s()), *(work.s(i) for i in range(5))])
+    if kind == 2:
+        return made(f"{n}", [*(work.s(i) for i in range(10)), fail.s(n)])
+    if kind == 3:
+        return made(f"{n}", [flaky.s(i) for i in range(10)])
+    inner = made(f"{n}.inner", [work.s(1), fail.s(n), flaky.s(1)])
+    return chain(made(f"{n}", [inner, work.s(1)]), work.s())
+"""
+
+CHORDS_COUNT = 100
+
+KILLS_COUNT = 32
+
+PUBLISHER = f"""
+import json
+from canvas import canvas
+results = [canvas(n).delay() for n in range({CHORDS_COUNT})]
+print("PUBLISHED")
+found = [result.get(timeout=120, propagate=False) for result in results]
+print("FOUND " + json.dumps([one if isinstance(one, int) else type(one).__name__ for one in found]))
+"""
+
+ACCOUNT = """
+import json
+import time
+from proj import app
+client = app.client()
+deadline = time.monotonic() + 30
+while True:
+    queues = [[q.ready_count, q.scheduled_count, q.leased_count] for q in client.list_queues()]
+    if not any(map(sum, queues)) or time.monotonic() > deadline:
+        break
+    time.sleep(0.05)
+flows, after = [], ""
+while True:
+    page = client.list_workflows(after=after)
+    flows += [[flow.message_count, flow.ended_count] for flow in page.workflows]
+    after = page.next
+    if not after:
+        break
+print("ACCOUNT " + json.dumps({"queues": queues, "flows": flows}))
+"""
+
+
+def values() -> Iterator[tuple[object, set[str]]]:
+    """Of each of the chords what it ends in, and what runs of its bodies and errbacks."""
+    for n in range(CHORDS_COUNT):
+        yield (
+            (sum(range(25)), {f"body {n}"}),
+            (sum(range(10)) + 1 + sum(range(5)), {f"body {n}", f"body {n}.inner"}),
+            ("ChordError", {f"errback {n}"}),
+            (sum(range(10)), {f"body {n}"}),
+            ("ChordError", {f"errback {n}", f"errback {n}.inner"}),
+        )[n % 5]
+
+
+def test_each_body_or_errback_is_called_once_whatever_is_killed(farm: "Farm") -> None:
+    chance = random.Random(4)
+    (farm.folder / "canvas.py").write_text(CHORDS)
+    settings = {"QBROKER_GRACE_MS": "2000"}
+    broker = farm.broker(**settings)
+    listen = farm.broker_url.removeprefix("qbroker://")
+    names = (f"w{number}@%h" for number in range(1_000))
+    workers = [farm.worker("-c", "2", "-n", next(names), "-I", "canvas") for _ in range(2)]
+    program = farm.python(PUBLISHER)
+    program.wait_for("PUBLISHED", timeout=60)
+
+    kills: Counter[str] = Counter()
+    for victim in islice(cycle(["child", "broker", "child", "worker"]), KILLS_COUNT):
+        try:
+            program.popen_wait(chance.uniform(0.1, 0.5))
+            break
+        except TimeoutError:
+            # Somewhere in the middle of whatever they are doing by now.
+            pass
+        if victim == "broker":
+            broker.end(signal.SIGKILL)
+            broker = farm.broker(listen, **settings)
+        elif victim == "worker":
+            workers.pop(0).end(signal.SIGKILL)
+            workers.append(farm.worker("-c", "2", "-n", next(names), "-I", "canvas"))
+        else:
+            children = psutil.Process(workers[-1].pid).children(recursive=True)
+            if children:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    chance.choice(children).kill()
+                    kills[victim] += 1
+            continue
+        kills[victim] += 1
+    found = json.loads(program.wait_for(r"FOUND (.*)").group(1))
+    account = json.loads(farm.python(ACCOUNT).wait_for(r"ACCOUNT (.*)", timeout=60).group(1))
+
+    expected = list(values())
+    assert found == [value for value, _ in expected]
+    runs = [line.split() for line in farm.notes()]
+    ids = {(what, word, task_id) for what, word, task_id, _ in runs}
+    called = Counter(f"{what} {word}" for what, word, _ in ids)
+    assert called == Counter(word for _, words in expected for word in words)
+    # One that was killed in its middle runs again, and says so.
+    firsts = Counter(tuple(run[:3]) for run in runs if run[3] == "False")
+    assert set(firsts.values()) == {1}
+    assert not any(map(sum, account["queues"])), account
+    assert len(account["flows"]) == CHORDS_COUNT
+    assert [flow for flow in account["flows"] if flow[0] != flow[1]] == []
+    assert min(kills[victim] for victim in ("broker", "worker", "child")) >= 1, kills

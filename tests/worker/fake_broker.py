@@ -40,6 +40,8 @@ class FakeBroker(WorkerServicer):
         self.remarks: list[WorkReply] = []
         """What is said beside it when a session has opened."""
         self.started: list[str] = []
+        self.said_started: set[str] = set()
+        """The same, applied or not."""
         self.registers: list[Register] = []
         self.refusal: tuple[grpc.StatusCode, str] | None = None
         self.applies = True
@@ -55,12 +57,26 @@ class FakeBroker(WorkerServicer):
         self._news = asyncio.Event()
 
     def publish(
-        self, id_: str, message: bytes = b"", task: str = "echo", *, is_late: bool = False
+        self,
+        id_: str,
+        message: bytes = b"",
+        task: str = "echo",
+        *,
+        is_late: bool = False,
+        lost_count: int = 0,
     ) -> None:
-        """Have a delivery ready."""
+        """Have a delivery ready, which so many workers have been lost with."""
         policy = ACK_POLICY_LATE if is_late else ACK_POLICY_EARLY
         self.queued.append(
-            WireDelivery(id=id_, task=task, queue="celery", message=message, ack_policy=policy)
+            WireDelivery(
+                id=id_,
+                task=task,
+                queue="celery",
+                message=message,
+                ack_policy=policy,
+                attempt=lost_count,
+                redelivered=lost_count > 0,
+            )
         )
         self._wake.set()
 
@@ -96,6 +112,7 @@ class FakeBroker(WorkerServicer):
         async with asyncio.TaskGroup() as group:
             delivering = group.create_task(self._deliver(context))
             async for request in requests:
+                self.said_started.update(start.id for start in request.starts)
                 if request.HasField("register"):
                     await self._register(request.register, context)
                     for remark in self.remarks:

@@ -57,6 +57,39 @@ def test_what_piled_up_leaves_as_one_request() -> None:
     assert session.next_request() is None
 
 
+def test_what_is_to_begin_is_told_of_and_heard_of_when_that_is_stored() -> None:
+    first, second = _delivery(1, attempt=3), _delivery(2, attempt=3)
+    session = _linked(first, second)
+
+    session.begin(first)
+    session.begin(second)
+    said = session.next_request()
+    session.hang_up()
+    session.greet()
+    again = session.next_request()
+    session.settle(second, SUCCESS, b"")
+
+    assert said is not None
+    assert [start.id for start in said.starts] == [first.id, second.id]
+    assert again == said
+    # The other has ended meanwhile, and is not to begin.
+    assert session.heard(Heard(applied_seq=said.seq)).begun == [first]
+    assert session.heard(Heard(applied_seq=said.seq)).begun == []
+
+
+def test_what_is_lost_before_its_start_is_stored_does_not_begin() -> None:
+    delivery = _delivery(1, attempt=3)
+    session = _linked(delivery)
+
+    session.begin(delivery)
+    request = session.next_request()
+    assert request is not None
+    news = session.heard(Heard(applied_seq=request.seq, lost=[Lease(delivery.id, 3)]))
+
+    assert news.lost == [delivery]
+    assert news.begun == []
+
+
 def test_a_task_whose_settle_leaves_in_the_same_request_is_not_reported_as_started() -> None:
     delivery = _delivery(1)
     session = _linked(delivery)

@@ -60,9 +60,16 @@ def worker_of(
 
 
 def publish(
-    broker: FakeBroker, id_: str, verb: str, argument: str = "", *, is_late: bool = False
+    broker: FakeBroker,
+    id_: str,
+    verb: str,
+    argument: str = "",
+    *,
+    is_late: bool = False,
+    lost_count: int = 0,
 ) -> None:
-    broker.publish(id_, json.dumps((verb, argument)).encode(), verb, is_late=is_late)
+    message = json.dumps((verb, argument)).encode()
+    broker.publish(id_, message, verb, is_late=is_late, lost_count=lost_count)
 
 
 async def test_a_worker_runs_what_the_broker_has_and_leaves_when_told(pool: Pool) -> None:
@@ -112,6 +119,60 @@ async def test_a_warm_shutdown_finishes_what_runs_and_returns_the_rest(
     assert {broker.settled[f"long-{n}"] for n in range(2)} == {(SUCCESS, b"waited")}
     assert len(broker.queued) == 20
     assert not broker.leased
+
+
+async def test_what_was_lost_twice_begins_when_a_slot_is_free_and_the_broker_has_its_start(
+    pool: Pool, tmp_path: Path
+) -> None:
+    broker = FakeBroker()
+    doors = [gate(tmp_path / f"door-{n}") for n in range(2)]
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        worker = worker_of(pool, port)
+        running = group.create_task(worker.run())
+        for n in range(300):
+            publish(broker, f"warm-{n}", "echo")
+        await broker.until(lambda b: len(b.settled) == 300)
+        for n, door in enumerate(doors):
+            publish(broker, f"long-{n}", "wait", str(door))
+        for door in doors:
+            await has_begun(door)
+        broker.started.clear()
+        publish(broker, "suspect", "echo", lost_count=2)
+        publish(broker, "after", "echo")
+        await broker.until(lambda b: "after" in b.leased)
+        assert "suspect" not in broker.started
+
+        broker.applies = False
+        await release(doors[0])
+        await broker.until(lambda b: "suspect" in b.said_started)
+        assert not {"suspect", "after"} & broker.settled.keys()
+        broker.applies = True
+        broker.break_links()
+        await broker.until(lambda b: {"suspect", "after"} <= b.settled.keys())
+        await release(doors[1])
+        worker.signalled(signal.SIGTERM)
+        code = await running
+
+    assert code == 0
+    assert "suspect" in broker.started
+    assert not broker.leased
+
+
+async def test_what_was_lost_often_is_all_run_one_after_the_other(pool: Pool) -> None:
+    broker = FakeBroker()
+    for n in range(50):
+        publish(broker, f"id-{n}", "echo", str(n), lost_count=n % 4)
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        worker = worker_of(pool, port)
+        running = group.create_task(worker.run())
+        await broker.until(lambda b: len(b.settled) == 50)
+        worker.signalled(signal.SIGTERM)
+        code = await running
+
+    assert code == 0
+    assert {f"id-{n}" for n in range(50) if n % 4 >= 2} <= set(broker.started)
+    assert broker.settled == {f"id-{n}": (SUCCESS, b"%d" % n) for n in range(50)}
+    assert broker.released == []
 
 
 async def test_a_cold_shutdown_reports_what_ran_as_lost(pool: Pool, tmp_path: Path) -> None:

@@ -53,11 +53,15 @@ class Heard(NamedTuple):
 
 
 class News(NamedTuple):
-    """What the broker's words change: `fresh` is to be run, `lost` is somebody else's now, `cancelled` was revoked."""
+    """What the broker's words change: `fresh` is to be run, `lost` is somebody else's now, `cancelled` was revoked.
+
+    `begun` is what `begin` was called for, and what the broker has stored the start of.
+    """
 
     fresh: Sequence[Delivery] = ()
     lost: Sequence[Delivery] = ()
     cancelled: Sequence[tuple[Delivery, Cancel]] = ()
+    begun: Sequence[Delivery] = ()
 
 
 @dataclass(slots=True)
@@ -81,6 +85,8 @@ class Session:
         self._prefetch_count = prefetch_count
         self._held: dict[str, Delivery] = {}
         self._starts: dict[str, Start] = {}
+        self._beginning: dict[str, Delivery] = {}
+        """What is to run when its start is stored."""
         self._settles: deque[Settle] = deque()
         self._releases: deque[Lease] = deque()
         self._wants = _Wants()
@@ -129,9 +135,13 @@ class Session:
     def heard(self, heard: Heard) -> News:
         """Take in what the broker said."""
         unapplied = self._unapplied
+        begun: list[Delivery] = []
         while unapplied and unapplied[0].seq <= heard.applied_seq:
-            if unapplied.popleft().leave:
+            request = unapplied.popleft()
+            if request.leave:
                 self.has_left = True
+            if self._beginning:
+                begun += self._begun(request)
         lost = [self._held.pop(lease.id) for lease in heard.lost if self._holds(lease)]
         held = self._held
         fresh = heard.deliveries
@@ -142,16 +152,26 @@ class Session:
         for delivery in fresh:
             held[delivery.id] = delivery
         for delivery in lost:
-            self._starts.pop(delivery.id, None)
+            self._forget_start(delivery)
         cancelled = [
             (held[cancel.id], cancel)
             for cancel in heard.cancels
             if self._holds(Lease(cancel.id, cancel.attempt))
         ]
+        if lost and begun:
+            begun = [delivery for delivery in begun if held.get(delivery.id) is delivery]
         if self._is_draining and fresh:
             self.release(fresh)
-            return News(lost=lost, cancelled=cancelled)
-        return News(fresh, lost, cancelled)
+            return News(lost=lost, cancelled=cancelled, begun=begun)
+        return News(fresh, lost, cancelled, begun)
+
+    def _begun(self, request: Request) -> Iterable[Delivery]:
+        """Those of which this request told the start."""
+        for start in request.starts:
+            delivery = self._beginning.get(start.id)
+            if delivery is not None and delivery.attempt == start.attempt:
+                del self._beginning[start.id]
+                yield delivery
 
     def _holds_newest(self, delivery: Delivery) -> bool:
         held = self._held.get(delivery.id)
@@ -197,6 +217,17 @@ class Session:
         if self._held.get(delivery.id) is delivery:
             self._starts[delivery.id] = Start(delivery.id, delivery.attempt, pid)
 
+    def begin(self, delivery: Delivery) -> None:
+        """Tell of its start before it runs; `heard` says when that is on the broker's disk."""
+        if self._held.get(delivery.id) is delivery:
+            self._beginning[delivery.id] = delivery
+            self._starts[delivery.id] = Start(delivery.id, delivery.attempt, 0)
+
+    def _forget_start(self, delivery: Delivery) -> None:
+        self._starts.pop(delivery.id, None)
+        if self._beginning:
+            self._beginning.pop(delivery.id, None)
+
     def settle(
         self,
         delivery: Delivery,
@@ -213,7 +244,7 @@ class Session:
             if held is not None:
                 self._held[id_] = held
             return False
-        self._starts.pop(id_, None)
+        self._forget_start(delivery)
         self._settles.append(Settle(id_, delivery.attempt, outcome, result, requeue, more))
         return True
 
@@ -222,7 +253,7 @@ class Session:
         for delivery in deliveries:
             if self._held.get(delivery.id) is delivery:
                 del self._held[delivery.id]
-                self._starts.pop(delivery.id, None)
+                self._forget_start(delivery)
                 self._releases.append(Lease(delivery.id, delivery.attempt))
 
     def want(self, count: int, floor: int) -> None:

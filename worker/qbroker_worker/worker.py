@@ -29,6 +29,7 @@ from qbroker_worker.pools.pool import Pool
 from qbroker_worker.rates import Rates
 from qbroker_worker.session import News, Session
 from qbroker_worker.stream import Refused, Stream
+from qbroker_worker.suspects import Suspects
 from qbroker_worker.values import REVOKED, Cancel, Delivery, Finished, Notice
 
 logger = logging.getLogger(__name__)
@@ -110,6 +111,7 @@ class Worker:
     ) -> None:
         self._beside = beside
         self._rates = rates or Rates({})
+        self._suspects = Suspects()
         self._manners = manners
         self._given_up: dict[str, Delivery] = {}
         """What is being ended because the link broke, to be given back."""
@@ -190,12 +192,13 @@ class Worker:
         pool, session = self._pool, self._session
         session.drain()
         session.release(self._rates.withdraw())
+        session.release(self._suspects.withdraw())
         session.release(pool.withdraw())
         self._stream.wake()
-        await self._until(lambda: pool.is_idle or self.is_cold)
+        await self._until(lambda: self._is_idle or self.is_cold)
         if self._was_ready and not self.is_cold:
             self._notify(Notice("worker_shutdown"))
-            await self._until(lambda: pool.is_idle or self.is_cold)
+            await self._until(lambda: self._is_idle or self.is_cold)
         if self.is_cold:
             pool.kill()
         await self._flush(streaming)
@@ -217,6 +220,11 @@ class Worker:
                 f"The broker at {self._address} did not take the last results; those tasks may "
                 "run again."
             )
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether nothing runs, nor is about to."""
+        return self._pool.is_idle and not self._suspects.has_begun
 
     async def _until(self, is_so: Callable[[], bool]) -> None:
         while not is_so():
@@ -272,15 +280,19 @@ class Worker:
             for delivery in news.lost:
                 logger.warning("Lost the lease of task %s[%s]", delivery.task, delivery.id)
             self._journal.lost(news.lost)
-            self._pool.forget([one for one in news.lost if not self._rates.discard(one)])
+            self._pool.forget([one for one in news.lost if not self._set_aside_no_more(one)])
         for delivery, cancel in news.cancelled:
             self._cancel(delivery, cancel)
+        for delivery in news.begun:
+            self._pool.submit(self._suspects.known(delivery))
         if news.fresh:
             self._journal.received(news.fresh)
             if self._tells_received:
                 for delivery in news.fresh:
                     task_logger.info(trace.LOG_RECEIVED, {"name": delivery.task, "id": delivery.id})
             self._admit(news.fresh)
+        if self._suspects.count:
+            self._begin(())
         if self._phase is Phase.RUNNING:
             return
         # Draining gives back at once what arrives, and waits for what is said to be applied.
@@ -340,10 +352,26 @@ class Worker:
         rates = self._rates
         ready, excess = rates.sort(deliveries, self._monotonic())
         if ready:
-            self._pool.submit(ready)
+            self._begin(ready)
             self._follow()
         if excess or rates.unwanted or rates.aside_count:
             self._hold_to_rates(excess)
+
+    def _begin(self, deliveries: Sequence[Delivery]) -> None:
+        """Give these to the pool; those that were lost too often, one by one when the broker knows."""
+        suspects = self._suspects
+        if free := suspects.sort(deliveries):
+            self._pool.submit(free)
+        if not suspects.count or self._phase is not Phase.RUNNING:
+            return
+        in_pool_count = self._session.held_count - self._rates.aside_count - suspects.count
+        if in_pool_count < self._pool.slots and (delivery := suspects.next()) is not None:
+            self._session.begin(delivery)
+            self._stream.wake()
+
+    def _set_aside_no_more(self, delivery: Delivery) -> bool:
+        """Whether it has not come to the pool yet; it will not."""
+        return self._rates.discard(delivery) or self._suspects.discard(delivery)
 
     def _hold_to_rates(self, excess: Sequence[Delivery] = ()) -> None:
         rates = self._rates
@@ -357,13 +385,13 @@ class Worker:
     def _rate_due(self) -> None:
         self._rate_timer = None
         if self._phase is Phase.RUNNING and (ready := self._rates.due(self._monotonic())):
-            self._pool.submit(ready)
+            self._begin(ready)
         self._hold_to_rates()
 
     def _cancel(self, delivery: Delivery, cancel: Cancel) -> None:
         """End a revoked delivery, if it has not begun, or if it is to be ended all the same."""
         number = _signal_number(cancel.signal) if cancel.is_terminated else None
-        if self._rates.discard(delivery) or self._pool.cancel(delivery, number):
+        if self._set_aside_no_more(delivery) or self._pool.cancel(delivery, number):
             task_logger.info(trace.LOG_REVOKED, {"name": delivery.task, "id": delivery.id})
             self._journal.revoked(delivery)
             self._session.settle(delivery, REVOKED, b"")
@@ -407,6 +435,8 @@ class Worker:
                     delivery.task,
                     delivery.id,
                 )
+        if self._suspects.count:
+            self._begin(())
         self.changed()
         if self._phase is not Phase.RUNNING:
             self._changed.set()

@@ -674,6 +674,8 @@ class ReturnLeases:
                 # The row says something else than the record, which counts.
                 txn.delete(_key(self.session, lease.id))
                 continue
+            # The worker may have begun it, and died before it could say so.
+            record.flags |= Flag.REDELIVERED
             _lose(txn, lease.id, record, now_ms, effects, detail=self.detail)
         if len(leases) == limits.STEP_ITEMS_MAX:
             return True

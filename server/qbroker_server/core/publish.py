@@ -337,12 +337,18 @@ def is_known(txn: Txn, new: New) -> bool:
 
 def admit_workflow(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effects) -> None:
     """Store a checked workflow that is new; a CoreError when something stands against any part of it."""
-    _look_first(txn, workflow, now_ms, effects)
-    store_workflow(txn, workflow, now_ms, effects)
+    pasts = _look_first(txn, workflow, now_ms, effects)
+    _store_workflow(txn, workflow, pasts, now_ms, effects)
 
 
-def _look_first(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effects) -> None:
-    """Raise what any message of the workflow would be refused for: nothing of it is stored then."""
+def _look_first(
+    txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effects
+) -> list[tuple[str, Record]]:
+    """Raise what any message of the workflow would be refused for: nothing of it is stored then.
+
+    Answers the ids that have lived before and ended, with what is left of them.
+    """
+    pasts: list[tuple[str, Record]] = []
     taken: set[str] = set()
     coming: dict[str, tuple[int, int]] = {}
     for join in workflow.joins:
@@ -353,11 +359,13 @@ def _look_first(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effects) 
             )
     for new in workflow.messages:
         record = message.find(txn, new.id, effects)
-        if record is not None and record.stage != Stage.DONE:
-            raise Invalid(
-                f"message {new.id!r} of workflow {workflow.id!r} was published before and has not ended; wait for it, or "
-                "make the canvas anew so that it gets ids of its own"
-            )
+        if record is not None:
+            if record.stage != Stage.DONE:
+                raise Invalid(
+                    f"message {new.id!r} of workflow {workflow.id!r} was published before and has not ended; wait for "
+                    "it, or make the canvas anew so that it gets ids of its own"
+                )
+            pasts.append((new.id, record))
         key = new.extras.unique_key if new.extras is not None else ""
         if key:
             holder = unique.holder(txn, key, now_ms, effects)
@@ -392,10 +400,23 @@ def _look_first(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effects) 
                 f"{bytes_max or 'any number of'} bytes. Raise the limit with 'qctl queue declare', or let workers empty it",
                 retry_after_ms=1_000,
             )
+    return pasts
 
 
 def store_workflow(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effects) -> None:
     """Store a checked workflow against which nothing stands."""
+    found = ((new.id, message.find(txn, new.id, effects)) for new in workflow.messages)
+    pasts = [(message_id, past) for message_id, past in found if past is not None]
+    _store_workflow(txn, workflow, pasts, now_ms, effects)
+
+
+def _store_workflow(
+    txn: Txn,
+    workflow: NewWorkflow,
+    pasts: Sequence[tuple[str, Record]],
+    now_ms: int,
+    effects: Effects,
+) -> None:
     first = workflow.messages[0]
     workflows.add(
         workflow.id,
@@ -403,11 +424,9 @@ def store_workflow(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effect
         effects,
     )
     known = joins.of(effects)
-    for new in workflow.messages:
+    for message_id, past in pasts:
         # A canvas that was frozen may be sent again when it has ended: its ids begin another life.
-        past = message.find(txn, new.id, effects)
-        if past is not None:
-            joins.erase(txn, new.id, past, effects)
+        joins.erase(txn, message_id, past, effects)
     for join in workflow.joins:
         if known.find(txn, join.id, effects) is not None:
             known.remove(txn, join.id)

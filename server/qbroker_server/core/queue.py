@@ -9,6 +9,7 @@ name. So a lane waits as a whole, and what waits is never scanned past; lanes co
 their messages.
 """
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
@@ -28,6 +29,8 @@ from qbroker_server.core.records import (
     Stage,
     decode_queue,
 )
+
+_pack_place = struct.Struct(">BQ").pack
 
 PLAIN = b"\x00"
 """The lane of messages that any worker of the queue may take at any time."""
@@ -73,28 +76,26 @@ def prefix(queue: str, lane: bytes = b"") -> bytes:
 
 def ready_key(record: Record) -> bytes:
     """Where a queued message stands."""
-    return b"".join(
-        (
-            prefix(record.queue, record.lane),
-            bytes((PRIORITY_MAX - record.priority,)),
-            keys.U64.pack(record.seq),
-        )
-    )
+    place = _pack_place(PRIORITY_MAX - record.priority, record.seq)
+    return keys.READY + record.queue.encode() + b"\x00" + record.lane + place
 
 
 def enqueue(txn: Txn, message_id: str, record: Record, effects: Effects) -> None:
     """Put the message into its queue at the place its priority and number give it, and save it."""
     record.stage = Stage.QUEUED
-    record.lane = PLAIN if record.extras is None else lane_of(record)
     record.session = ""
+    if record.extras is None:
+        record.lane = PLAIN
+    else:
+        record.lane = lane = lane_of(record)
+        if lane != PLAIN:
+            effects.lanes[record.queue, lane] = record
     txn.put(ready_key(record), message_id.encode())
     message.save(txn, message_id, record)
     counts = effects.queue(txn, record.queue)
     counts.ready_count += 1
     counts.ready_bytes += record.size
     effects.ready.add(record.queue)
-    if record.lane != PLAIN:
-        effects.lanes[record.queue, record.lane] = record
 
 
 def remove(txn: Txn, record: Record, effects: Effects) -> None:
