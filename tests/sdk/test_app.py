@@ -344,3 +344,21 @@ def test_tasks_are_registered_and_removed_by_hand(app: App) -> None:
         app.tasks.unregister("hello")
     with pytest.raises(InvalidTaskError, match="'Nameless' must specify"):
         app.tasks.register(Nameless)
+
+
+def test_an_app_tells_apart_the_task_that_is_run_and_the_one_it_calls(app: App) -> None:
+    seen: list[Value] = []
+
+    @app.task(name="inner")
+    def inner() -> None:
+        seen.extend([app.current_task, app.current_worker_task])
+
+    @app.task(name="outer")
+    def outer() -> None:
+        inner()
+
+    outer.apply()
+    inner()
+
+    assert [getattr(task, "name", None) for task in seen] == ["inner", "outer", "inner", None]
+    assert app.current_worker_task is None

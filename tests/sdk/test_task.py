@@ -2,7 +2,7 @@
 
 import pytest
 
-from qbroker import App
+from qbroker import App, signals
 from qbroker.serialization import Value
 from tests.sdk.conftest import MakeApp
 
@@ -139,3 +139,23 @@ def test_what_is_run_right_here_knows_its_stamps(app: App) -> None:
 
     assert signature.apply().get() == (["customer"], {"customer": ["acme"]})
     assert stamped.apply().get() == (None, None)
+
+
+def test_a_task_says_by_which_name_its_calls_are_shown(real_app: App) -> None:
+    def shown(task: Value, args: Value, kwargs: Value, options: Value) -> str:
+        return f"{task.name} of {args[0]}"
+
+    @real_app.task(name="apply", shadow_name=shown)
+    def apply(what: str) -> None: ...
+
+    seen: list[Value] = []
+
+    def publishing(headers: Value, **_: Value) -> None:
+        seen.append(headers["shadow"])
+
+    signals.before_task_publish.connect(publishing)
+    _ = apply.delay("mail")
+    _ = apply.apply_async(("mail",), shadow="letters")
+    signals.before_task_publish.disconnect(publishing)
+
+    assert seen == ["apply of mail", "letters"]

@@ -650,6 +650,14 @@ class App:
         request = current_request.get()
         return None if request is None else cast("BaseTask[..., Value]", request.task)
 
+    @property
+    def current_worker_task(self) -> BaseTask[..., Value] | None:
+        """The task that a worker runs on this thread, whatever task it has called like a function."""
+        request = current_request.get()
+        while request is not None and request.called_directly:
+            request = request.outer
+        return None if request is None else cast("BaseTask[..., Value]", request.task)
+
     # -- the broker
 
     def client(self, url: str | None = None) -> "Client":

@@ -315,6 +315,8 @@ class Task(Generic[P, R]):
         app = self.app
         if self.typing:
             self.check_arguments(args or (), kwargs or {})
+        if "shadow" not in options and (shadow := self.shadow_name(args, kwargs, options)):
+            options["shadow"] = shadow
         if app.conf.task_always_eager:
             return cast(
                 "AsyncResult[Value]",
@@ -352,6 +354,8 @@ class Task(Generic[P, R]):
         app = self.app
         if self.typing:
             self.check_arguments(args or (), kwargs or {})
+        if "shadow" not in options and (shadow := self.shadow_name(args, kwargs, options)):
+            options["shadow"] = shadow
         if app.conf.task_always_eager:
             return cast(
                 "AsyncResult[Value]",
@@ -400,6 +404,15 @@ class Task(Generic[P, R]):
                 self, args, kwargs, task_id=task_id, throw=throw, headers=headers, **options
             ),
         )
+
+    def shadow_name(
+        self,
+        args: Sequence[Value] | None,
+        kwargs: Mapping[str, Value] | None,
+        options: Mapping[str, Value],
+    ) -> str | None:
+        """What a call is to be called in logs and events, in place of the task's name; None: that."""
+        return None
 
     def check_arguments(self, args: Sequence[Value], kwargs: Mapping[str, Value]) -> None:
         """Raise the TypeError that the call would end in."""
