@@ -8,6 +8,7 @@ import pytest
 from qbroker import App, Celery, Task, _state, current_app, shared_task, signals
 from qbroker.app.pipeline import CALLS_MIN
 from qbroker.exceptions import (
+    DuplicateTaskNameWarning,
     ImproperlyConfigured,
     InvalidTaskError,
     LimitExceeded,
@@ -362,3 +363,20 @@ def test_an_app_tells_apart_the_task_that_is_run_and_the_one_it_calls(app: App) 
 
     assert [getattr(task, "name", None) for task in seen] == ["inner", "outer", "inner", None]
     assert app.current_worker_task is None
+
+
+def test_a_registered_task_that_replaces_another_is_warned_of(app: App) -> None:
+    class First(Task[..., Value]):
+        name = "same"
+
+    class Second(Task[..., Value]):
+        name = "same"
+
+    app.register_task(First)
+    app.register_task(First())
+    with pytest.warns(
+        DuplicateTaskNameWarning, match=r"'same' is replaced: .*First, and is .*Second"
+    ):
+        app.register_task(Second)
+
+    assert type(app.tasks["same"]) is Second

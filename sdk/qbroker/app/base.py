@@ -604,7 +604,16 @@ class App:
         if made.typing is None:
             made.typing = self.strict_typing
         with self._lock:
+            known = self._tasks.get(made.name)
             self._tasks[made.name] = made
+        if known is not None and type(known) is not type(made):
+            warnings.warn(
+                DuplicateTaskNameWarning(
+                    f"the task {made.name!r} is replaced: it was a {type(known).__qualname__}, and is a "
+                    f"{type(made).__qualname__} now"
+                ),
+                stacklevel=2,
+            )
         made.bind(self)
         return made
 
