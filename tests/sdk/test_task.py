@@ -3,6 +3,7 @@
 import pytest
 
 from qbroker import App, signals
+from qbroker.exceptions import Retry
 from qbroker.serialization import Value
 from tests.sdk.conftest import MakeApp
 
@@ -159,3 +160,21 @@ def test_a_task_says_by_which_name_its_calls_are_shown(real_app: App) -> None:
     signals.before_task_publish.disconnect(publishing)
 
     assert seen == ["apply of mail", "letters"]
+
+
+def test_a_body_that_is_tried_with_a_request_is_tried_again_as_in_a_worker(real_app: App) -> None:
+    @real_app.task(bind=True, name="again", max_retries=3)
+    def again(self: Value, x: int) -> None:
+        raise self.retry(countdown=60)
+
+    again.push_request(
+        id="mine", args=(1,), kwargs={}, retries=1, called_directly=False, delivery_info={}
+    )
+    try:
+        with pytest.raises(Retry):
+            again.run(1)
+    finally:
+        again.pop_request()
+
+    (sent,) = real_app.client().list_tasks(queue="celery").tasks
+    assert (sent.id, sent.task) == ("mine", "again")

