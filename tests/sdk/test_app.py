@@ -358,7 +358,7 @@ def test_an_app_tells_apart_the_task_that_is_run_and_the_one_it_calls(app: App) 
     def outer() -> None:
         inner()
 
-    outer.apply()
+    _ = outer.apply()
     inner()
 
     assert [getattr(task, "name", None) for task in seen] == ["inner", "outer", "inner", None]
