@@ -695,7 +695,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
 
     def _get_task_meta(self) -> dict[str, Value]:
         # Celery's guide has its readers look for stamps in it.
-        return self.backend.get_task_meta(self.id)
+        return _meta(self.id, self._read())
 
     def _read(self) -> Stored:
         if self._ended is not None:

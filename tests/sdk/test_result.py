@@ -660,6 +660,7 @@ def test_an_extended_result_tells_what_its_task_was_called_with(
     assert (meta["name"], meta["worker"], meta["queue"]) == ("add", "toy@here", "celery")
     assert (meta["args"], meta["retries"], meta["stamp"]) == ([3, 4], 0, "mine")
     assert meta["stamped_headers"] == ["stamp"]
+    assert marked._get_task_meta() == meta
     assert (odd.args, odd.kwargs) == ("[{5}]", "{'y': 6}")
 
 
