@@ -34,6 +34,7 @@ from qbroker.app.connection import Connection, Pool, Producer
 from qbroker.app.control import Control
 from qbroker.app.events import Events
 from qbroker.app.pipeline import Pipeline, current_pipeline
+from qbroker.app.programs import Worker
 from qbroker.app.sending import Call, Defaults, prepare, prepare_again, settle, template, zone_of
 from qbroker.app.trace import call_errbacks, execute, plan_of
 from qbroker.app.workflow import is_composite
@@ -1247,6 +1248,12 @@ class App:
                 "Use app.start() to programmatically start other commands."
             )
         self.start(arguments)
+
+    def Worker(self, **options: Value) -> Worker:  # noqa: N802 - Celery's name
+        """A worker of this app, to be started: `app.Worker(concurrency=4, loglevel="INFO").start()`."""
+        return Worker(self.worker_main, **options)
+
+    WorkController = Worker
 
     def bugreport(self) -> str:
         """What to paste into a bug report; secrets are masked."""

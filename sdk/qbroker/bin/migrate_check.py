@@ -62,8 +62,6 @@ _PACKAGES: Final = {
 """Packages that people use beside Celery."""
 
 _APP: Final = {
-    "Worker": "start a worker with `qbroker worker`, and in tests with qbroker.contrib.testing.worker.start_worker",
-    "WorkController": "start a worker with `qbroker worker`, and in tests with qbroker.contrib.testing.worker.start_worker",
     "Beat": "the broker fires periodic tasks; `qbroker beat --once` registers them",
     "loader": "nothing loads settings but config_from_object and its kin",
     "log": "logging is set up by signals: setup_logging, after_setup_logger",
