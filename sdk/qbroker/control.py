@@ -5,6 +5,7 @@ revoked stays revoked. Everything else goes to the workers that are connected. T
 when all have answered, and `timeout` is only the longest it may take. Replies have Celery's shapes.
 """
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -171,6 +172,10 @@ class Inspect:
         """{"clock": the number of the last event}."""
         return self._request("clock")
 
+    def hello(self, from_node: str, revoked: Value = None) -> Value:
+        """{"revoked": ids, "clock": …} of each worker but that of the name. The broker knows, and merges nothing."""
+        return self._request("hello", from_node=from_node, revoked=revoked)
+
     def memsample(self) -> Value:
         """The memory each worker's main process has."""
         return self._request("memsample")
@@ -190,11 +195,11 @@ class Control:
     def __init__(
         self,
         client: "Callable[[], Client]",
-        queue: Callable[[], str],
+        queues: Callable[[], Iterable[str]],
         accepted: Callable[[], frozenset[str]] = lambda: _JSON,
     ) -> None:
         self._client = client
-        self._queue = queue
+        self._queues = queues
         self._accepted = accepted
 
     # -- asking workers
@@ -582,13 +587,23 @@ class Control:
         return _revoked(reply)
 
     def purge(self, connection: Value = None) -> int:
-        """Throw away what waits in the app's queue; answers how many messages that were."""
-        try:
-            return self._client().purge_queue(self._queue())
-        except NotFound:
-            return 0
+        """Throw away what waits in the queues the app takes from; answers how many messages that were."""
+        count = 0
+        for name in self._queues():
+            with contextlib.suppress(NotFound):
+                count += self._client().purge_queue(name)
+        return count
 
     discard_all = purge
+
+    def election(
+        self,
+        id: str,  # noqa: A002 - Celery's name
+        topic: str,
+        action: Value = None,
+        connection: Value = None,
+    ) -> None:
+        """Nothing: workers need not agree on who does something, for the broker says."""
 
     def explain(self, task_id: str) -> Explanation:
         """Where a task is and why, in a sentence."""

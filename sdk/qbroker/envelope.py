@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from qbroker import serialization, states
 from qbroker.compression import UNPACKED_BYTES_MAX, compress, decompress
@@ -25,9 +26,11 @@ from qbroker.exceptions import (
     RemoteTraceback,
     SecurityError,
     SerializationError,
+    SerializerNotInstalled,
     TaskRevokedError,
     WorkerLostError,
 )
+from qbroker.sealing import Seal
 from qbroker.serialization import Value
 from qbroker_proto.v1.message_pb2 import Message, Result
 
@@ -56,7 +59,23 @@ STAGES = ("unknown", "scheduled", "queued", "leased", "started", "done", "dead",
 """Where a task is, each at the place of its number in qbroker.v1.Stage."""
 
 
+_UNREADABLE = (SerializationError, SerializerNotInstalled, SecurityError, LimitExceeded)
+"""What `read` raises."""
+
 PICKLE = serialization.find("pickle").content_type
+
+
+class Terms(NamedTuple):
+    """How an app reads results, and writes what says more than a returned value."""
+
+    accepted: frozenset[str]
+    """Content types that may be decoded."""
+    bytes_max: int = UNPACKED_BYTES_MAX
+    """What a body may become."""
+    seal: Seal | None = None
+    serializer: str = "json"
+    """Of failures and of states on the way."""
+
 
 _EMBED_NONE: dict[str, Value] = {}
 
@@ -88,24 +107,37 @@ def read(
     carrier: Message | Result,
     accepted: Collection[str],
     bytes_max: int = UNPACKED_BYTES_MAX,
+    seal: Seal | None = None,
 ) -> Value:
     """The value that was written.
 
-    ContentDisallowed when `accepted` has not its content type, LimitExceeded when it unpacks to more than
-    `bytes_max`, DecodeError when it cannot be read.
+    ContentDisallowed when `accepted` has not its content type, SecurityError when it is encrypted by a key that
+    `seal` has not, or not encrypted and has to be, LimitExceeded when it unpacks to more than `bytes_max`,
+    DecodeError when it cannot be read.
     """
     body = carrier.body
     # What is not accepted is not even unpacked.
-    if carrier.compression and carrier.content_type in accepted:
-        body = decompress(body, carrier.compression, bytes_max)
+    if carrier.content_type in accepted:
+        if seal is not None:
+            body = seal.open(carrier, "call" if isinstance(carrier, Message) else "result")
+        elif carrier.encryption_key_id:
+            raise SecurityError(
+                f"what is said of task {carrier.task!r} is encrypted by the key {carrier.encryption_key_id!r}, and "
+                "there are no keys here (the setting security_encryption_keys)"
+            )
+        if carrier.compression:
+            body = decompress(body, carrier.compression, bytes_max)
     return serialization.decode(body, carrier.content_type, accepted)
 
 
 def decode_body(
-    message: Message, accepted: Collection[str], bytes_max: int = UNPACKED_BYTES_MAX
+    message: Message,
+    accepted: Collection[str],
+    bytes_max: int = UNPACKED_BYTES_MAX,
+    seal: Seal | None = None,
 ) -> tuple[list[Value], dict[str, Value], dict[str, Value]]:
     """Args, kwargs and what is embedded."""
-    content = read(message, accepted, bytes_max)
+    content = read(message, accepted, bytes_max, seal)
     if isinstance(content, list | tuple) and len(content) == 3:
         args, kwargs, embed = content
         if (
@@ -126,14 +158,15 @@ def decode_call(raw: bytes, accepted: Collection[str]) -> tuple[list[Value], dic
     return args, kwargs
 
 
-def encode_kept(value: Value) -> bytes:
+def encode_kept(value: Value, terms: Terms) -> bytes:
     """A result that no task made."""
-    return Result(
-        state=states.SUCCESS,
-        content_type="application/json",
-        content_encoding="utf-8",
-        body=serialization.json_encode(value),
-    ).SerializeToString()
+    return _written(Result(state=states.SUCCESS, **write(value, terms.serializer)), terms)
+
+
+def _written(result: Result, terms: Terms) -> bytes:
+    if terms.seal is not None:
+        terms.seal.close(result, "result")
+    return result.SerializeToString()
 
 
 def encode_call(args: Value, kwargs: Value, stamps: Value) -> bytes:
@@ -163,6 +196,11 @@ def template(
 ) -> bytes:
     """The message of the periodic entry `name`, without an id; what is None stays as it is in `known`."""
     message = Message.FromString(known) if known else Message(queue="celery")
+    if message.encryption_key_id or message.content_type not in ("", serialization.JSON):
+        raise SecurityError(
+            f"the call of entry {name!r} is encrypted, or not plain JSON: change it where it was made, with app.schedules "
+            "or beat_schedule"
+        )
     old_args, old_kwargs, _ = serialization.json_decode(message.body) if known else ((), {}, {})
     args = old_args if args is None else args
     kwargs = old_kwargs if kwargs is None else kwargs
@@ -198,6 +236,11 @@ def encode_exception(exc: BaseException) -> dict[str, Value]:
         "exc_message": _writable(exc.args),
         "exc_module": class_.__module__,
     }
+
+
+def with_traceback(encoded: dict[str, Value], text: str) -> dict[str, Value]:
+    """An encoded exception that has its traceback with it, where nobody but its readers may see that."""
+    return {**encoded, "exc_traceback": text} if text else encoded
 
 
 def _writable(args: Sequence[Value]) -> list[Value]:
@@ -273,6 +316,8 @@ class Stored:
     traceback: str | None = None
     is_final: bool = False
     is_kept: bool = False
+    is_readable: bool = True
+    """Else `result` is the exception that tells why not, whatever the state is."""
     name: str | None = None
     worker: str | None = None
     queue: str | None = None
@@ -286,20 +331,26 @@ class Stored:
 
 
 def encode_state(
-    state: str, value: Value, traceback_text: str | None, now_ms: int, request: Value = None
+    state: str,
+    value: Value,
+    traceback_text: str | None,
+    now_ms: int,
+    terms: Terms,
+    request: Value = None,
 ) -> bytes:
     """A state on the way and what goes with it, as a serialized Result."""
     if isinstance(value, BaseException) and state in states.EXCEPTION_STATES:
         value = encode_exception(value)
-    return Result(
+        if terms.seal is not None:
+            value, traceback_text = with_traceback(value, traceback_text or ""), None
+    result = Result(
         state=state,
-        content_type="application/json",
-        content_encoding="utf-8",
-        body=serialization.json_encode(value),
         traceback=traceback_text or "",
         done_ms=now_ms,
         worker=(request.hostname or "") if request is not None else "",
-    ).SerializeToString()
+        **write(value, terms.serializer),
+    )
+    return _written(result, terms)
 
 
 def decode_result(
@@ -312,6 +363,7 @@ def decode_result(
     detail: str,
     accepted: Collection[str],
     bytes_max: int = UNPACKED_BYTES_MAX,
+    seal: Seal | None = None,
 ) -> Stored:
     """What the broker told about a task, as a value."""
     # A stage of a newer broker's is none we know.
@@ -330,11 +382,15 @@ def decode_result(
         return Stored(state, where, make(detail), is_final=is_final)
     kept = Result.FromString(result)
     value: Value = None
-    if kept.body:
+    is_readable = True
+    if kept.body or seal is not None:
         try:
-            value = read(kept, accepted, bytes_max)
-        except (SerializationError, LimitExceeded) as exc:
-            value = exc
+            value = read(kept, accepted, bytes_max, seal)
+        except _UNREADABLE as exc:
+            value, is_readable = exc, False
+    text = kept.traceback
+    if kept.state in states.EXCEPTION_STATES and isinstance(value, dict):
+        text = value.get("exc_traceback") or text
     # A retry may have had no exception as its reason.
     is_without_reason = value is None and kept.state == states.RETRY
     if (
@@ -342,16 +398,17 @@ def decode_result(
         and not isinstance(value, BaseException)
         and not is_without_reason
     ):
-        value = decode_exception(value, kept.traceback, may_import=PICKLE in accepted)
+        value = decode_exception(value, text, may_import=PICKLE in accepted)
     if end_reason == END_DEPENDENCY:
-        return _of_dependency(state, where, value, detail, kept.traceback, is_final=is_final)
+        return _of_dependency(state, where, value, detail, text, is_final=is_final)
     return Stored(
         state=kept.state,
         stage=where,
         result=value,
-        traceback=kept.traceback or None,
+        traceback=text or None,
         is_final=is_final,
         is_kept=True,
+        is_readable=is_readable,
         name=kept.task or None,
         worker=kept.worker or None,
         queue=kept.queue or None,
@@ -442,8 +499,9 @@ def _arguments(message: Message, accepted: frozenset[str]) -> tuple[Value, Value
     """Args and kwargs as far as they may be read: a body that may not is told of in their place."""
     try:
         args, kwargs, _ = decode_body(message, accepted)
-    except (SerializationError, InvalidTaskError):
-        return [f"<{len(message.body)} bytes of {message.content_type}>"], {}
+    except (*_UNREADABLE, InvalidTaskError):
+        how = "encrypted " if message.encryption_key_id else ""
+        return [f"<{len(message.body)} {how}bytes of {message.content_type}>"], {}
     return args, kwargs
 
 
@@ -519,10 +577,10 @@ def end_fields(result: bytes, accepted: frozenset[str]) -> dict[str, Value]:
         return {"result": _shown(None), "exception": None, "traceback": None}
     kept = Result.FromString(result)
     value: Value = None
-    if kept.body:
+    if kept.body and kept.body != b"null":
         try:
-            value = serialization.decode(kept.body, kept.content_type, accepted)
-        except SerializationError as exc:
+            value = read(kept, accepted)
+        except _UNREADABLE as exc:
             value = exc
     if kept.state in states.EXCEPTION_STATES and isinstance(value, dict):
         value = decode_exception(value)

@@ -14,11 +14,11 @@
     ├── KombuError                      the message, or its way to the broker, is at fault
     │   ├── OperationalError
     │   │   ├── MessageRefused          the broker answered, and said no
-    │   │   │   └── DuplicateTaskError  UnroutableError
+    │   │   │   └── DuplicateTaskError  UnroutableError  InvalidName  HeadersTooLarge      (the last a LimitExceeded too)
     │   │   └── RequestRefused          the same, to a question or an order
     │   │       └── NotFound  Conflict
     │   ├── LimitExceeded
-    │   ├── SerializationError ── EncodeError  DecodeError
+    │   ├── SerializationError ── EncodeError  DecodeError ── NestingTooDeep      (of both)
     │   └── SerializerNotInstalled ── ContentDisallowed
     ├── WorkerLostError  SoftTimeLimitExceeded  TimeLimitExceeded  Terminated
     └── BackendError ── BackendGetMetaError  BackendStoreError
@@ -48,14 +48,17 @@ __all__ = [
     "DuplicateTaskNameWarning",
     "EncodeError",
     "FixupWarning",
+    "HeadersTooLarge",
     "Ignore",
     "ImproperlyConfigured",
     "IncompleteStream",
+    "InvalidName",
     "InvalidTaskError",
     "KombuError",
     "LimitExceeded",
     "MaxRetriesExceededError",
     "MessageRefused",
+    "NestingTooDeep",
     "NotConfigured",
     "NotFound",
     "NotRegistered",
@@ -261,6 +264,10 @@ class UnroutableError(MessageRefused):
     """No queue is bound to the exchange so that it would get the message."""
 
 
+class InvalidName(MessageRefused, ValueError):
+    """An id, a name or a key of the call is empty, too long, or has a NUL in it."""
+
+
 class RequestRefused(OperationalError):
     """The broker will not do what it was asked, and said why; nothing was changed."""
 
@@ -277,6 +284,13 @@ class LimitExceeded(KombuError):
     """More than a limit allows."""
 
 
+class HeadersTooLarge(MessageRefused, LimitExceeded):
+    """The headers of a call are larger than they may be: they are for who routes and looks on."""
+
+    def __str__(self) -> str:
+        return str(self.reason)
+
+
 class SerializationError(KombuError):
     """A value cannot become bytes, or bytes cannot become a value."""
 
@@ -287,6 +301,10 @@ class EncodeError(SerializationError):
 
 class DecodeError(SerializationError):
     """The bytes are nothing that the serializer wrote."""
+
+
+class NestingTooDeep(EncodeError, DecodeError):
+    """The value is nested so deep that whoever walks through it may run out of stack."""
 
 
 class SerializerNotInstalled(KombuError):

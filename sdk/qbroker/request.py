@@ -71,6 +71,21 @@ def _headers(message: Message) -> dict[str, Value] | None:
     return json.loads(message.headers) if message.headers else None
 
 
+def _properties(message: Message) -> dict[str, Value]:
+    found = {
+        "correlation_id": message.correlation_id or message.id,
+        "priority": message.priority,
+        "delivery_mode": _PERSISTENT,
+    }
+    if message.reply_to:
+        found["reply_to"] = message.reply_to
+    return found | (json_decode(message.properties.encode()) if message.properties else {})
+
+
+_PERSISTENT = 2
+"""AMQP's number for it; every message is."""
+
+
 def _stamps(message: Message) -> dict[str, Value] | None:
     if not message.stamped_headers:
         return None
@@ -96,7 +111,11 @@ def _errbacks(message: Message) -> list[Value] | None:
     for raw in message.errbacks:
         errback = Message.FromString(raw)
         # What is written otherwise is for the worker that runs it.
-        is_plain = errback.content_type == "application/json" and not errback.compression
+        is_plain = (
+            errback.content_type == "application/json"
+            and not errback.compression
+            and not errback.encryption_key_id
+        )
         args, kwargs, embed = json.loads(errback.body) if is_plain else ([], {}, {})
         found.append(
             {
@@ -134,9 +153,10 @@ class Context:
     """None: what follows a task is the broker's business."""
     logfile: str | None = None
     loglevel: int | None = None
-    properties: Value = None
     replaced_task_nesting = 0
     utc = True
+    task_limits: "tuple[float, float] | None" = None
+    """The task's soft and hard limit where the worker was told that they are others now."""
     override_max_retries: int | None = None
     """The limit that `retry` was last given in this run; `autoretry_for` keeps to it."""
     embed: dict[str, Value] = {}  # noqa: RUF012 - stands for none, and is never changed
@@ -167,6 +187,8 @@ class Context:
     time_limit = _Field(lambda m: m.time_limit or None)
     soft_time_limit = _Field(lambda m: m.soft_time_limit or None)
     headers = _Field(_headers)
+    properties: Value = _Field(_properties)
+    """The message's properties, by AMQP's names; None where a task is called like a function."""
     stamped_headers = _Field(lambda m: list(m.stamped_headers) or None)
     stamps = _Field(_stamps)
     argsrepr = _Field(lambda m: m.argsrepr or None)

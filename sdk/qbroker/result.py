@@ -380,21 +380,20 @@ class BrokerBackend(Backend):
     def __init__(
         self,
         client: "Callable[[], Client]",
-        reading: Callable[[], tuple[frozenset[str], int]],
+        terms: Callable[[], envelope.Terms],
         kept_s: Callable[[], float | None] = lambda: None,
         monotonic: Callable[[], float] = clock.monotonic,
     ) -> None:
         self._client = client
         self._kept_s = kept_s
-        # What may be read: which content types, and how many bytes once unpacked.
-        self._reading = reading
+        self._terms = terms
         self._monotonic = monotonic
         self._teller = _Teller()
 
     def _stored(self, answer: "TaskState | OperationalError") -> Stored:
         if isinstance(answer, OperationalError):
             raise answer
-        accepted, bytes_max = self._reading()
+        terms = self._terms()
         return envelope.decode_result(
             answer.state,
             answer.result,
@@ -402,8 +401,9 @@ class BrokerBackend(Backend):
             is_final=answer.is_final,
             end_reason=answer.end_reason,
             detail=answer.detail,
-            accepted=accepted,
-            bytes_max=bytes_max,
+            accepted=terms.accepted,
+            bytes_max=terms.bytes_max,
+            seal=terms.seal,
         )
 
     def read(self, task_id: str) -> Stored:
@@ -419,7 +419,9 @@ class BrokerBackend(Backend):
     ) -> None:
         # A run that says this of itself is heard only as long as it is the newest.
         attempt = request.attempt if request is not None and request.id == task_id else 0
-        encoded = envelope.encode_state(state, result, traceback, clock.wall_ms(), request)
+        encoded = envelope.encode_state(
+            state, result, traceback, clock.wall_ms(), self._terms(), request
+        )
         is_told = self._client().tell(task_id, state, encoded, attempt)
         if not is_told and not attempt and state in states.READY_STATES:
             # What a worker made of the task stays.
@@ -577,7 +579,7 @@ class BrokerBackend(Backend):
         self._client().forget(task_ids)
 
     def save_group(self, group_id: str, result: "GroupResult") -> None:
-        raw = envelope.encode_kept(result.as_tuple())
+        raw = envelope.encode_kept(result.as_tuple(), self._terms())
         self._client().keep(_SAVED + group_id, raw, self._kept_ms())
 
     def restore_group(self, group_id: str) -> "GroupResult | None":
@@ -762,7 +764,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
     def _outcome(
         self, stored: Stored, callback: Callable[[str, Value], object] | None, *, propagate: bool
     ) -> R_co:
-        if propagate and stored.state in states.PROPAGATE_STATES:
+        if not stored.is_readable or (propagate and stored.state in states.PROPAGATE_STATES):
             exc = stored.result
             if not isinstance(exc, BaseException):
                 exc = RuntimeError(

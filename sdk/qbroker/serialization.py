@@ -13,6 +13,7 @@ chose; so nobody reads any of the three before `accept_content` names it.
 import base64
 import datetime as dt
 import json
+import re
 import uuid
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, fields, is_dataclass
@@ -23,6 +24,8 @@ from qbroker.exceptions import (
     ContentDisallowed,
     DecodeError,
     EncodeError,
+    NestingTooDeep,
+    SecurityError,
     SerializerNotInstalled,
 )
 
@@ -79,6 +82,10 @@ def find(name_or_content_type: str) -> Serializer:
     """The serializer of that name or content type."""
     found = _by_name.get(name_or_content_type) or _by_content_type.get(name_or_content_type)
     if found is None:
+        if name_or_content_type == AUTH:
+            raise SerializerNotInstalled(
+                "The serializer 'auth' signs, and is there after app.setup_security() alone."
+            )
         raise SerializerNotInstalled(
             f"No serializer is called {name_or_content_type!r}; there are {sorted(_by_name)}. "
             "Register it with qbroker.serialization.register()."
@@ -96,7 +103,7 @@ def encode(value: Value, name: str) -> tuple[str, str, bytes]:
     serializer = find(name)
     try:
         return serializer.content_type, serializer.content_encoding, serializer.encode(value)
-    except EncodeError:
+    except (EncodeError, SecurityError):
         raise
     except ModuleNotFoundError as exc:
         raise SerializerNotInstalled(
@@ -115,8 +122,12 @@ def decode(body: bytes, content_type: str, accepted: Collection[str]) -> Value:
         )
     try:
         return find(content_type).decode(body)
-    except SerializerNotInstalled:
+    except (SerializerNotInstalled, SecurityError, NestingTooDeep):
         raise
+    except RecursionError as exc:
+        raise NestingTooDeep(
+            f"{len(body)} bytes of {content_type!r} are nested too deep to be read"
+        ) from exc
     except ModuleNotFoundError as exc:
         raise DecodeError(
             f"{len(body)} bytes of {content_type!r} need a package that is not installed: {exc.name}"
@@ -139,15 +150,27 @@ def loads(
 ) -> Value:
     """The value in bytes of that content type: kombu's `loads`.
 
-    Without `accept`, JSON and raw bytes are read, and others with `force` only.
+    Without `accept`, JSON and raw bytes are read, and others with `force` only, unless
+    `enable_insecure_serializers` or `disable_insecure_serializers` said otherwise.
     """
     if force:
         accepted: Collection[str] = (content_type,)
     elif accept is None:
-        accepted = (JSON, RAW)
+        accepted = _readable
     else:
         accepted = content_types(accept)
     return decode(data, content_type, accepted)
+
+
+def enable_insecure_serializers(choices: Iterable[str] = ("pickle", "yaml", "msgpack")) -> None:
+    """Have `loads` read these where it is not told what to accept: kombu's. What apps accept stays as it is."""
+    _readable.update(content_types(choices))
+
+
+def disable_insecure_serializers(allowed: Iterable[str] | None = ("json",)) -> None:
+    """Have `loads` read these alone where it is not told what to accept: kombu's. What apps accept stays as it is."""
+    _readable.clear()
+    _readable.update(content_types(allowed or ()))
 
 
 # -- JSON ----------------------------------------------------------------------------------------
@@ -224,22 +247,60 @@ _plain_decoder = json.JSONDecoder()
 _typed_decoder = json.JSONDecoder(object_hook=_object_hook)
 
 
+NESTING_MAX = 100
+"""How deep JSON may be nested; the arguments of a call begin two levels down."""
+
+_JSON_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_DEEP = re.compile(rb"[\[{]{%d}" % (NESTING_MAX + 1))
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def _check_nesting(body: bytes) -> None:
+    # Most bodies have not even so many.
+    if body.count(b"[") + body.count(b"{") <= NESTING_MAX:
+        return
+    found = _JSON_STRING.sub(b"", body).translate(None, _NO_BRACKETS)
+    # Each round takes the innermost level away, of all there are side by side.
+    for _ in range(NESTING_MAX):
+        if _DEEP.search(found):
+            break
+        inner = found
+        found = inner.replace(b"[]", b"").replace(b"{}", b"")
+        if not found or len(found) == len(inner):
+            # What is not balanced is for the decoder to refuse, which counts levels itself.
+            return
+    raise NestingTooDeep(f"{len(body)} bytes of JSON are nested more than {NESTING_MAX} deep")
+
+
 def json_encode(value: Value) -> bytes:
     """The value as compact JSON."""
     try:
-        return "".join(_iterencode(value, 0)).encode("ascii")
-    except (TypeError, ValueError, RecursionError) as exc:
+        body = "".join(_iterencode(value, 0)).encode("ascii")
+    except (TypeError, ValueError) as exc:
         raise EncodeError(exc) from exc
+    except RecursionError as exc:
+        raise NestingTooDeep(
+            f"the value is nested more than {NESTING_MAX} deep, or in itself"
+        ) from exc
+    _check_nesting(body)
+    return body
 
 
 def json_decode(body: bytes) -> Value:
     """The value that was written."""
+    _check_nesting(body)
     # Most messages carry none of our marked types, and the hook costs a call for each object.
     return (_typed_decoder if b"__type__" in body else _plain_decoder).decode(body.decode())
 
 
 JSON = "application/json"
 RAW = "application/data"
+
+_readable = {JSON, RAW}
+"""What `loads` reads that is not told what to accept."""
+
+AUTH = "auth"
+"""The name of the serializer that signs (qbroker.security)."""
 
 _add(Serializer("json", JSON, "utf-8", json_encode, json_decode))
 

@@ -26,6 +26,7 @@ __all__ = [
     "before_task_publish",
     "celeryd_after_setup",
     "celeryd_init",
+    "heartbeat_sent",
     "import_modules",
     "setup_logging",
     "task_failure",
@@ -37,6 +38,7 @@ __all__ = [
     "task_retry",
     "task_revoked",
     "task_success",
+    "task_unknown",
     "worker_before_create_process",
     "worker_init",
     "worker_process_init",
@@ -51,6 +53,7 @@ _log = logging.getLogger(__name__)
 Receiver = Callable[..., Value]
 F = TypeVar("F", bound=Receiver)
 _Key = tuple[Hashable, int | None]
+_Receivers = tuple[tuple[_Key, Callable[[], Receiver | None]], ...]
 
 
 class Signal:
@@ -60,9 +63,10 @@ class Signal:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._lock = threading.Lock()
+        # A receiver may die, and be dropped, while this very thread connects another.
+        self._lock = threading.RLock()
         # Replaced, never changed: a sender walks the tuple it has seen.
-        self._receivers: tuple[tuple[_Key, Callable[[], Receiver | None]], ...] = ()
+        self._receivers: _Receivers = ()
 
     def __repr__(self) -> str:
         return f"<Signal: {self.name}>"
@@ -124,9 +128,11 @@ class Signal:
             reference = weakref.WeakMethod(receiver, lambda _: self._drop(key))
         else:
             reference = weakref.ref(receiver, lambda _: self._drop(key))
-        with self._lock:
-            if all(known != key for known, _ in self._receivers):
-                self._receivers = (*self._receivers, (key, reference))
+        self._change(
+            lambda before: (
+                before if any(known == key for known, _ in before) else (*before, (key, reference))
+            )
+        )
         return receiver
 
     def disconnect(
@@ -139,10 +145,18 @@ class Signal:
         return self._drop(_key(receiver, sender, dispatch_uid))
 
     def _drop(self, key: _Key) -> bool:
+        return self._change(lambda before: tuple(entry for entry in before if entry[0] != key))
+
+    def _change(self, change: Callable[[_Receivers], _Receivers]) -> bool:
+        """Have other receivers; tells whether there are fewer now."""
         with self._lock:
-            before = self._receivers
-            self._receivers = tuple(entry for entry in before if entry[0] != key)
-            return len(self._receivers) < len(before)
+            while True:
+                before = self._receivers
+                after = change(before)
+                # Where a receiver died meanwhile it is done once more, for it is gone from what is there by now.
+                if self._receivers is before:
+                    self._receivers = after
+                    return len(after) < len(before)
 
     def has_listeners(self, sender: object = None) -> bool:
         """Whether a signal of this sender would reach anybody."""
@@ -214,7 +228,9 @@ task_internal_error = Signal("task_internal_error")
 task_revoked = Signal("task_revoked")
 """request, terminated, signum, expired"""
 task_rejected = Signal("task_rejected")
-"""message, exc"""
+"""message, exc; a message that cannot be run. Sender is the worker's name."""
+task_unknown = Signal("task_unknown")
+"""message, exc, name, id; a message of a task that nobody here knows. Sender is the worker's name."""
 
 celeryd_init = Signal("celeryd_init")
 """instance, conf, options; sender is the worker's name, before anything of it exists."""
@@ -232,8 +248,10 @@ worker_process_shutdown = Signal("worker_process_shutdown")
 """pid, exitcode; in a child that is about to go."""
 worker_ready = Signal("worker_ready")
 """The worker takes tasks."""
+heartbeat_sent = Signal("heartbeat_sent")
+"""The worker lives and is connected: every two seconds, whatever its tasks are at."""
 worker_shutting_down = Signal("worker_shutting_down")
-"""sig, how, exitcode"""
+"""sig, how, exitcode; as soon as the worker is told to end. Sender is its name."""
 worker_shutdown = Signal("worker_shutdown")
 """The worker is about to go."""
 

@@ -53,6 +53,7 @@ class Step:
     came: dict[str, int]
     went: dict[str, int]
     changed: dict[str, Record]
+    removed_queues: set[str]
     next_ms: int | None
     """The earliest time at which something of this step, or what a limit holds back, wants to be looked at."""
     has_more: bool
@@ -131,6 +132,10 @@ class Broker:
     def _is_consumed(self, name: str) -> bool:
         return bool(self.dispatcher.consumers(name))
 
+    def _worker_name(self, session_id: str) -> str:
+        session = self.dispatcher.sessions.get(session_id)
+        return session_id if session is None else session.name
+
     def reply(self, step: Step) -> None:
         """Answer everybody a committed step concerns."""
         for answer, value in step.answers:
@@ -171,10 +176,17 @@ class Broker:
         now_ms = self._clock.now_ms()
         answers: list[tuple[Reply, object]] = []
         txn = self.engine.begin(bytes_max=bytes_max)
-        effects = Effects(self.policy, self.engine.room_bytes, self._is_consumed, self.routes)
+        effects = Effects(
+            self.policy, self.engine.room_bytes, self._is_consumed, self.routes, self._worker_name
+        )
         has_more = False
+        left: list[tuple[Command[Any], Reply]] = []
         try:
-            for command, reply in batch:
+            for place, (command, reply) in enumerate(batch):
+                if effects.copied_count >= limits.STEP_ITEMS_MAX:
+                    # It is more than was said: the others take their turn in the next step.
+                    left = batch[place:]
+                    break
                 try:
                     value: object = command.apply(txn, now_ms, effects)
                 except CoreError as error:
@@ -205,7 +217,8 @@ class Broker:
             logger.error("Put aside: %s", sentence)
         while self.routes.damaged:
             logger.error("Left out: %s", self.routes.damaged.pop())
-        has_more = has_more or self.dispatcher.is_cut_short
+        self._inbox.extendleft(reversed(left))
+        has_more = has_more or self.dispatcher.is_cut_short or bool(left)
         times = [ms for ms in (effects.next_ms, self.dispatcher.wake_ms) if ms is not None]
         return Step(
             txn,
@@ -215,6 +228,7 @@ class Broker:
             effects.came,
             effects.went,
             effects.changed,
+            effects.removed_queues,
             min(times, default=None),
             has_more,
         )

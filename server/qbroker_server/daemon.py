@@ -32,6 +32,7 @@ from qbroker_server.broker import Broker, Recovered
 from qbroker_server.clock import Clock, SystemClock
 from qbroker_server.config import Config
 from qbroker_server.core.effects import Policy
+from qbroker_server.core.errors import StoreDamaged
 from qbroker_server.core.ports import Engine, StoreError
 from qbroker_server.engines.lmdb import LmdbEngine
 from qbroker_server.engines.memory import MemoryEngine
@@ -47,6 +48,7 @@ from qbroker_server.rpc.control import Control
 from qbroker_server.rpc.hub import Hub
 from qbroker_server.rpc.periodic import Periodic
 from qbroker_server.rpc.publish import Producer
+from qbroker_server.rpc.requests import Reading
 from qbroker_server.rpc.results import Results
 from qbroker_server.rpc.streams import Streams
 from qbroker_server.rpc.work import Worker
@@ -120,7 +122,13 @@ async def run(config: Config, announce: Callable[[str], None]) -> None:
             reserve_bytes=config.reserve_bytes,
         )
         broker = Broker(engine, clock, policy)
-        recovered = broker.recover()
+        try:
+            recovered = broker.recover()
+        except StoreDamaged as error:
+            raise StoreFailed(
+                f"The store in {config.data_dir} cannot be used: {error}. "
+                "Restore data.mdb from a backup, or choose another directory with --data-dir."
+            ) from error
         daemon = Daemon(config, broker, clock)
         port = await daemon.start(recovered)
         async with daemon.pages():
@@ -137,7 +145,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
         self._is_stopping = False
-        self._server = grpc.aio.server(options=_OPTIONS)
+        self._server = grpc.aio.server(options=_OPTIONS, interceptors=[Reading()])
         self._streams = Streams()
         self._health = health.aio.HealthServicer()
         self._pump = Pump(broker, clock, self._fail)

@@ -45,6 +45,8 @@ class Rates:
                     meter.came += count
                 else:
                     meter.went += count
+        for name in step.removed_queues:
+            self._meters.pop(name, None)
 
     def of(self, name: str) -> tuple[float, float]:
         """Messages a second that came into the queue, and that left it for good."""

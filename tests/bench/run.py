@@ -8,6 +8,7 @@ machine is no fault.
 import argparse
 import json
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -15,8 +16,9 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,10 +30,20 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from qbroker import App, chain, chord, group  # noqa: E402 - needs the path above
+from qbroker.app.amqp import topology_of  # noqa: E402 - needs the path above
 from qbroker.limits import Limit  # noqa: E402 - needs the path above
+from qbroker.messaging import Exchange, Queue, binding  # noqa: E402 - needs the path above
 from qbroker.testing import LocalBroker  # noqa: E402 - needs the path above
 from tests.bench import wire  # noqa: E402 - needs the path above
-from tests.bench.tasks import app, give, late_by, noop, note_lateness  # noqa: E402 - needs the path above
+from tests.bench.tasks import (  # noqa: E402 - needs the path above
+    app,
+    give,
+    late_by,
+    measure,
+    noop,
+    note_lateness,
+    untold,
+)
 from tests.docs import programs  # noqa: E402 - needs the path above
 from tests.docs.programs import Program  # noqa: E402 - needs the path above
 
@@ -42,6 +54,9 @@ BATCH = 1_000
 REPEATS = 10
 """How often what is over in a moment is done, in each run."""
 LONG_S = 600.0
+NEWS = Exchange("news", type="fanout")
+SERIALIZERS = ("json", "msgpack", "pickle")
+COMPRESSIONS = ("zstd", "gzip", "bzip2", "lzma", "brotli")
 Figures = dict[str, float]
 
 
@@ -53,6 +68,7 @@ class Sizes:
     end_to_end: int
     round_trips: int
     queued: int
+    soak: int
 
 
 class Bench:
@@ -75,10 +91,10 @@ class Bench:
             program.stop()
 
     @contextmanager
-    def worker(self) -> Iterator[Program]:
+    def worker(self, *options: str) -> Iterator[Program]:
         """A worker with two processes, started but perhaps not ready."""
         argv = ("qbroker", "worker", "-A", "tests.bench.tasks:app", "-c", "2", "-l", "WARNING")
-        with Program(argv, cwd=self.folder, env=self.env) as program:
+        with Program((*argv, *options), cwd=self.folder, env=self.env) as program:
             yield program
             program.stop()
 
@@ -104,7 +120,12 @@ def cpu_s(program: Program) -> float:
 
 def anonymous_mb(program: Program) -> float:
     """Memory of the process that is not pages of a file: `RssAnon`."""
-    status = Path(f"/proc/{program.process.pid}/status").read_text()
+    return anonymous_mb_of(program.process.pid)
+
+
+def anonymous_mb_of(pid: int) -> float:
+    """The same, of any process."""
+    status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("RssAnon:")[2].split()[0]) / 1024
 
 
@@ -419,7 +440,7 @@ def chain_100(bench: Bench, sizes: Sizes) -> Figures:
 def chords(bench: Bench, sizes: Sizes) -> Figures:
     """Chords in a chain: seconds to make and publish, and bytes on the wire, of 10 of 10 and 100 of 100."""
     del sizes
-    figures = {}
+    figures: Figures = {}
     with bench.broker():
         app.send_many([(noop, (TEXT,), {}, {})])
         for side in (10, 100):
@@ -444,6 +465,200 @@ def chord_memory(bench: Bench, sizes: Sizes) -> Figures:
         )
         seen.append(anonymous_mb(broker))
     return {"grown_mb": max(seen) - before, "kept_mb": seen[-1] - before}
+
+
+EVENTS_PER_S = 10_000
+EVENTS_A_TASK = 3
+"""Received, started, succeeded."""
+
+
+def events(bench: Bench, sizes: Sizes) -> Figures:
+    """What 10,000 events a second to two listeners cost: no-ops end to end, of which as many are told of as make that rate."""
+    # How many are to be told of follows from how fast they are.
+    rate, _, _ = told_of(bench, sizes.end_to_end, every=6, listeners=0)
+    every = max(1, round(rate * EVENTS_A_TASK / EVENTS_PER_S))
+    without, cpu_us, _ = told_of(bench, sizes.end_to_end, every=every, listeners=0)
+    beside, cpu_us_beside, heard = told_of(bench, sizes.end_to_end, every=every, listeners=2)
+    return {
+        "without_per_s": without,
+        "beside_per_s": beside,
+        "ratio": beside / without,
+        "events_per_s": heard / every * EVENTS_A_TASK * beside,
+        "heard_share": heard,
+        "cpu_us_per_task": cpu_us,
+        "beside_cpu_us_per_task": cpu_us_beside,
+    }
+
+
+def told_of(bench: Bench, count: int, *, every: int, listeners: int) -> tuple[float, float, float]:
+    """Tasks a second where one of so many is told of; CPU a task, in µs; which share of what was told each listener heard."""
+    with bench.broker() as broker, ExitStack() as stack:
+        first = last = ""
+        for start in range(0, count, BATCH):
+            tasks = [noop if n % every == 0 else untold for n in range(start, start + BATCH)]
+            calls: list[tuple[object, ...]] = [(task, (TEXT,), {}, {}) for task in tasks]
+            sent = app.send_many(calls)
+            first, last = first or sent[0].id, sent[-1].id
+        notes = [bench.folder / f"heard-{n}" for n in range(listeners)]
+        for path in notes:
+            argv = (sys.executable, "-m", "tests.bench.listen", str(path))
+            stack.enter_context(Program(argv, cwd=bench.folder, env=bench.env)).wait_for("listens")
+        with bench.worker("-E") as worker:
+            app.AsyncResult(first).get(timeout=LONG_S)
+            started, used = time.perf_counter(), cpu_s(broker) + cpu_s(worker)
+            app.AsyncResult(last).get(timeout=LONG_S)
+            rate = count / (time.perf_counter() - started)
+            used = cpu_s(broker) + cpu_s(worker) - used
+            # The last events are on their way.
+            threading.Event().wait(1.0)
+            told = EVENTS_A_TASK * -(-count // every)
+            counts = [int.from_bytes(path.read_bytes(), sys.byteorder) for path in notes]
+    shutil.rmtree(bench.folder / "data")
+    return rate, used / count * 1e6, min(counts, default=0) / told
+
+
+def probe(bench: Bench, sizes: Sizes) -> Figures:
+    """The worker's `/readyz`, over a connection of its own each time: while it is idle, and while it works as hard as it can."""
+    listen = f"127.0.0.1:{programs.free_port()}"
+
+    def ask() -> None:
+        with urllib.request.urlopen(f"http://{listen}/readyz", timeout=10) as reply:
+            assert reply.status == 200
+
+    with bench.broker(), bench.worker("--http-listen", listen):
+        noop.delay(TEXT).get(timeout=LONG_S)
+        idle = [median_ms(ask, count=1) for _ in range(200)]
+        last = bench.fill(4 * sizes.end_to_end)
+        result = app.AsyncResult(last)
+        busy = []
+        while not result.ready():
+            busy += [median_ms(ask, count=1) for _ in range(10)]
+    cuts = statistics.quantiles(busy, n=100)
+    return {
+        "idle_p50_ms": statistics.median(idle),
+        "busy_p50_ms": cuts[49],
+        "busy_p99_ms": cuts[98],
+    }
+
+
+def soak(bench: Bench, sizes: Sizes) -> Figures:
+    """Very many no-ops, a few at a time: memory of broker, worker and its children, after a tenth and at the end."""
+    seen: list[Figures] = []
+    share = max(BATCH, sizes.soak // 10)
+    with bench.broker() as broker, bench.worker() as worker:
+        for tenth in range(10):
+            for start in range(0, share, 20 * BATCH):
+                last = bench.fill(min(20 * BATCH, share - start))
+                app.AsyncResult(last).get(timeout=LONG_S)
+            family = psutil.Process(worker.process.pid).children(recursive=True)
+            server = psutil.Process(worker.process.pid).children()[0].pid
+            children = [anonymous_mb_of(one.pid) for one in family if one.pid != server]
+            seen.append(
+                {
+                    "broker_mb": anonymous_mb(broker),
+                    "parent_mb": anonymous_mb(worker),
+                    "children_mb": max(children),
+                }
+            )
+            print(f"  soak {(tenth + 1) * share:,}: {shown(seen[-1])}", file=sys.stderr)
+    return {
+        f"{name.removesuffix('_mb')}_{when}": value
+        for when, figures in (("first_mb", seen[0]), ("last_mb", seen[-1]))
+        for name, value in figures.items()
+    }
+
+
+def fanout(bench: Bench, sizes: Sizes) -> Figures:
+    """Messages that 100 queues take, each of some 400 bytes and each of 10 KB: what a copy costs the broker."""
+    del sizes
+    queues = [Queue(f"q{number}", NEWS) for number in range(100)]
+    figures: Figures = {}
+    for name, size, count in (("small", 56, BATCH), ("10kb", 10_000, 200)):
+        with bench.broker() as broker:
+            app.client().declare_topology(topology_of(queues))
+            _ = noop.apply_async((TEXT,), exchange="news")
+            used, before = cpu_s(broker), stored_bytes(bench)
+            started = time.perf_counter()
+            for _ in range(count // 20):
+                app.send_many([(noop, ("x" * size,), {}, {"exchange": "news"})] * 20)
+            seconds = time.perf_counter() - started
+            used = cpu_s(broker) - used
+            copies = 100 * count
+            figures |= {
+                f"{name}_cpu_s_per_100k": used / copies * 1e5,
+                f"{name}_wall_s_per_100k": seconds / copies * 1e5,
+                f"{name}_disk_bytes_a_copy": (stored_bytes(bench) - before) / copies,
+            }
+        shutil.rmtree(bench.folder / "data")
+    return figures
+
+
+def stored_bytes(bench: Bench) -> int:
+    """How large the store's file is."""
+    return (bench.folder / "data" / "data.mdb").stat().st_size
+
+
+def topic(bench: Bench, sizes: Sizes) -> Figures:
+    """`send_many` through a topic exchange with 1,000 bindings, beside the queue's own name; and what a call's route costs."""
+    with bench.broker():
+        direct = calls_a_second(lambda: bench.fill(BATCH), threads=1, seconds=sizes.seconds)
+        media = Exchange("media", type="topic")
+        ways = [binding(media, f"area{number}.*.item.#") for number in range(1_000)]
+        app.client().declare_topology(topology_of([Queue("celery", media, bindings=ways)]))
+        calls: list[tuple[object, ...]] = [
+            (
+                noop,
+                (TEXT,),
+                {},
+                {"exchange": "media", "routing_key": f"area{number}.a.item.{number}"},
+            )
+            for number in range(BATCH)
+        ]
+        through = calls_a_second(lambda: app.send_many(calls), threads=1, seconds=sizes.seconds)
+    routed = App("routed", set_as_current=False)
+    routed.conf.task_routes = {f"area{number}.*": {"queue": f"q{number}"} for number in range(100)}
+    names = [f"area{number}.crop" for number in range(100)]
+    route = routed.amqp.router.route
+    started = time.perf_counter()
+    for _ in range(1_000):
+        for name in names:
+            route({}, name)
+    per_call_us = (time.perf_counter() - started) * 10
+    return {
+        "direct_per_s": direct * BATCH,
+        "topic_per_s": through * BATCH,
+        "ratio": through / direct,
+        "route_us": per_call_us,
+    }
+
+
+def contents(bench: Bench, sizes: Sizes) -> Figures:
+    """Calls whose argument is a text of that size, there and back, by serializer and by compression: tasks a second."""
+    figures: Figures = {}
+    for size, count in ((100, 4_000), (10_000, 1_000), (1_000_000, 20)):
+        # A request holds some megabytes.
+        batch = min(BATCH, 3_000_000 // size)
+        text = random_words(size)
+        for how in (*SERIALIZERS, *COMPRESSIONS):
+            option = "serializer" if how in SERIALIZERS else "compression"
+            calls: list[tuple[object, ...]] = [(measure, (text,), {}, {option: how})] * count
+            with bench.broker(), bench.worker():
+                measure.delay("").get(timeout=LONG_S)
+                started = time.perf_counter()
+                last = app.send_many(calls[:1])[-1]
+                for first in range(1, count, batch):
+                    last = app.send_many(calls[first : first + batch])[-1]
+                last.get(timeout=LONG_S)
+                figures[f"{how}_{size}"] = count / (time.perf_counter() - started)
+            shutil.rmtree(bench.folder / "data")
+    return figures
+
+
+def random_words(size: int) -> str:
+    """Text of so many letters that can be made smaller, as people's can."""
+    chance = random.Random(size)
+    words = ["".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=7)) for _ in range(500)]
+    return " ".join(chance.choices(words, k=size // 8 + 1))[:size]
 
 
 def median_ms(call: Callable[[], object], count: int = 50) -> float:
@@ -473,7 +688,16 @@ CASES: dict[str, Callable[[Bench, Sizes], Figures]] = {
     "chain": chain_100,
     "chords": chords,
     "chord-memory": chord_memory,
+    "events": events,
+    "probe": probe,
+    "soak": soak,
+    "fanout": fanout,
+    "topic": topic,
+    "contents": contents,
 }
+
+SPARED = frozenset({"soak"})
+"""What takes too long to be run without being named."""
 
 AIMS = {
     ("publish-1", "rate_per_s"): "≥ 1,500",
@@ -504,6 +728,18 @@ AIMS = {
     ("chords", "publish_100_s"): "< 2",
     ("chords", "bytes_per_task_100"): "as of 10",
     ("chord-memory", "grown_mb"): "< 64",
+    ("events", "ratio"): "≥ 0.85",
+    ("events", "events_per_s"): "10,000",
+    ("events", "heard_share"): "1",
+    ("probe", "idle_p50_ms"): "≤ 5",
+    ("probe", "busy_p50_ms"): "≤ 5",
+    ("soak", "broker_last_mb"): "as first",
+    ("soak", "parent_last_mb"): "as first",
+    ("soak", "children_last_mb"): "as first",
+    ("fanout", "small_cpu_s_per_100k"): "≤ 4",
+    ("fanout", "10kb_cpu_s_per_100k"): "≤ 4",
+    ("topic", "ratio"): "≥ 0.7",
+    ("topic", "route_us"): "≤ 5",
 }
 """What 2 cores are meant to reach, for comparison only."""
 
@@ -514,13 +750,16 @@ def options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument(
-        "--cases", default=",".join(CASES), help="parted by commas; all: %(default)s"
+        "--cases",
+        default=",".join(name for name in CASES if name not in SPARED),
+        help=f"parted by commas (%(default)s); and {', '.join(SPARED)}",
     )
     parser.add_argument("--runs", type=int, default=3, help="of each case (%(default)s)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of publishing (%(default)s)")
     parser.add_argument("--tasks", type=int, default=50_000, help="end to end (%(default)s)")
     parser.add_argument("--round-trips", type=int, default=1_000, help="(%(default)s)")
     parser.add_argument("--queued", type=int, default=1_000_000, help="waiting (%(default)s)")
+    parser.add_argument("--soak", type=int, default=2_000_000, help="tasks (%(default)s)")
     parser.add_argument("--dir", type=Path, help="where the data goes; must be a real disk")
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="a JSON line a run, no table")
@@ -535,7 +774,7 @@ def main() -> int:
     """Run the chosen cases and print what they cost."""
     chosen = options()
     if chosen.port is not None:
-        sizes = Sizes(chosen.seconds, chosen.tasks, chosen.round_trips, chosen.queued)
+        sizes = Sizes(chosen.seconds, chosen.tasks, chosen.round_trips, chosen.queued, chosen.soak)
         print(json.dumps(CASES[chosen.cases](Bench(chosen.dir, chosen.port), sizes)))
         return 0
     warn_of_memory_disk(chosen.dir or Path(tempfile.gettempdir()))
@@ -561,7 +800,7 @@ def alone(case: str, chosen: argparse.Namespace) -> Figures:
     port = programs.free_port()
     with tempfile.TemporaryDirectory(prefix="qbroker-bench-", dir=chosen.dir) as folder:
         argv = ["--cases", case, "--dir", folder, "--port", str(port)]
-        for name in ("seconds", "tasks", "round_trips", "queued"):
+        for name in ("seconds", "tasks", "round_trips", "queued", "soak"):
             argv += [f"--{name.replace('_', '-')}", str(getattr(chosen, name))]
         ended = subprocess.run(
             [sys.executable, __file__, *argv],

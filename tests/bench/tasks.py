@@ -5,12 +5,23 @@ import time
 
 from qbroker import App, Task
 
-app = App("bench", backend="qbroker://")
+app = App("bench", backend="qbroker://", accept_content=["json", "msgpack", "pickle"])
 
 
 @app.task
 def noop(text: str) -> None:
     """Do nothing."""
+
+
+@app.task(send_events=False)
+def untold(text: str) -> None:
+    """Do nothing, of which nobody is told."""
+
+
+@app.task
+def measure(text: str) -> int:
+    """Say how long the text is."""
+    return len(text)
 
 
 @app.task

@@ -8,7 +8,7 @@ was left behind.
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings, strategies as st
@@ -24,10 +24,13 @@ from qbroker_server.core import dead
 from qbroker_server.core.effects import Policy
 from qbroker_server.core.errors import Invalid, NotFound
 from qbroker_server.core.lease import LeaseId, Outcome, ReturnLeases, Settle
+from qbroker_server.core.publish import copy_id
 from qbroker_server.core.queue import Move, Pause, Purge, Resume
 from qbroker_server.core.records import Flag, Stage
 from qbroker_server.core.results import Forget
 from qbroker_server.core.revoke import Revoke
+from qbroker_server.core.routes import Binding, Exchange, Route
+from qbroker_server.core.routing import Declare
 from qbroker_server.core.schedule import Sweep
 from qbroker_server.engines.lmdb import LmdbEngine
 from tests.support.scene import Scene, new
@@ -156,6 +159,8 @@ class BrokerMachine(RuleBasedStateMachine):
     @initialize(is_late=st.booleans(), prefetch_count=st.integers(1, 2))
     def begin(self, is_late: bool, prefetch_count: int) -> None:
         """Two workers and a few messages, so that no history is idle."""
+        ways = tuple(Binding("both", name) for name in ("q1", "q2"))
+        self.scene.do(Declare((Exchange("both", "fanout"),), (), ways))
         for session in ("s1", "s2"):
             self.model.workers[session] = Worker(
                 frozenset(("q1", "q2")), frozenset(("t1", "t2")), prefetch_count
@@ -231,6 +236,27 @@ class BrokerMachine(RuleBasedStateMachine):
 
         assert published.refusals == ()
         assert list(published.duplicates) == duplicates
+        self.check_deliveries()
+
+    @rule(id_=IDS, task=TASKS, is_late=st.booleans(), size=st.sampled_from([10, 2_000, 20_000]))
+    def broadcast(self, id_: str, task: str, is_late: bool, size: int) -> None:
+        """A message for both queues, whose copies may share what they carry."""
+        ids = {"q1": id_, "q2": copy_id(id_, "q2")}
+        is_known = id_ in self.model.messages
+        for queue, one in ids.items() if not is_known else ():
+            past = self.model.messages.get(one)
+            # Of one that was published before, and whose first copy is forgotten, the other may still be on its way.
+            if past is None or past.stage == Stage.DONE:
+                self.model.messages[one] = Message(
+                    task, queue, 0, is_late, False, 0, 0, self.model.next_place()
+                )
+        flags = Flag.ACK_LATE * is_late
+        message = new(id_, task=task, queue="", flags=flags, payload=id_.encode() * size)
+
+        published = self.scene.publish(replace(message, route=Route("both", "")))
+
+        assert published.refusals == ()
+        assert published.duplicates == ((0,) if is_known else ())
         self.check_deliveries()
 
     @rule(queue=QUEUES)
@@ -525,7 +551,8 @@ class BrokerMachine(RuleBasedStateMachine):
                 given.append(message)
                 self.leases.append((session, LeaseId(delivery.id, message.attempt)))
                 assert delivery.record.attempt == message.attempt
-                assert delivery.payload == delivery.id.encode() * (len(delivery.payload) // 2)
+                name = delivery.id.partition("~")[0].encode()
+                assert delivery.payload == name * (len(delivery.payload) // 2)
         for id_, message in model.messages.items():
             if message.stage != Stage.QUEUED:
                 continue

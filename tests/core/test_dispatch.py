@@ -1,5 +1,7 @@
 """Who gets what next."""
 
+from typing import NoReturn
+
 import pytest
 
 from qbroker_server.core import keys, limits
@@ -312,3 +314,35 @@ def test_a_message_whose_payload_is_damaged_is_not_delivered() -> None:
 
     assert scene.take_ids() == ["b"]
     assert scene.counts().ready_count == 0
+
+
+class _Unwalked(dict[str, object]):
+    """Queues that may be looked up, but not gone through."""
+
+    def items(self) -> NoReturn:
+        raise AssertionError("all queues are gone through")
+
+    __iter__ = keys = values = items
+
+
+def test_queues_that_nobody_takes_from_cost_a_step_nothing() -> None:
+    scene = Scene()
+    scene.publish(*(new(f"m{n}", queue=f"q{n}") for n in range(3)))
+    dispatcher = scene.broker.dispatcher
+    dispatcher._queues = _Unwalked(dispatcher._queues)  # type: ignore[assignment]  # it refuses to be walked
+
+    scene.register(queues=("q1", QUEUE))
+    scene.publish(new("a"))
+
+    assert sorted(scene.take_ids()) == ["a", "m1"]
+
+
+def test_a_queue_goes_on_when_one_of_its_workers_leaves() -> None:
+    scene = Scene()
+    scene.register("s1")
+    scene.register("s2")
+    scene.die("s1")
+
+    scene.publish(new())
+
+    assert scene.take_ids("s2") == ["m1"]

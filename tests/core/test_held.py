@@ -123,3 +123,15 @@ def test_a_session_may_take_from_nothing() -> None:
     scene.publish(new("1"))
 
     assert scene.take() == []
+
+
+def test_a_session_that_has_learned_a_task_is_given_what_waited_for_somebody_to_know_it() -> None:
+    scene = Scene()
+    scene.register(prefetch_count=10, tasks=["known"])
+    scene.publish(new("strange", task="new"), new("usual", task="known"))
+    before = [delivery.id for delivery in scene.take()]
+
+    scene.do(Consume("s1", ("celery",), frozenset({"known", "new"})))
+
+    assert before == ["usual"]
+    assert [delivery.id for delivery in scene.take()] == ["strange"]

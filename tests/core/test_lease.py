@@ -578,3 +578,20 @@ def test_a_session_is_told_only_of_tasks_it_knows() -> None:
     scene.publish(new(task=TASK))
 
     assert isinstance(scene.take_one().record, Record)
+
+
+def test_which_worker_had_a_message_is_known_by_name_when_the_worker_is_gone() -> None:
+    scene = Scene()
+    scene.register("s1")
+    scene.publish(new(flags=LATE, deaths_max=1))
+    given = scene.take_one()
+    scene.start(given)
+
+    scene.die("s1")
+
+    record = scene.record()
+    assert record.stage == Stage.DEAD
+    assert record.session == "s1@host"
+    assert record.extras is not None
+    assert [tried[3] for tried in record.extras.history] == ["s1@host"]
+    assert scene.faults() == []

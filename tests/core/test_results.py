@@ -5,7 +5,7 @@ import pytest
 from qbroker_server.core import keys, limits
 from qbroker_server.core.effects import Policy
 from qbroker_server.core.errors import Conflict, Invalid
-from qbroker_server.core.lease import Outcome
+from qbroker_server.core.lease import Outcome, Start
 from qbroker_server.core.records import Flag, Stage
 from qbroker_server.core.results import Forget, Keep, Tell
 from tests.support.scene import Scene, new
@@ -173,6 +173,32 @@ def test_a_start_that_is_tracked_ends_what_an_earlier_try_has_told() -> None:
     scene.start(delivery)
 
     assert (scene.record().state, scene.status()) == ("", b"")
+
+
+def test_what_a_tracked_start_tells_is_kept_while_it_runs_and_is_no_end() -> None:
+    scene = Scene()
+    scene.register()
+    scene.publish(new(flags=Flag.TRACK_STARTED))
+    delivery = scene.take_one()
+
+    scene.report(starts=[Start("m1", 1, b"where")])
+    running = scene.record().state, scene.status()
+    scene.settle(delivery, Outcome.IGNORED, b"")
+
+    assert running == ("", b"where")
+    assert (scene.record().stage, scene.record().state) == (Stage.DONE, "")
+    assert (scene.payload(), scene.status()) == (b"", b"")
+
+
+def test_what_a_start_tells_is_kept_for_nobody_who_does_not_want_to_see_it() -> None:
+    scene = Scene()
+    scene.register()
+    scene.publish(new())
+    scene.take_one()
+
+    scene.report(starts=[Start("m1", 1, b"where")])
+
+    assert scene.status() == b""
 
 
 def test_a_task_that_tells_its_end_and_is_ignored_has_ended_so() -> None:

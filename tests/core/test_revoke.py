@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 
 from qbroker_server.core import index, keys
+from qbroker_server.core.dead import Requeue
 from qbroker_server.core.errors import Invalid
 from qbroker_server.core.lease import Outcome, Report, Settle
 from qbroker_server.core.publish import NewMessage
 from qbroker_server.core.records import EndReason, Extras, Flag, Stage
 from qbroker_server.core.revoke import Revoke, RevokeIndexed
-from tests.support.scene import Scene, done, new
+from tests.support.scene import Scene, done, lease_of, new
 
 LATE = Flag.ACK_LATE
 
@@ -125,6 +126,101 @@ def test_a_revoked_task_is_not_tried_again() -> None:
 
     assert scene.record().state == "REVOKED"
     assert scene.faults() == []
+
+
+def test_a_revoked_task_that_asks_to_be_put_back_is_not_run_again() -> None:
+    scene = Scene()
+    scene.register()
+    scene.publish(new())
+    given = scene.take_one()
+    scene.do(Revoke(["m1"], why="not needed"))
+
+    scene.settle(given, Outcome.REJECTED, b"", requeue=True)
+
+    assert scene.take() == []
+    assert (scene.record().state, scene.record().detail) == ("REVOKED", "not needed")
+    assert scene.faults() == []
+
+
+def test_a_dead_letter_of_a_revoked_task_starts_anew_when_it_is_requeued() -> None:
+    scene = Scene()
+    scene.register()
+    scene.publish(new(flags=LATE))
+    given = scene.take_one()
+    scene.do(Revoke(["m1"], is_terminated=True))
+    scene.settle(given, Outcome.REJECTED, b"")
+
+    scene.do(Requeue(("m1",)))
+    again = scene.take_one()
+    scene.start(again)
+    scene.die("s1")
+    scene.register("s2")
+
+    assert scene.take_one("s2").id == "m1"
+    assert not scene.record().flags & (Flag.REVOKING | Flag.TERMINATING)
+
+
+def test_a_revoked_task_that_ran_out_of_time_is_not_run_again() -> None:
+    scene = Scene()
+    scene.register()
+    scene.publish(new(flags=LATE | Flag.REQUEUE_ON_TIMEOUT))
+    given = scene.take_one()
+    scene.start(given)
+    scene.do(Revoke(["m1"]))
+
+    scene.settle(given, Outcome.TIMEOUT, b"it took too long")
+
+    assert scene.take() == []
+    assert scene.record().state == "REVOKED"
+    assert scene.faults() == []
+
+
+def test_why_a_running_task_was_revoked_is_kept_with_its_end() -> None:
+    scene = Scene()
+    scene.register()
+    scene.publish(new())
+    given = scene.take_one()
+    scene.do(Revoke(["m1"], is_terminated=True, why="not needed"))
+
+    scene.settle(given, Outcome.REVOKED, b"")
+
+    assert scene.record().detail == "not needed"
+    assert scene.record().end_reason == EndReason.REVOKED
+
+
+@pytest.mark.parametrize("is_terminated", [False, True])
+def test_a_worker_that_was_away_when_its_task_was_revoked_is_told_as_it_comes_back(
+    is_terminated: bool,
+) -> None:
+    scene = Scene()
+    scene.register()
+    scene.publish(new("m1"), new("m2"))
+    given, _other = held = scene.take()
+    scene.do(Revoke(["m1"], is_terminated=is_terminated))
+    scene.cancels.clear()
+
+    lost = scene.register(held=tuple(map(lease_of, held)))
+
+    assert lost == []
+    (cancel,) = scene.cancels
+    assert (cancel.session, cancel.id) == ("s1", "m1")
+    assert cancel.attempt == given.record.attempt
+    assert cancel.is_terminated is is_terminated
+
+
+def test_what_was_to_be_ended_is_to_be_ended_after_a_milder_word_too() -> None:
+    scene = Scene()
+    scene.register()
+    scene.publish(new())
+    given = scene.take_one()
+    scene.do(Revoke(["m1"], is_terminated=True))
+    scene.do(Revoke(["m1"]))
+    scene.cancels.clear()
+
+    scene.register(held=(lease_of(given),))
+
+    (cancel,) = scene.cancels
+    assert cancel.is_terminated, "what was to be ended is still to be ended"
 
 
 def test_an_ended_message_is_left_as_it_is() -> None:

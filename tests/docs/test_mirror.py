@@ -54,7 +54,6 @@ ELSEWHERE: dict[str, str] = {
     "sdk/qbroker/utils/imports.py": "It is there for Celery's path: tests/sdk/test_paths.py",
     "sdk/qbroker/utils/nodenames.py": "It is there for Celery's path: tests/sdk/test_paths.py",
     "sdk/qbroker/utils/timeutils.py": "It is there for Celery's path: tests/sdk/test_paths.py",
-    "sdk/qbroker/worker/request.py": "It is there for Celery's path: tests/sdk/test_paths.py",
     "sdk/qbroker/contrib/django/task.py": "It waits for commits of Django's: tests/sdk/test_django.py",
     "sdk/qbroker/bin/shell.py": "It is there for Celery's path: tests/sdk/test_paths.py",
     "sdk/qbroker/url.py": "A client is what has a URL: tests/sdk/test_client.py",

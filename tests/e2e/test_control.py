@@ -214,3 +214,53 @@ def test_a_worker_is_ready_only_while_it_takes_tasks(farm: "Farm", app: App, poo
     assert code == 1
     assert any(f"Cannot serve probes on {address}" in line for line in second.lines)
     assert held.id
+
+
+RESTARTED = """
+import os
+
+import lib
+from proj import app
+
+app.conf.worker_pool_restarts = True
+
+
+@app.task
+def version():
+    return [lib.VERSION, os.getpid()]
+"""
+
+RESTARTING = """
+import pathlib
+
+import proj
+from tasks import version
+
+before, old = version.delay().get(timeout=20)
+pathlib.Path("lib.py").write_text("VERSION = 'two, which is longer'")
+pathlib.Path("late.py").write_text("from proj import app\\n@app.task\\ndef late(): return 'late'")
+control = proj.app.control
+print("REFUSED", control.pool_restart(["nosuch"], reply=True, timeout=20))
+print("DONE", control.pool_restart(["lib", "late"], reload=True, reply=True, timeout=20))
+after, new = version.delay().get(timeout=20)
+print("VERSIONS", before, after, old != new)
+print("LATE", proj.app.send_task("late.late").get(timeout=20))
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_pool_that_is_restarted_has_the_code_of_now_in_other_processes(
+    farm: "Farm", method: str
+) -> None:
+    (farm.folder / "lib.py").write_text("VERSION = 'one'")
+    (farm.folder / "tasks.py").write_text(RESTARTED)
+    farm.broker()
+    worker = farm.worker("-c", "2", "-I", "tasks", "--pool-start-method", method)
+
+    program = farm.python(RESTARTING)
+
+    program.wait_for(r"REFUSED \[\{.*'error': .*ModuleNotFoundError.*nosuch")
+    program.wait_for(r"DONE \[\{'celery@[^']+': \{'ok': 'reload started'\}\}\]")
+    program.wait_for("VERSIONS one two, which is longer True")
+    program.wait_for("LATE late")
+    assert worker.end() == 0

@@ -109,33 +109,65 @@ except TaskRevokedError as error:
     assert farm.notes() == ["wanted"]
 
 
-def test_a_running_task_is_terminated_and_its_neighbour_is_not(farm: "Farm") -> None:
+TERMINATED = """
+import asyncio
+
+from proj import app, hold, note
+from qbroker.signals import task_revoked
+
+
+@app.task
+async def waits(word):
+    note(word)
+    await asyncio.Event().wait()
+
+
+@task_revoked.connect
+def told(sender, request, terminated, signum, expired, **_):
+    note(f"revoked {sender.name} {request.args} {terminated} {signum} {expired}")
+"""
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "asyncio", "solo"])
+def test_a_running_task_is_terminated_and_its_neighbour_is_not(farm: "Farm", pool: str) -> None:
+    (farm.folder / "terminated.py").write_text(TERMINATED)
     farm.broker()
-    farm.worker("-c", "2")
+    farm.worker("-c", "3", "-P", pool, "-I", "terminated")
     gate = farm.folder / "gate"
     program = farm.python(
         f"""
-from proj import hold
+from terminated import hold, waits
 from qbroker.exceptions import TaskRevokedError
-victim, neighbour = hold.delay("victim", {str(gate)!r}), hold.delay("neighbour", {str(gate)!r})
-print("PUBLISHED", victim.id)
-try:
-    victim.get(timeout=30)
-except TaskRevokedError:
-    print("TERMINATED")
-open({str(gate)!r}, "w").close()
+victims = [hold.delay("victim", "never"), waits.delay("waiting victim")]
+neighbour = hold.delay("neighbour", {str(gate)!r})
+print("PUBLISHED", *(victim.id for victim in victims))
+for victim in victims:
+    try:
+        victim.get(timeout=30)
+    except TaskRevokedError as error:
+        print("TERMINATED", victim.state, error)
 print("NEIGHBOUR", neighbour.get(timeout=20))
 """
     )
-    victim_id = program.wait_for(r"PUBLISHED (\S+)").group(1)
-    while len(farm.notes()) < 2:
-        with pytest.raises(TimeoutError):
-            program.popen_wait(0.02)
+    ids = program.wait_for(r"PUBLISHED (\S+) (\S+)").groups()
 
-    qctl = farm.qctl("revoke", victim_id, "--terminate", "--yes")
+    def wait_for_notes(count: int, start: str) -> list[str]:
+        while len(found := [note for note in farm.notes() if note.startswith(start)]) < count:
+            with pytest.raises(TimeoutError):
+                program.popen_wait(0.02)
+        return found
 
-    assert qctl.returncode == 0, qctl.stdout + qctl.stderr
-    program.wait_for("TERMINATED")
+    for victim_id, note in zip(ids, ("victim", "waiting victim"), strict=True):
+        wait_for_notes(1, note)
+        qctl = farm.qctl("revoke", victim_id, "--terminate", "--why", "not wanted", "--yes")
+        assert qctl.returncode == 0, qctl.stdout + qctl.stderr
+        program.wait_for("TERMINATED REVOKED not wanted")
+
+    assert wait_for_notes(2, "revoked") == [
+        "revoked proj.hold ['victim', 'never'] True SIGTERM False",
+        "revoked terminated.waits ['waiting victim'] True SIGTERM False",
+    ]
+    gate.touch()
     program.wait_for("NEIGHBOUR neighbour")
 
 

@@ -95,3 +95,70 @@ def test_limits_end_tasks_run_their_handlers_and_tell_the_caller(farm: "Farm", p
         ran = next(note.split()[-1] for note in notes if note.startswith("endless"))
         handled = next(note.split()[-1] for note in notes if note.startswith("on_failure"))
         assert handled not in (ran, str(worker.pid))
+
+
+WATCHED = """
+import logging
+import os
+import signal
+
+from proj import app
+from qbroker import Task, signals
+from qbroker.worker.request import Request
+
+logger = logging.getLogger("my.package")
+
+
+class MyRequest(Request):
+    "A minimal custom request to log failures and hard time limits."
+
+    def on_timeout(self, soft, timeout):
+        super(MyRequest, self).on_timeout(soft, timeout)
+        if not soft:
+            logger.warning("A hard timeout was enforced for task %s", self.task.name)
+
+    def on_failure(self, exc_info, send_failed_event=True, return_ok=False):
+        super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+        logger.warning("Failure detected for task %s", self.task.name)
+
+
+class MyTask(Task):
+    Request = MyRequest
+
+
+@app.task(base=MyTask, time_limit=0.3)
+def slow():
+    while True:
+        sum(range(100))
+
+
+@app.task(base=MyTask)
+def fails():
+    raise ValueError("no")
+
+
+@app.task(base=MyTask)
+def dies():
+    os.kill(os.getpid(), signal.SIGKILL)
+    signal.pause()
+
+
+@signals.task_failure.connect(sender=dies)
+def told(sender, exception, **kwargs):
+    logger.warning("Told that %s raised %s", sender.name, exception)
+"""
+
+
+def test_celerys_example_of_a_custom_request_logs_failures_limits_and_deaths(farm: "Farm") -> None:
+    (farm.folder / "tasks.py").write_text(WATCHED)
+    farm.broker()
+    worker = farm.worker("-c", "1", "-I", "tasks")
+
+    farm.python("from tasks import *; fails.delay(); slow.delay(); dies.delay()")
+
+    worker.wait_for(r"Failure detected for task tasks\.fails$")
+    worker.wait_for(r"A hard timeout was enforced for task tasks\.slow$")
+    worker.wait_for(r"Failure detected for task tasks\.slow$")
+    worker.wait_for(r"Told that tasks\.dies raised Worker exited prematurely: signal 9 \(SIGKILL\)")
+    worker.wait_for(r"Failure detected for task tasks\.dies$")
+    assert worker.end() == 0

@@ -97,7 +97,7 @@ print("GOT", result.get(timeout=20, on_message=told))
 
 started = tracked.delay({str(gate)!r} + "-tracked")
 def seen(meta):
-    print(meta["status"], flush=True)
+    print(meta["status"], meta["result"], started.info, flush=True)
     if meta["status"] == "STARTED":
         pathlib.Path({str(gate)!r} + "-tracked").touch()
 started.get(timeout=20, on_message=seen)
@@ -121,7 +121,8 @@ print("WALK", walking.get(timeout=30, on_message=stop))
         program.wait_for(rf"^INFO PROGRESS {{'step': {n}}}")
     program.wait_for("GOT there")
     assert sum(line.startswith("PROGRESS") for line in program.lines) == 3
-    program.wait_for("STARTED")
+    where = r"{'pid': \d+, 'hostname': 'celery@[^']+'}"
+    program.wait_for(f"STARTED {where} {where}")
     program.wait_for("FAILED mine")
     program.wait_for("ABORTED True")
     program.wait_for("WALK stopped")

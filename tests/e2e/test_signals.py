@@ -134,3 +134,35 @@ def test_a_second_worker_of_a_name_ends_with_a_sentence_that_names_the_first(far
 
     assert second.popen_wait(20) == 1
     assert first.popen.poll() is None
+
+
+TELLING = """
+from proj import app
+from qbroker import signals
+
+
+@signals.heartbeat_sent.connect
+def beat(sender, **kwargs):
+    print(f"beat of {sender.hostname}")
+
+
+@signals.worker_shutting_down.connect
+def ending(sender, sig, how, exitcode, **kwargs):
+    print(f"ending {sender} {sig} {how} {exitcode}")
+"""
+
+
+def test_a_busy_worker_still_tells_the_app_that_it_lives_and_that_it_ends(farm: "Farm") -> None:
+    (farm.folder / "tasks.py").write_text(TELLING)
+    farm.broker()
+    worker = farm.worker("-c", "1", "-I", "tasks", "-n", "w@here")
+    farm.python(f"from proj import hold; hold.delay('held', {str(farm.folder / 'gate')!r})")
+    worker.wait_for("hold.* received")
+
+    worker.wait_for("beat of w@here")
+    worker.popen.send_signal(signal.SIGTERM)
+    worker.wait_for("ending w@here SIGTERM Warm 0")
+    worker.popen.send_signal(signal.SIGQUIT)
+    worker.wait_for("ending w@here SIGQUIT Cold 1")
+
+    assert worker.popen.wait(20) == 1

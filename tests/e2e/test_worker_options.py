@@ -182,3 +182,50 @@ def test_a_worker_whose_queues_are_all_excluded_says_so(farm: "Farm") -> None:
 
     worker.wait_for("No queue is left to take from: -X excludes mail")
     assert worker.popen_wait(20) == 1
+
+
+SPAWNED = """
+import multiprocessing
+import os
+
+from proj import app
+from qbroker import signals
+from qbroker.worker.control import inspect_command
+
+app.conf.worker_pool_start_method = "spawn"
+
+
+@app.task
+def where():
+    return [multiprocessing.current_process().name, os.getpid()]
+
+
+@inspect_command()
+def beside(state):
+    return {"pid": os.getpid(), "host": state.hostname}
+
+
+@signals.worker_process_init.connect
+def began(sender=None, **kwargs):
+    print(f"began for {sender}")
+"""
+
+
+def test_children_of_an_app_that_says_spawn_are_fresh_interpreters(farm: "Farm") -> None:
+    (farm.folder / "tasks.py").write_text(SPAWNED)
+    farm.broker()
+    worker = farm.worker("-c", "1", "-I", "tasks", "-n", "w@here")
+    worker.wait_for(r"SpawnPoolWorker-1\] began for w@here$")
+
+    told = farm.python(
+        "from tasks import where; print('WHERE', *where.delay().get(timeout=20))"
+    ).wait_for(r"WHERE SpawnPoolWorker-1 (\d+)")
+    child = psutil.Process(int(told.group(1)))
+    answer = json.loads(farm.qctl("inspect", "beside", "--json").stdout)["w@here"]
+
+    assert "qbroker_worker.spawned" in child.cmdline()
+    assert answer["host"] == "w@here"
+    assert answer["pid"] not in (child.pid, worker.pid)
+    family = psutil.Process(worker.pid).children(recursive=True)
+    assert worker.end() == 0
+    assert psutil.wait_procs(family, timeout=20)[1] == []

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import threading
+import uuid
 
 import pytest
 
@@ -380,3 +381,16 @@ def test_a_registered_task_that_replaces_another_is_warned_of(app: App) -> None:
         app.register_task(Second)
 
     assert type(app.tasks["same"]) is Second
+
+
+def test_an_app_has_an_id_and_each_thread_of_it_another(make_app: MakeApp) -> None:
+    app, other = make_app(), make_app()
+    elsewhere: list[str] = []
+    thread = threading.Thread(target=lambda: elsewhere.extend((app.oid, app.thread_oid)))
+
+    thread.start()
+    thread.join()
+
+    assert len({app.oid, other.oid, app.thread_oid, *elsewhere}) == 4
+    assert (elsewhere[0], app.oid, app.thread_oid) == (app.oid, app.oid, app.thread_oid)
+    assert str(uuid.UUID(app.oid)) == app.oid

@@ -60,7 +60,6 @@ def test_calls_are_sent_with_what_pools_have(real_app: App) -> None:
 
     with real_app.producer_pool.acquire(block=True) as producer:
         _ = task.apply_async((1,), producer=producer)
-        assert real_app.producer_or_acquire(producer) is producer
     with (
         real_app.pool.acquire(block=True, timeout=3) as connection,
         task.get_publisher(connection) as publisher,
@@ -76,3 +75,18 @@ def test_a_broker_in_this_process_has_no_port(make_app: MakeApp) -> None:
 
         assert (connection.hostname, connection.port) == ("localhost", None)
         assert connection.connect() is connection
+
+
+def test_what_pools_give_is_handed_to_calls(real_app: App) -> None:
+    with real_app.producer_pool.acquire(block=True) as producer:
+        _ = real_app.send_task("x", producer=producer)
+    with real_app.pool.acquire(block=True, timeout=1) as connection:
+        _ = real_app.send_task("x", connection=connection)
+    with real_app.producer_or_acquire() as ours, real_app.producer_or_acquire(producer) as given:
+        assert given is producer
+        assert ours.connection.as_uri() == connection.as_uri()
+    real_app.producer_pool.release(producer)
+    real_app.pool.force_close_all()
+
+    (celery,) = real_app.client().list_queues()
+    assert celery.ready_count == 2

@@ -134,6 +134,35 @@ def test_a_purge_throws_away_what_waits_in_the_apps_queue(real_app: App) -> None
     assert kept.stage == "queued"
 
 
+def test_a_purge_empties_all_queues_the_app_takes_from(real_app: App) -> None:
+    real_app.conf.task_queues = {"mail": {}, "images": {}, "empty": {}}
+    real_app.send_many([("t", (), {}, {"queue": name}) for name in ("mail", "images", "other")])
+
+    assert real_app.control.purge() == 2
+    counts = {one.name: one.ready_count for one in real_app.client().list_queues()}
+    assert (counts["mail"], counts["images"], counts["other"]) == (0, 0, 1)
+
+
+def test_hello_is_answered_for_each_other_worker(real_app: App, hire: Hire) -> None:
+    hire("a@host", say)
+    hire("b@host", say)
+
+    found = real_app.control.inspect(timeout=10).hello("a@host")
+
+    assert found["a@host"] is None
+    assert found["b@host"] == {"revoked": [], "clock": 0}
+
+
+def test_an_election_asks_nobody(real_app: App, hire: Hire) -> None:
+    heard: list[Value] = []
+    hire("a@host", heard.append)
+
+    real_app.control.election("id", "topic")
+    real_app.control.inspect(timeout=10).clock()
+
+    assert heard == []
+
+
 def test_a_queue_that_never_was_is_empty(real_app: App) -> None:
     assert real_app.control.purge() == 0
 

@@ -14,6 +14,7 @@ from qbroker import (
     GroupResult,
     ResultSet,
     allow_join_result,
+    envelope,
     exceptions,
     result_from_tuple,
 )
@@ -21,6 +22,7 @@ from qbroker.exceptions import (
     Ignore,
     ImproperlyConfigured,
     IncompleteStream,
+    LimitExceeded,
     OperationalError,
     Reject,
     RemoteTraceback,
@@ -688,3 +690,17 @@ def test_without_any_time_what_has_ended_is_there(real_app: App) -> None:
         real_app.AsyncResult("c").get(timeout=0)
     with pytest.raises(ResultTimeout):
         real_app.ResultSet(more).join(timeout=0)
+
+
+def test_a_result_that_may_not_be_read_is_raised_and_its_state_is_known(
+    broker: FakeBroker, make_app: MakeApp
+) -> None:
+    app = make_app(broker=broker.url, backend="qbroker://", unpacked_bytes_max=1_000)
+    raw = Result(state="SUCCESS", **envelope.write(["x" * 10_000], "json", "zstd"))
+    broker.end("big", state="SUCCESS", result=raw.SerializeToString())
+
+    result = app.AsyncResult("big")
+
+    with pytest.raises(LimitExceeded, match="unpacked_bytes_max"):
+        result.get(timeout=5)
+    assert (result.state, type(result.result)) == ("SUCCESS", LimitExceeded)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from qbroker import App
+from qbroker import App, Task, chain
 from qbroker.app.sending import prepare
 from qbroker.exceptions import DuplicateTaskError, TaskRevokedError
 from qbroker.limits import Limit
@@ -135,6 +135,38 @@ def test_a_key_of_arguments_that_are_not_there_names_those_that_are(app: App, ke
 
     with pytest.raises(ValueError, match=r"of its arguments \(user, rest, region, more\)"):
         message(app, 1)
+
+
+@pytest.mark.parametrize(
+    "key", ["sync:{user}", "sync:{0}", "sync:{user.name}", lambda args, _: f"sync:{args[0] % 7}"]
+)
+@pytest.mark.parametrize("option", ["unique_key", "fairness_key", "limits"])
+def test_a_key_of_what_another_task_returns_is_refused_with_what_can_be_done(
+    app: App, option: str, key: Value
+) -> None:
+    task: Task[..., None] = app.task(name="sync")(sync)
+    setattr(task, option, [Limit(key, "1/s")] if option == "limits" else key)
+    first = app.task(name="first")(lambda: 7)
+
+    with pytest.raises(ValueError, match=rf"returns, .* sig\.set\({option}="):
+        chain(first.s(), task.s("more")).apply_async()
+
+
+def test_keys_are_made_of_what_is_known_where_another_task_returns_the_rest(
+    real_app: App, real_broker: RealBroker
+) -> None:
+    def follow(value: int, user: int) -> None: ...
+
+    task = real_app.task(
+        name="follow", unique_key="follow:{user}", limits=[Limit("u:{user}", concurrency=1)]
+    )(follow)
+    first = real_app.task(name="first")(lambda: 7)
+    chain(first.s(), task.s(42)).apply_async()
+
+    with pytest.raises(DuplicateTaskError, match="follow:42"):
+        _ = task.delay(1, 42)
+    other = chain(first.s(), task.s(42).set(unique_key="other")).apply_async()
+    assert other.id
 
 
 def test_stamps_are_labels_and_known_to_the_request(real_app: App, real_broker: RealBroker) -> None:

@@ -1,12 +1,13 @@
 """Options of a call: times, priorities, and what becomes of a late-acknowledged task."""
 
 import datetime as dt
+import json
 import math
 
 import pytest
 
 from qbroker import App, clock, envelope
-from qbroker.app.sending import prepare
+from qbroker.app.sending import prepare, prepare_again
 from qbroker.app.trace import build_runner
 from qbroker.exceptions import ImproperlyConfigured, SerializerNotInstalled
 from qbroker.serialization import Value
@@ -66,6 +67,13 @@ def test_an_eta_is_a_moment_to_the_millisecond(app: App, moment: Value, unix_ms:
     ("options", "error", "text"),
     [
         ({"countdown": -1}, ValueError, "countdown -1 of task 't' is not a number of seconds from 0"),
+        ({"time_limit": -1}, ValueError, "time_limit -1 of task 't' is not a number of seconds"),
+        ({"time_limit": float("nan")}, ValueError, "time_limit nan of task 't' is not a number"),
+        ({"soft_time_limit": "x"}, TypeError, "soft_time_limit 'x' of task 't' is not a number"),
+        ({"soft_time_limit": True}, TypeError, "soft_time_limit True of task 't' is not a number"),
+        ({"task_id": 5}, TypeError, "task_id 5 of task 't' is not text"),
+        ({"retries": "x"}, TypeError, "retries 'x' of task 't' is not a whole number"),
+        ({"retries": -1}, ValueError, "retries -1 of task 't' is not a whole number"),
         ({"countdown": math.nan}, ValueError, "countdown nan of task 't'"),
         ({"countdown": math.inf}, ValueError, "countdown inf of task 't'"),
         ({"countdown": 1e12}, ValueError, "to the year 9999"),
@@ -243,3 +251,42 @@ def test_an_unknown_serializer_or_compression_is_refused_before_anything_is_sent
         message(app, serializer="morse")
     with pytest.raises(ImproperlyConfigured, match="'fold'"):
         message(app, compression="fold")
+
+
+def test_properties_of_amqp_travel_with_the_call_and_the_task_sees_them(app: App) -> None:
+    seen: list[Value] = []
+    app.task(name="look", bind=True)(lambda self: seen.append(self.request.properties))
+    runner = build_runner(app, hostname="here")
+    sent_at = dt.datetime(2030, 1, 31, tzinfo=dt.UTC)
+    options: dict[str, Value] = {"app_id": "shop", "user_id": "ann", "type": "order", "timestamp": sent_at, "content_encoding": "utf-8", "message_id": "7", "cluster_id": "c"}  # fmt: skip
+
+    mores: list[dict[str, Value]] = [{}, {"reply_to": "here", "correlation_id": "x", "priority": 3}]
+    for more in mores:
+        call = prepare(app.conf, "look", task_id="an-id", **options, **more)
+        runner(call.message, 1, False)
+
+    common = {**options, "delivery_mode": 2}
+    assert seen == [
+        {**common, "correlation_id": "an-id", "priority": 0},
+        {**common, "correlation_id": "x", "priority": 3, "reply_to": "here"},
+    ]
+
+
+def test_an_expiration_ends_a_call_that_is_not_run_by_then(app: App) -> None:
+    before = clock.wall_ms()
+
+    only = Message.FromString(prepare(app.conf, "x", expiration=5).message)
+    earlier = Message.FromString(prepare(app.conf, "x", expiration=5, expires=1).message)
+
+    assert 5_000 <= only.expires_ms - before < 6_000
+    assert 1_000 <= earlier.expires_ms - before < 2_000
+
+
+def test_a_retry_keeps_the_properties_and_may_change_them(app: App) -> None:
+    message = Message.FromString(prepare(app.conf, "x", app_id="shop").message)
+
+    again, _ = prepare_again(app.conf, message, (), {}, {}, {})
+    other, _ = prepare_again(app.conf, message, (), {}, {}, {"app_id": "other"})
+
+    assert json.loads(Message.FromString(again).properties) == {"app_id": "shop"}
+    assert json.loads(Message.FromString(other).properties) == {"app_id": "other"}

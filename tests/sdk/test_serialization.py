@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given, strategies as st
 
 from qbroker import serialization
-from qbroker.exceptions import ContentDisallowed, DecodeError, EncodeError, SerializerNotInstalled
+from qbroker.exceptions import (
+    ContentDisallowed,
+    DecodeError,
+    EncodeError,
+    NestingTooDeep,
+    SerializerNotInstalled,
+)
 from qbroker.serialization import Value, json_decode, json_encode
 
 JSON = frozenset({"application/json"})
@@ -173,14 +179,40 @@ def test_yaml_makes_no_objects() -> None:
         )
 
 
-def test_json_that_is_too_deep_is_malformed_and_nothing_worse() -> None:
-    for depth in (100, 100_000):
-        body = b"[" * depth + b"]" * depth
+@pytest.mark.parametrize(("begin", "end"), [(b"[", b"]"), (b'{"a":', b"}"), (b'["]",', b"]")])
+def test_json_may_be_nested_a_hundred_deep_and_no_deeper(begin: bytes, end: bytes) -> None:
+    for depth in (100, 101, 900, 100_000):
+        body = begin * depth + b"1" + end * depth
         if depth == 100:
-            assert serialization.decode(body, "application/json", JSON)
+            value = serialization.decode(body, "application/json", JSON)
+            assert serialization.json_encode(value) == body
         else:
-            with pytest.raises(DecodeError, match="malformed"):
+            with pytest.raises(NestingTooDeep):
                 serialization.decode(body, "application/json", JSON)
+
+
+def test_what_is_nested_too_deep_is_not_written_either() -> None:
+    value: Value = []
+    for _ in range(100):
+        value = [value]
+
+    with pytest.raises(NestingTooDeep, match="nested more than 100 deep"):
+        serialization.json_encode(value)
+    value.append(value)
+    with pytest.raises(NestingTooDeep):
+        serialization.json_encode(value)
+
+
+def test_many_brackets_side_by_side_and_in_texts_are_not_deep() -> None:
+    value = [{"a[": ["[[{{", '\\"[[', "]"]}] * 1_000
+
+    assert json_decode(json_encode(value)) == value
+
+
+def test_json_whose_brackets_do_not_match_is_malformed() -> None:
+    for body in (b"[" * 150 + b"}" * 150, b"[" * 150 + b"]" * 149):
+        with pytest.raises(DecodeError):
+            serialization.decode(body, "application/json", JSON)
 
 
 def test_kombus_register_takes_functions_of_text_and_unregister_takes_them_away() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 
 import pytest
 
@@ -18,7 +19,7 @@ from qbroker.exceptions import (
     TimeLimitExceeded,
 )
 from qbroker.serialization import Value, find as find_serializer
-from qbroker_proto.v1.message_pb2 import Message, Result
+from qbroker_proto.v1.message_pb2 import Message, Result, TaskLimits
 from tests.sdk.conftest import MakeApp
 
 
@@ -356,15 +357,24 @@ def test_apply_runs_here_and_keeps_the_exception(app: App) -> None:
 class Limits:
     """Notes which limits a run was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, watches_all: bool = False) -> None:
+        self.watches_all = watches_all
         self.given: list[tuple[float | None, float | None]] = []
         self.ended = 0
+        self.cancels: list[Callable[[], object] | None] = []
 
-    def begin(self, soft_s: float | None, hard_s: float | None) -> None:
+    def begin(self, soft_s: float | None, hard_s: float | None, *, is_async: bool = False) -> None:
         self.given.append((soft_s, hard_s))
 
     def end(self) -> None:
         self.ended += 1
+
+    def waits(self, cancel: Callable[[], object] | None) -> None:
+        self.cancels.append(cancel)
+
+    def heed(self) -> None:
+        if any(self.cancels):
+            raise SystemExit("revoked")
 
 
 def limited(app: App, limits: Limits) -> Runner:
@@ -398,6 +408,51 @@ def test_a_task_without_limits_is_not_guarded(app: App) -> None:
     build_runner(app, hostname="here", guard=kept)(call(app, "plain"), 1, False)
 
     assert not kept.given
+
+
+def test_who_watches_all_is_told_of_tasks_without_limits_too(app: App) -> None:
+    app.task(name="plain")(lambda: 1)
+    kept = Limits(watches_all=True)
+
+    build_runner(app, hostname="here", guard=kept)(call(app, "plain"), 1, False)
+
+    assert kept.given == [(None, None)]
+    assert kept.ended == 1
+
+
+def test_a_coroutine_on_a_thread_is_cancelled_by_who_watches_it_and_the_thread_takes_others(
+    app: App,
+) -> None:
+    told: list[str] = []
+    kept = Limits(watches_all=True)
+
+    class Base(Task[..., Value]):
+        def on_failure(self, *_: Value) -> None:
+            told.append("on_failure")
+
+    @app.task(name="wait", base=Base)
+    async def wait() -> None:
+        cancel = kept.cancels[0]
+        assert cancel is not None
+        cancel()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.append("finally")
+
+    @app.task(name="after")
+    async def after() -> int:
+        return 2
+
+    runner = build_runner(app, hostname="here", guard=kept)
+    with pytest.raises(SystemExit, match="revoked"):
+        runner(call(app, "wait"), 1, False)
+    ran = runner(call(app, "after"), 1, False)
+
+    assert told == ["finally"]
+    assert ran.retval_or_exc == 2
+    assert kept.cancels[1::2] == [None, None]
+    assert kept.ended == 2
 
 
 def test_what_its_hard_limit_ended_fails_with_its_handlers_and_signal(app: App) -> None:
@@ -555,3 +610,51 @@ def test_a_task_finds_its_stamps_as_they_were_given(app: App) -> None:
         run(app, "stamped", stamped_headers=["n"], **stamps)
 
     assert seen == [{"n": 42}, {"n": ["a"]}, {"n": ["a", "b"]}]
+
+
+def test_messages_that_nobody_can_run_are_told_of_by_the_workers_name(app: App) -> None:
+    app.task(name="known")(lambda: 1)
+    heard: list[Value] = []
+
+    def hear(signal: Value, sender: Value, message: Value, exc: Value, **more: Value) -> None:
+        heard.append((signal.name, sender, message.id, type(exc).__name__, more))
+
+    unreadable = Message.FromString(call(app, "known", task_id="b"))
+    unreadable.content_type = "application/x-python-serialize"
+    for one in (signals.task_unknown, signals.task_rejected):
+        one.connect(hear)
+    try:
+        run(app, "unknown", task_id="a")
+        runner(app)(unreadable.SerializeToString(), 1, False)
+    finally:
+        for one in (signals.task_unknown, signals.task_rejected):
+            one.disconnect(hear)
+
+    unknown, rejected = heard
+    assert unknown[:4] == ("task_unknown", "celery@here", "a", "NotRegistered")
+    assert unknown[4] == {"name": "unknown", "id": "a"}
+    assert rejected[:3] == ("task_rejected", "celery@here", "b")
+
+
+def test_limits_the_worker_was_told_of_stand_for_the_tasks_own_and_travel_with_no_retry(
+    app: App,
+) -> None:
+    seen: list[Value] = []
+
+    @app.task(name="again", bind=True, soft_time_limit=1.0, time_limit=2.0)
+    def again(self: Value) -> None:
+        seen.append(self.request.timelimit)
+        raise self.retry(countdown=1)
+
+    def changed(soft: float, hard: float, **options: Value) -> bytes:
+        limits = Message(task_limits=TaskLimits(soft=soft, hard=hard)).SerializeToString()
+        # By somebody who does not know the task, and so not its limits.
+        return prepare(app.conf, "again", (), {}, **options).message + limits
+
+    build = build_runner(app, hostname="here", limits=(8.0, 9.0)).run
+    ran = build(changed(5, 6), 1, False)
+    build(changed(0, 0), 1, False)
+    build(changed(5, 6, soft_time_limit=3), 1, False)
+
+    assert seen == [(6.0, 5.0), (9.0, 8.0), (6.0, 3.0)]
+    assert not Message.FromString(ran.message).HasField("task_limits")

@@ -1,6 +1,6 @@
 """The one writer: decide, commit, reply."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -11,6 +11,8 @@ from qbroker_server.core.errors import Invalid
 from qbroker_server.core.ports import Txn
 from qbroker_server.core.publish import Publish, Published
 from qbroker_server.core.records import Stage
+from qbroker_server.core.routes import Binding, Exchange, Route
+from qbroker_server.core.routing import Declare
 from tests.support.engines import FlakyEngine
 from tests.support.scene import Scene, new
 
@@ -202,3 +204,24 @@ def test_a_listener_that_fails_does_not_keep_the_others_from_hearing(
 
     assert len(heard) == 1
     assert "failed to hear of a step" in caplog.text
+
+
+def test_a_step_ends_when_its_messages_became_many_copies_and_the_others_wait_for_the_next() -> (
+    None
+):
+    engine = FlakyEngine()
+    scene = Scene(engine)
+    ways = tuple(Binding("news", f"q{n}") for n in range(limits.STEP_ITEMS_MAX // 2))
+    scene.do(Declare((Exchange("news", "fanout"),), (), ways))
+    answers: list[object] = []
+    for number in range(5):
+        sent = replace(new(f"m{number}", queue=""), route=Route("news", ""))
+        scene.broker.submit(Publish((sent,)), answers.append)
+
+    scene.broker.step()
+
+    assert answers == [Published((), ())] * 3
+    assert scene.broker.has_work
+    scene.step()
+    assert answers == [Published((), ())] * 5
+    assert scene.counts("q7").ready_count == 5

@@ -163,6 +163,20 @@ async def test_a_store_that_cannot_be_opened_is_told_in_a_sentence(tmp_path: Pat
         await daemon.run(Config(data_dir=tmp_path, listen="127.0.0.1:0"), lambda _: None)
 
 
+async def test_a_store_with_pages_that_are_gone_is_told_in_a_sentence(tmp_path: Path) -> None:
+    engine = LmdbEngine(tmp_path)
+    txn = engine.begin(bytes_max=100)
+    txn.put(b"a", b"b")
+    txn.commit()
+    engine.close()
+    data = tmp_path / "data.mdb"
+    # What tells where the tree is stays.
+    data.write_bytes(data.read_bytes()[: 2 * 4096].ljust(data.stat().st_size, b"\0"))
+
+    with pytest.raises(StoreFailed, match="cannot be read"):
+        await daemon.run(Config(data_dir=tmp_path, listen="127.0.0.1:0"), lambda _: None)
+
+
 # -- as a process ------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from qbroker_server.core import queue
 from qbroker_server.rates import Rates
 from tests.support.clock import FakeClock
 from tests.support.scene import QUEUE, Scene, new
@@ -34,6 +35,16 @@ def test_older_ones_count_for_less() -> None:
     clock.advance(600_000)
 
     assert rates.of(QUEUE)[0] < 0.001
+
+
+def test_a_queue_that_is_removed_is_forgotten() -> None:
+    scene, rates, _ = scene_with_rates()
+    scene.publish(new())
+    scene.do(queue.Purge(QUEUE))
+
+    scene.do(queue.Remove(QUEUE))
+
+    assert rates.of(QUEUE) == (0.0, 0.0)
 
 
 def test_a_message_that_is_tried_again_ends_once() -> None:

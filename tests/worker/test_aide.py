@@ -8,9 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from qbroker import signals
 from qbroker.app import App
 from qbroker.serialization import Value
 from qbroker.worker.control import ControlState, Panel, inspect_command
+from qbroker_worker import aide
 from qbroker_worker.aide import Aide, Ends, serve
 from qbroker_worker.pools.forkserver import Loaded
 from qbroker_worker.values import Ask
@@ -134,3 +136,39 @@ def test_a_loader_says_that_commands_are_to_be_served_where_the_app_has_some(com
 
 def test_a_loader_serves_none_where_the_app_has_none() -> None:
     assert Ends("a@host").beside(lambda: Loaded(b"facts", begin))().beside is None
+
+
+async def test_signals_are_sent_with_celerys_senders_and_the_teller_hears_that_they_were(
+    commands: App,
+) -> None:
+    heard: list[Value] = []
+
+    def hear(signal: Value, sender: Value, **fields: Value) -> None:
+        heard.append((signal.name, getattr(sender, "hostname", sender), fields))
+
+    for name in aide.SIGNALS:
+        getattr(signals, name).connect(hear)
+    asked = Asked(Ends("a@host").here())
+    fields = {"sig": "SIGTERM", "how": "Warm", "exitcode": 0}
+    try:
+        asked.aide.tell("heartbeat_sent", {}, asked._hear)
+        asked.aide.tell("worker_shutting_down", fields, asked._hear)
+        answers = await asked.until(2)
+    finally:
+        for name in aide.SIGNALS:
+            getattr(signals, name).disconnect(hear)
+    asked.aide.close()
+
+    assert heard == [("heartbeat_sent", "a@host", {}), ("worker_shutting_down", "a@host", fields)]
+    assert answers == [None, None]
+
+
+def test_an_app_that_listens_to_such_a_signal_is_served_although_it_has_no_commands() -> None:
+    def hear(**_: Value) -> None: ...
+
+    assert not aide.is_wanted()
+    signals.heartbeat_sent.connect(hear)
+    try:
+        assert aide.is_wanted()
+    finally:
+        signals.heartbeat_sent.disconnect(hear)

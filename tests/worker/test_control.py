@@ -5,7 +5,8 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -17,10 +18,11 @@ from qbroker_worker.aide import Aide
 from qbroker_worker.control import Commands, State
 from qbroker_worker.journal import Journal
 from qbroker_worker.loading import Facts
+from qbroker_worker.pools.pool import Restarted
 from qbroker_worker.pools.threadguard import ThreadGuard
 from qbroker_worker.pools.threads import ThreadsPool
 from qbroker_worker.session import Heard, Session
-from qbroker_worker.values import SUCCESS, Answer, Aside, Ask, Delivery, Finished
+from qbroker_worker.values import SUCCESS, Answer, Aside, Ask, Delivery, Finished, Restart
 from tests.worker.toys import PATIENCE_S, lost_result, run
 
 FACTS = Facts(
@@ -56,14 +58,10 @@ class Link:
     def __init__(self) -> None:
         self.queues: tuple[str, ...] = ("celery",)
         self.said: list[Aside] = []
-        self.limits: list[tuple[str, float | None, float | None]] = []
         self.heard = asyncio.Event()
 
     def take_from(self, queues: tuple[str, ...]) -> None:
         self.queues = queues
-
-    def limit(self, task: str, soft_s: float | None, hard_s: float | None) -> None:
-        self.limits.append((task, soft_s, hard_s))
 
     def say(self, aside: Aside) -> None:
         self.said.append(aside)
@@ -75,9 +73,10 @@ class Helm:
 
     def __init__(self) -> None:
         self.bounds: tuple[int, int] | None = None
-        self.can_restart = True
+        self.restarts: list[tuple[Restart, Restarted]] = []
         self.slots_max = 8
         self.done: list[tuple[Value, ...]] = []
+        self.limits: list[tuple[str, float | None, float | None]] = []
 
     def signalled(self, number: int) -> None:
         self.done.append(("signalled", number))
@@ -91,6 +90,15 @@ class Helm:
 
     def set_rate(self, task: str, per_s: float) -> None:
         self.done.append((task, per_s))
+
+    def restart_pool(self, wanted: Restart, restarted: Restarted) -> None:
+        self.restarts.append((wanted, restarted))
+
+    def know(self, tasks: tuple[str, ...], rates: Mapping[str, float]) -> None:
+        self.done.append(("know", tasks, rates))
+
+    def limit(self, task: str, soft_s: float | None, hard_s: float | None) -> None:
+        self.limits.append((task, soft_s, hard_s))
 
 
 class Panel:
@@ -321,13 +329,26 @@ async def test_the_bounds_of_scaling_are_changed_and_shown(panel: Panel) -> None
         assert panel(verb)["error"].startswith(f"{verb} is not supported with autoscale")
 
 
-async def test_a_pool_restarts_with_its_program_where_that_can_begin_anew(panel: Panel) -> None:
-    started = panel("pool_restart", modules=None, reload=False, reloader=None)
-    panel.helm.can_restart = False
+async def test_a_pool_restarts_where_the_app_lets_it_and_answers_when_its_modules_are_there(
+    panel: Panel,
+) -> None:
+    refused = panel("pool_restart", modules=None, reload=False, reloader=None)
+    panel.state.facts = replace(FACTS, conf={"worker_pool_restarts": True})
+    panel.commands.asked([Ask(7, "pool_restart", b'{"modules": ["a"], "reload": true}')])
+    panel.commands.asked([Ask(8, "pool_restart", b"")])
+    before = list(panel.link.said)
+    (first, restarted), (second, failed) = panel.helm.restarts
 
-    assert started == {"ok": "reload started"}
-    assert panel.helm.done == [("signalled", signal.SIGHUP)]
-    assert "cannot begin anew" in panel("pool_restart")["error"]
+    restarted(replace(FACTS, tasks=("proj.new",), rates={"proj.new": 2.0}).encode(), "")
+    failed(b"", "ImportError('no')")
+
+    assert refused == {"error": "ValueError('Pool restarts not enabled')"}
+    assert (first, second) == (Restart(("a",), reloads=True), Restart())
+    assert before == []
+    answers = [(one.id, json.loads(one.body)) for one in panel.link.said if isinstance(one, Answer)]
+    assert answers == [(7, {"ok": "reload started"}), (8, {"error": "ImportError('no')"})]
+    assert panel.helm.done == [("know", ("proj.new",), {"proj.new": 2.0})]
+    assert panel.state.facts.tasks == ("proj.new",)
 
 
 async def test_rates_of_tasks_are_changed(panel: Panel) -> None:
@@ -365,7 +386,7 @@ async def test_time_limits_of_tasks_are_changed(panel: Panel) -> None:
         {"ok": "time limits set successfully"},
         {"error": "unknown task"},
     ]
-    assert panel.link.limits == [("proj.add", 1.5, 3.0), ("proj.mul", 2, None)]
+    assert panel.helm.limits == [("proj.add", 1.5, 3.0), ("proj.mul", 2, None)]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from qbroker_proto.v1.admin_pb2 import Topology
 from qbroker_proto.v1.message_pb2 import Message
 from qbroker_worker.loading import Facts, Project, build_runs, facts_of
 from qbroker_worker.pools.forkserver import Refusal
-from qbroker_worker.values import FAILURE, SUCCESS
+from qbroker_worker.values import FAILURE, SUCCESS, Restart
 
 FACTS = Facts(
     app="proj",
@@ -143,3 +144,27 @@ def test_facts_have_what_remote_commands_show_of_tasks_and_settings() -> None:
     assert "secret" not in facts.conf["broker_url"]
     assert facts.conf["api_token"] != "hidden"  # noqa: S105 - the same
     assert "qbroker" in facts.report
+
+
+def test_a_project_that_is_loaded_again_has_what_its_modules_hold_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "from qbroker import App; app = App('again', set_as_current=False); app.task(name={!r})(print)"
+    module = tmp_path / "project_that_changes.py"
+    more = tmp_path / "more_of_it.py"
+    module.write_text(source.format("before"))
+    monkeypatch.syspath_prepend(tmp_path)
+    project = Project(
+        app="project_that_changes", modules=(), broker=None, hostname="celery@here", loglevel=30
+    )
+    loaded = project.load(redirects=False)
+    assert loaded.reload is not None
+    module.write_text(source.format("afterwards"))
+    more.write_text("from project_that_changes import app; app.task(name='more')(print)")
+
+    same = Facts.decode(loaded.reload(Restart(("more_of_it", "project_that_changes"))).facts)
+    again = Facts.decode(loaded.reload(Restart(("project_that_changes",), reloads=True)).facts)
+
+    assert {"before", "more"} <= set(same.tasks)
+    assert "afterwards" not in same.tasks
+    assert "afterwards" in again.tasks

@@ -87,3 +87,11 @@ def test_what_was_set_aside_can_be_taken_out() -> None:
     assert not rates.discard(delivery("fast"))
     assert ids(rates.withdraw()) == [jobs[1].id, jobs[3].id]
     assert rates.aside_count == 0
+
+
+def test_who_has_a_rate_is_known() -> None:
+    rates = Rates({"a": 1.0, "b": 2.0})
+
+    rates.set("a", 0.0)
+
+    assert rates.limited == {"b"}

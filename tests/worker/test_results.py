@@ -4,7 +4,7 @@ from qbroker import envelope
 from qbroker.exceptions import WorkerLostError
 from qbroker_proto.v1.message_pb2 import Message
 from qbroker_proto.v1.worker_pb2 import Settle
-from qbroker_worker.results import lost_result
+from qbroker_worker.results import lost_result, why_lost
 from qbroker_worker.values import Delivery
 
 SENTENCE = "Worker exited prematurely: signal 9 (SIGKILL) Job: id."
@@ -50,3 +50,9 @@ def test_what_waits_for_it_and_its_errbacks_hear_of_it_all_the_same() -> None:
         heard.ignore_result = True
 
         assert lost_result("celery@here")(_delivery(heard), WorkerLostError(SENTENCE))[0] != b""
+
+
+def test_what_its_settle_says_tells_how_its_process_ended() -> None:
+    _, more = lost_result("celery@here")(_delivery(Message(id="id")), WorkerLostError(SENTENCE))
+
+    assert why_lost(more) == SENTENCE

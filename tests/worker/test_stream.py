@@ -17,7 +17,16 @@ from qbroker_proto.v1.worker_pb2 import (
     WorkReply,
 )
 from qbroker_worker.session import News, Session
-from qbroker_worker.stream import BACKOFF_MAX_S, Identity, Refused, Stream, _heard, backoff_s
+from qbroker_worker.stream import (
+    BACKOFF_MAX_S,
+    Identity,
+    Refused,
+    Stream,
+    _heard,
+    backoff_s,
+    limited,
+    time_limits,
+)
 from qbroker_worker.values import RETRY, SUCCESS, Answer, Ask, Cancel, Delivery, Event
 from tests.worker.fake_broker import FakeBroker, serving
 from tests.worker.toys import PATIENCE_S
@@ -44,6 +53,7 @@ class Worker:
         self.cancelled: list[Cancel] = []
         self._news = asyncio.Event()
         self.links: list[bool] = []
+        self.order: list[str] = []
         self.asked: list[Ask] = []
         self.wanted: list[bool] = []
         self.is_settling = True
@@ -60,6 +70,7 @@ class Worker:
 
     def _link(self, is_linked: bool) -> None:
         self.links.append(is_linked)
+        self.order.append("linked" if is_linked else "unlinked")
         self._news.set()
 
     def _take_questions(self, asks: Sequence[Ask]) -> None:
@@ -67,6 +78,7 @@ class Worker:
         self._news.set()
 
     def _hear(self, news: News) -> None:
+        self.order.append("news")
         self.heard += news.fresh
         self.cancelled += [cancel for _, cancel in news.cancelled]
         self._news.set()
@@ -144,6 +156,16 @@ async def test_what_was_revoked_is_heard_and_what_else_a_settle_says_is_said() -
     )
 
 
+async def test_what_is_lost_or_revoked_is_heard_before_the_work_goes_on() -> None:
+    broker = FakeBroker()
+    async with serving(broker) as port:
+        worker = Worker(port)
+        async with running(worker):
+            await worker.until(lambda: worker.links == [True])
+
+    assert worker.order[:2] == ["news", "linked"]
+
+
 async def test_a_link_that_breaks_is_replaced_and_nothing_settles_twice_or_never() -> None:
     broker = FakeBroker()
     async with serving(broker) as port:
@@ -208,22 +230,56 @@ async def test_what_is_asked_is_heard_and_what_is_said_aside_goes_out_in_order()
     assert worker.stream.queues == ("celery", "mail")
 
 
-async def test_calls_that_say_nothing_of_their_time_are_given_that_of_their_task() -> None:
+async def test_events_that_come_shortly_behind_go_out_together_and_an_answer_takes_them_along() -> (
+    None
+):
     broker = FakeBroker()
     async with serving(broker) as port:
         worker = Worker(port)
-        worker.stream.limit("echo", 1.5, None)
         async with running(worker):
-            broker.publish("plain", Message(id="plain").SerializeToString())
-            broker.publish("own", Message(id="own", time_limit=9).SerializeToString())
-            broker.publish("other", b"as it is", "other")
-            await broker.until(lambda b: len(b.settled) == 3)
+            await worker.until(lambda: worker.links == [True])
+            worker.stream.say(Event("first", b"{}"))
+            await broker.until(lambda b: len(b.asides) == 1)
+            worker.stream.say(Event("second", b"{}"))
+            worker.stream.say(Event("third", b"{}"))
+            worker.stream.say(Answer(5, b"1"))
+            await broker.until(lambda b: len(b.asides) == 2)
+            worker.stream.say(Event("fourth", b"{}"))
+            await broker.until(lambda b: len(b.asides) == 3)
 
-    # This worker settles with what it was given.
-    plain, own = (Message.FromString(broker.settled[id_][1]) for id_ in ("plain", "own"))
-    assert (plain.id, plain.soft_time_limit, plain.time_limit) == ("plain", 1.5, 0.0)
-    assert (own.id, own.soft_time_limit, own.time_limit) == ("own", 0.0, 9.0)
-    assert broker.settled["other"][1] == b"as it is"
+    assert [[event.type for event in one.events] for one in broker.asides] == [
+        ["first"],
+        ["second", "third"],
+        ["fourth"],
+    ]
+    assert [reply.id for reply in broker.asides[1].control_replies] == [5]
+
+
+async def test_tasks_that_are_known_from_now_on_are_said_at_once_and_on_the_next_link() -> None:
+    broker = FakeBroker()
+    async with serving(broker) as port:
+        worker = Worker(port)
+        async with running(worker):
+            await worker.until(lambda: worker.links == [True])
+            worker.stream.know(("echo", "new"))
+            worker.stream.know(("echo", "new"))
+            await broker.until(lambda b: bool(b.asides))
+            broker.break_links()
+            await broker.until(lambda b: len(b.registers) == 2)
+
+    assert [list(one.consume.tasks) for one in broker.asides] == [["echo", "new"]]
+    assert list(broker.registers[1].tasks) == ["echo", "new"]
+
+
+def test_what_is_said_last_of_a_tasks_limits_holds() -> None:
+    delivery = Delivery("id", 1, False, "t", "q", False, Message(id="id").SerializeToString())
+
+    once = limited(delivery, time_limits(1.5, 60))
+    twice = limited(once, time_limits(None, 3))
+
+    first, second = (Message.FromString(one.message) for one in (once, twice))
+    assert (first.id, first.task_limits.soft, first.task_limits.hard) == ("id", 1.5, 60)
+    assert (second.task_limits.soft, second.task_limits.hard) == (0, 3)
 
 
 async def test_the_stream_waits_for_a_broker_that_is_not_there_yet(
@@ -243,7 +299,8 @@ async def test_the_stream_waits_for_a_broker_that_is_not_there_yet(
             broker.publish("second")
             await broker.until(lambda b: "second" in b.settled)
 
-    at_first, later = (record.getMessage() for record in caplog.records)
+    # The end of the broker that is there by then may be heard, too.
+    at_first, later, *_ = (record.getMessage() for record in caplog.records)
     assert at_first == (
         f"The broker at 127.0.0.1:{port} cannot be reached (Connection refused). Trying again until it can…"
     )

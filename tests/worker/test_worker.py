@@ -4,19 +4,22 @@ import asyncio
 import json
 import random
 import signal
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import grpc
 import pytest
 
+from qbroker.serialization import Value
+from qbroker_proto.v1.message_pb2 import Message
 from qbroker_worker.pools.pool import Pool
 from qbroker_worker.pools.prefork import PreforkPool
 from qbroker_worker.pools.threads import ThreadsPool
 from qbroker_worker.rates import Rates
-from qbroker_worker.session import Session
+from qbroker_worker.session import Heard, Session
 from qbroker_worker.stream import Stream
-from qbroker_worker.values import SUCCESS, WORKER_LOST
-from qbroker_worker.worker import RESTART, Manners, Worker
+from qbroker_worker.values import SUCCESS, WORKER_LOST, Delivery
+from qbroker_worker.worker import RESTART, Manners, Tell, Worker, tell_nobody
 from tests.worker.fake_broker import FakeBroker, serving
 from tests.worker.test_stream import IDENTITY
 from tests.worker.toys import fork_server, gate, has_begun, lost_result, release, run
@@ -34,7 +37,11 @@ def pool(request: pytest.FixtureRequest) -> Pool:
 
 
 def worker_of(
-    pool: Pool, port: int, rates: Rates | None = None, manners: Manners = _USUAL
+    pool: Pool,
+    port: int,
+    rates: Rates | None = None,
+    manners: Manners = _USUAL,
+    tell: Tell = tell_nobody,
 ) -> Worker:
     session = Session(pool.slots)
 
@@ -56,6 +63,7 @@ def worker_of(
         address=f"127.0.0.1:{port}",
         rates=rates,
         manners=manners,
+        tell=tell,
     )
 
 
@@ -375,6 +383,7 @@ async def test_a_limited_task_is_set_aside_and_the_rest_of_it_refused_while_othe
         for n in range(20):
             publish(broker, f"facts-{n}", "facts")
         await broker.until(lambda b: sum(id_.startswith("facts") for id_ in b.settled) == 20)
+        await broker.until(lambda b: "echo-0" in b.settled)  # its child may be the slower one
         limited = [id_ for id_ in broker.settled if id_.startswith("echo")]
 
         worker.set_rate("echo", 0.0)
@@ -413,3 +422,76 @@ async def test_a_worker_the_broker_refuses_says_why_and_fails(
 
     assert code == 1
     assert "a queue has no name" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("number", "fields"),
+    [
+        (signal.SIGTERM, {"sig": "SIGTERM", "how": "Warm", "exitcode": 0}),
+        (signal.SIGQUIT, {"sig": "SIGQUIT", "how": "Cold", "exitcode": 1}),
+    ],
+)
+async def test_the_app_hears_that_its_worker_lives_and_at_once_that_it_ends(
+    number: signal.Signals, fields: dict[str, Value]
+) -> None:
+    told: list[Value] = []
+
+    def tell(name: str, given: Mapping[str, Value], heard: Callable[[bytes], None]) -> None:
+        told.append((name, given))
+        heard(b"")
+
+    broker = FakeBroker()
+    heard = frozenset({"heartbeat_sent", "worker_shutting_down"})
+    async with serving(broker) as port, asyncio.TaskGroup() as group:
+        pool = ThreadsPool(run, slots=2, lost_result=lost_result)
+        worker = worker_of(pool, port, manners=Manners(heard=heard), tell=tell)
+        running = group.create_task(worker.run())
+        publish(broker, "id", "echo")
+        await broker.until(lambda b: len(b.settled) == 1)
+
+        worker.signalled(number)
+        worker.signalled(number)
+        await running
+
+    # What is no later phase is not told again; a second TERM is none.
+    assert told == [("heartbeat_sent", {}), ("worker_shutting_down", fields)]
+
+
+class Line(ThreadsPool):
+    """A pool that begins nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(run, slots=1, lost_result=lost_result)
+        self.waiting: list[Delivery] = []
+
+    def submit(self, deliveries: Iterable[Delivery]) -> None:
+        self.waiting.extend(deliveries)
+
+    def withdraw(self) -> list[Delivery]:
+        taken, self.waiting = self.waiting, []
+        return taken
+
+
+def _limits(delivery: Delivery) -> tuple[float, float]:
+    limits = Message.FromString(delivery.message).task_limits
+    return limits.soft, limits.hard
+
+
+async def test_changed_time_limits_hold_for_what_comes_and_for_what_waits_already() -> None:
+    line = Line()
+    worker = worker_of(line, 1)
+    waits, comes, other = (
+        Delivery(id_, 1, False, task, "q", False, b"")
+        for id_, task in (("waits", "limited"), ("comes", "limited"), ("other", "free"))
+    )
+    session = worker._session
+    session.greet()
+    worker.heard(session.heard(Heard(True, [waits, other])))
+
+    worker.limit("limited", 2.5, None)
+    worker.heard(session.heard(Heard(True, [comes])))
+
+    limits = {one.id: _limits(one) for one in line.waiting}
+    assert limits == {"waits": (2.5, 0), "comes": (2.5, 0), "other": (0, 0)}
+    # The session knows them by what they are now, so that their answers count.
+    assert all(session.settle(one, SUCCESS, b"") for one in line.waiting)

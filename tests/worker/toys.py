@@ -1,6 +1,7 @@
 """Small tasks for pools, and somebody for pools to report to."""
 
 import asyncio
+import functools
 import itertools
 import json
 import os
@@ -12,6 +13,7 @@ from logging import ERROR, INFO
 from pathlib import Path
 
 from qbroker.exceptions import SoftTimeLimitExceeded
+from qbroker_worker.pools import forkserver, spawn
 from qbroker_worker.pools.forkserver import ForkServer, Loaded, Refusal
 from qbroker_worker.values import (
     FAILURE,
@@ -24,6 +26,7 @@ from qbroker_worker.values import (
     Notice,
     Ran,
     Recycling,
+    Restart,
     Runs,
 )
 
@@ -71,6 +74,25 @@ def _run(message: bytes, attempt: int, redelivered: bool) -> Ran:
     raise AssertionError(f"no toy does {verb!r}")
 
 
+def _run_until_ended(verb: str, door: str) -> Ran:
+    """Do one of the toys that are to be ended."""
+    pipe = os.open(door, os.O_RDWR)
+    try:
+        Path(f"{door}.began").write_bytes(b"!")
+        if verb == "slow":
+            os.read(pipe, 2)
+        while True:
+            sum(range(100))
+    except SystemExit:
+        if verb != "deaf":
+            raise
+    finally:
+        os.close(pipe)
+    Path(f"{door}.began").write_bytes(b"!")
+    while True:
+        sum(range(100))
+
+
 def _expire(message: bytes, attempt: int, redelivered: bool) -> Ran:
     """What is left of it when its time was over."""
     verb, argument = json.loads(message)
@@ -93,6 +115,8 @@ async def _run_natively(message: bytes, attempt: int, redelivered: bool) -> Ran:
         case "async wait for ever":
             await asyncio.to_thread(Path(f"{argument}.began").write_bytes, b"!")
             await asyncio.Event().wait()
+        case "async for ever":
+            await asyncio.Event().wait()
         case "async exit":
             raise SystemExit(argument)
         case _:
@@ -110,15 +134,24 @@ def _notify(notice: Notice) -> None:
         Path(notice.message.decode()).write_text(f"{notice.signal} {notice.number} {os.getpid()}")
 
 
-run = Runs(_run, _expire, _run_natively, _is_async, _notify)
+run = Runs(_run, _expire, _run_natively, _is_async, _notify, lambda wanted: reload(wanted).facts)
 """What toys are run with, where nothing has a time limit."""
 
 
 def guarded(guard: Guard) -> Runs:
-    """The same, with toys that have limits: "soft" and "hard" wait so many seconds for each, and then for ever."""
+    """The same, with toys that have limits: "soft" and "hard" wait so many seconds for each, and then for ever.
+
+    "spin" runs Python code until it is ended, "deaf" through its first end, and "slow" is in a call meanwhile.
+    """
 
     def run_guarded(message: bytes, attempt: int, redelivered: bool) -> Ran:
-        verb, argument = json.loads(message)
+        verb, argument, *limit = json.loads(message)
+        if verb in ("spin", "deaf", "slow"):
+            try:
+                guard.begin(None, *limit or (None,))
+                return _run_until_ended(verb, argument)
+            finally:
+                guard.end()
         if verb not in ("soft", "hard", "die late", "quick"):
             return _run(message, attempt, redelivered)
         try:
@@ -143,7 +176,14 @@ def begin(_number: int, guard: Guard) -> Runs:
 
 def load() -> Loaded:
     """What the fork server loads."""
-    return Loaded(b"facts", begin)
+    return Loaded(b"facts", begin, reload=reload)
+
+
+def reload(wanted: Restart) -> Loaded:
+    """What it loads again: the facts are what it was told. Of "broken" there is no module."""
+    if wanted.modules == ("broken",):
+        raise ImportError("it is broken")
+    return load()._replace(facts=json.dumps(wanted).encode())
 
 
 def load_short_lived() -> Loaded:
@@ -154,6 +194,25 @@ def load_short_lived() -> Loaded:
 def load_lean() -> Loaded:
     """The same, with children that may grow to a KiB."""
     return Loaded(b"facts", begin, Recycling(memory_kib_max=1))
+
+
+def load_fresh() -> Loaded:
+    """The same, with children that are fresh interpreters."""
+    program = "import sys; from tests.worker import toys; toys.live(*sys.argv[3:])"
+    command = (sys.executable, "-c", program)
+    return load()._replace(spawn=functools.partial(spawn.start, command))
+
+
+def load_stillborn() -> Loaded:
+    """The same, with children that end before they can take anything."""
+    command = (sys.executable, "-c", "")
+    return load()._replace(spawn=functools.partial(spawn.start, command))
+
+
+def live(number: str, *fds: str) -> None:
+    """Be such a child."""
+    forkserver.belong_to(os.getppid())
+    forkserver.live(int(number), [int(fd) for fd in fds], load())
 
 
 def refuse() -> Loaded:
@@ -172,6 +231,7 @@ def fork_server(loader: str = "load") -> ForkServer:
     ours, theirs = socket.socketpair()
     program = (
         "import os, socket; from qbroker_worker.pools import forkserver; from tests.worker import toys;"
+        "os.set_inheritable(3, False);"
         f"forkserver.serve(socket.socket(fileno=3), os.getppid(), toys.{loader})"
     )
     with theirs:

@@ -1,6 +1,8 @@
 """Runs the remote commands that the app has added, where the app is, beside the tasks and never in their way.
 
-In the prefork pool that is a process forked from the one that loaded the app; elsewhere a thread of this process. Both
+Two signals are sent there as well, which are not to wait for a task to end: that the worker lives, and that it will not for long.
+
+In the prefork pool that is a process begun by the one that loaded the app; elsewhere a thread of this process. Both
 hold one end of a socket, read a command, run it and write what it answered, one at a time, until the worker's
 parent closes the other end.
 """
@@ -11,10 +13,10 @@ import logging
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from qbroker import _state
+from qbroker import _state, signals
 from qbroker.serialization import Value
 from qbroker.worker.control import ControlState, Panel, arguments_of, nok
 from qbroker_worker.pools.forkserver import Beside, Load, Loaded
@@ -26,6 +28,14 @@ Reply: TypeAlias = Callable[[bytes], None]
 
 _SIZE = struct.Struct("<I")
 
+SIGNALS = ("heartbeat_sent", "worker_shutting_down")
+"""What is sent here, to those who listen."""
+
+
+def is_wanted() -> bool:
+    """Whether the app has anything to be run here."""
+    return bool(Panel.data) or any(getattr(signals, name) for name in SIGNALS)
+
 
 class Ends:
     """The two ends of the socket, before it is known who will serve."""
@@ -34,21 +44,21 @@ class Ends:
         self._hostname = hostname
         self._ours, self._theirs = socket.socketpair()
 
-    def beside(self, load: Load) -> Load:
-        """The loader, which also says that commands are to be served where the app has any."""
+    @property
+    def fd(self) -> int:
+        """The descriptor of the end that is for who serves."""
+        return self._theirs.fileno()
 
-        def load_too() -> Loaded:
+    def beside(self, load: Load) -> Load:
+        """The loader of a fork server, which also says that commands are to be served where the app has any."""
+        load_too = beside(self._theirs, self._hostname, load)
+
+        def load_here() -> Loaded:
             # Here is the fork server: the parent's end is the parent's alone.
             self._ours.close()
-            loaded = load()
-            if not Panel.data:
-                self._theirs.close()
-                return loaded
-            app = _state.get_current_app()
-            run = lambda: serve(self._theirs, self._hostname, app)  # noqa: E731 - runs elsewhere
-            return loaded._replace(beside=Beside(run, self._theirs.close))
+            return load_too()
 
-        return load_too
+        return load_here
 
     def elsewhere(self) -> "Aide":
         """What asks the process that was forked."""
@@ -61,6 +71,21 @@ class Ends:
         self._ours.close()
         self._theirs.close()
         return on_thread(self._hostname, _state.get_current_app())
+
+
+def beside(theirs: socket.socket, hostname: str, load: Load) -> Load:
+    """The loader, which also says that this end is to be served where the app has anything for that."""
+
+    def load_too() -> Loaded:
+        loaded = load()
+        if not is_wanted():
+            theirs.close()
+            return loaded
+        app = _state.get_current_app()
+        run = lambda: serve(theirs, hostname, app)  # noqa: E731 - runs elsewhere
+        return loaded._replace(beside=Beside(run, theirs.close, (theirs.fileno(),)))
+
+    return load_too
 
 
 class Aide:
@@ -76,6 +101,15 @@ class Aide:
 
     def ask(self, ask: Ask, reply: Reply) -> None:
         """Have a command run; `reply` gets its answer as JSON. On the event loop's thread."""
+        self._send(ask.command, ask.arguments.decode() or "{}", ask.words, reply)
+
+    def tell(self, signal: str, fields: Mapping[str, Value], reply: Reply) -> None:
+        """Have one of SIGNALS be sent; `reply` hears that it was, or could not be."""
+        self._send(None, json.dumps(fields), (signal,), reply)
+
+    def _send(
+        self, command: str | None, arguments: str, words: Sequence[str], reply: Reply
+    ) -> None:
         if self._link.fileno() < 0:
             reply(_lost("the process that runs this command is gone"))
             return
@@ -83,8 +117,7 @@ class Aide:
             self._is_heard = True
             asyncio.get_running_loop().add_reader(self._link.fileno(), self._hear)
         self._last += 1
-        arguments = ask.arguments.decode() or "{}"
-        body = json.dumps([self._last, ask.command, arguments, list(ask.words)]).encode()
+        body = json.dumps([self._last, command, arguments, list(words)]).encode()
         try:
             sent = self._link.send(_SIZE.pack(len(body)) + body)
         except BlockingIOError:
@@ -152,10 +185,7 @@ def serve(source: socket.socket, hostname: str, app: Value) -> None:
         while (head := _read(source, _SIZE.size)) and (body := _read(source, *_SIZE.unpack(head))):
             number, command, arguments, words = json.loads(body)
             try:
-                keywords = json.loads(arguments)
-                if words:
-                    keywords |= arguments_of(command, Panel.meta[command], words)
-                answer: Value = Panel.data[command](ControlState(app, hostname), **keywords)
+                answer = _run(ControlState(app, hostname), command, json.loads(arguments), words)
             except Exception as exc:
                 logger.exception("The remote command %r failed", command)
                 answer = nok(repr(exc))
@@ -164,6 +194,21 @@ def serve(source: socket.socket, hostname: str, app: Value) -> None:
                 source.sendall(_SIZE.pack(len(reply)) + reply)
             except ConnectionError:
                 return
+
+
+def _run(
+    state: ControlState, command: str | None, keywords: dict[str, Value], words: Sequence[str]
+) -> Value:
+    """Run a command, or send a signal where there is none."""
+    if command is None:
+        (name,) = words
+        # The one is the worker's by its name, as in Celery; of the other the sender is whoever keeps the beat.
+        sender = state.hostname if name == "worker_shutting_down" else state
+        getattr(signals, name).send(sender, **keywords)
+        return None
+    if words:
+        keywords |= arguments_of(command, Panel.meta[command], words)
+    return Panel.data[command](state, **keywords)
 
 
 def _read(source: socket.socket, size: int) -> bytes:

@@ -12,10 +12,10 @@ import click
 
 from qbroker import __version__
 from qbroker.utils.log import mlevel
-from qbroker_worker import machine
+from qbroker_worker import machine, spawned
 from qbroker_worker.aide import Ends
 from qbroker_worker.detach import detach as begin_detached
-from qbroker_worker.loading import Project
+from qbroker_worker.loading import CAN_FORK, START_METHODS, Project
 from qbroker_worker.names import file_name, node_name
 from qbroker_worker.pidfile import PidFile, PidFileTaken
 from qbroker_worker.pools import forkserver
@@ -135,6 +135,11 @@ def _beat_beside(project: Project) -> Iterator[None]:
 )
 @click.option(
     "-P", "--pool", type=click.Choice(list(POOLS)), help="Where tasks run.  [default: prefork]"
+)
+@click.option(
+    "--pool-start-method",
+    type=click.Choice(START_METHODS),
+    help="How the prefork pool's processes begin: copied from one that has the app, or fresh.  [default: the app's worker_pool_start_method]",
 )
 @click.option(
     "-n",
@@ -259,6 +264,7 @@ def worker(
     autoscale: tuple[int, int] | None,
     max_tasks_per_child: int | None,
     max_memory_per_child: int | None,
+    pool_start_method: str | None,
     http_listen: str | None,
     task_events: bool,
     beat: bool,
@@ -293,6 +299,7 @@ def worker(
         soft_time_limit=soft_time_limit,
         max_tasks_per_child=max_tasks_per_child,
         max_memory_per_child=max_memory_per_child,
+        start_method=pool_start_method,
     )
     lock = PidFile(Path(file_name(pidfile, name))) if pidfile else None
     if detach:
@@ -304,7 +311,11 @@ def worker(
             lock.take()
         if pool is None or POOLS[pool] == "prefork":
             # Before grpc is imported and before there is a second thread: neither survives a fork.
-            server = forkserver.fork(ends.beside(project.load))
+            if pool_start_method == "spawn" or not CAN_FORK:
+                server = forkserver.spawn(spawned.briefed(project), ends.fd)
+            else:
+                load = spawned.children(project, project.load)
+                server = forkserver.fork(ends.beside(load))
         # From here on this process may be what the fork server must not be.
         from qbroker_worker import launch  # noqa: PLC0415 - it imports grpc, which must come after the fork
         from qbroker_worker.worker import RESTART  # noqa: PLC0415 - the same

@@ -11,7 +11,7 @@ import resource
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from qbroker import envelope
 from qbroker.limits import per_second
@@ -21,9 +21,9 @@ from qbroker_worker.aide import Aide
 from qbroker_worker.banner import BUILT_IN_PREFIX
 from qbroker_worker.journal import READABLE, Journal, plain
 from qbroker_worker.loading import Facts
-from qbroker_worker.pools.pool import Pool
+from qbroker_worker.pools.pool import Pool, Restarted
 from qbroker_worker.session import Session
-from qbroker_worker.values import Answer, Aside, Ask, Delivery
+from qbroker_worker.values import Answer, Aside, Ask, Delivery, Restart
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +40,11 @@ class Steering(Protocol):
     def bounds(self) -> tuple[int, int] | None:
         """The greatest and least number of slots it scales between; None: it does not."""
 
-    @property
-    def can_restart(self) -> bool:
-        """Whether the program can begin anew."""
+    def restart_pool(self, wanted: Restart, restarted: Restarted) -> None:
+        """Have the processes that run tasks begin anew."""
+
+    def know(self, tasks: tuple[str, ...], rates: Mapping[str, float]) -> None:
+        """The app has these tasks now, some of them with a rate."""
 
     def signalled(self, number: int) -> None:
         """Do what is done on a signal."""
@@ -56,6 +58,9 @@ class Steering(Protocol):
     def set_rate(self, task: str, per_s: float) -> None:
         """Start the task so many times a second; 0 is as often as it comes."""
 
+    def limit(self, task: str, soft_s: float | None, hard_s: float | None) -> None:
+        """Have calls of the task that say nothing of it run so long."""
+
 
 class Link(Protocol):
     """What commands use of the stream."""
@@ -66,9 +71,6 @@ class Link(Protocol):
 
     def take_from(self, queues: tuple[str, ...]) -> None:
         """Take from these queues from now on."""
-
-    def limit(self, task: str, soft_s: float | None, hard_s: float | None) -> None:
-        """Have calls of the task that say nothing of it run so long."""
 
     def say(self, aside: Aside) -> None:
         """Say this on the link that is up."""
@@ -91,6 +93,13 @@ class State:
     monotonic: Callable[[], float]
     started_s: float
     samples: list[int] = field(default_factory=list)
+
+
+class Later(NamedTuple):
+    """An answer that is not known yet."""
+
+    begin: Callable[[Callable[[Value], None]], None]
+    """Called at once, with what takes the answer when there is one."""
 
 
 Command = Callable[..., Value]
@@ -119,7 +128,13 @@ class Commands:
             if ask.command in self._state.facts.commands:
                 self._aide.ask(ask, lambda body, id_=ask.id: self._say(id_, body))  # type: ignore[misc] # a lambda's default
             else:
-                self._say(ask.id, plain(self._answer(ask)))
+                self._reply(ask.id, self._answer(ask))
+
+    def _reply(self, id_: int, answer: Value) -> None:
+        if isinstance(answer, Later):
+            answer.begin(lambda value: self._reply(id_, value))
+        else:
+            self._say(id_, plain(answer))
 
     def _say(self, id_: int, body: bytes) -> None:
         self._state.link.say(Answer(id_, body))
@@ -425,12 +440,28 @@ def _autoscale(
 
 
 @_command
-def _pool_restart(state: State, **_: Value) -> Value:
-    # Children are forked from a process that has loaded the app once, so what restarts is the program.
-    if not state.worker.can_restart:
-        return nok("this worker cannot begin anew: it runs in a terminal. Stop it and start it.")
-    state.worker.signalled(signal.SIGHUP)
-    return ok("reload started")
+def _pool_restart(
+    state: State,
+    modules: Sequence[str] | None = None,
+    reload: bool = False,  # noqa: FBT001, FBT002 - Celery's argument
+    **_: Value,
+) -> Value:
+    if not state.facts.conf.get("worker_pool_restarts"):
+        raise ValueError("Pool restarts not enabled")
+    wanted = Restart(None if modules is None else tuple(modules), bool(reload))
+
+    def begin(answer: Callable[[Value], None]) -> None:
+        def restarted(facts: bytes, trouble: str) -> None:
+            if trouble:
+                answer(nok(trouble))
+                return
+            state.facts = Facts.decode(facts)
+            state.worker.know(state.facts.tasks, state.facts.rates)
+            answer(ok("reload started"))
+
+        state.worker.restart_pool(wanted, restarted)
+
+    return Later(begin)
 
 
 @_command
@@ -463,7 +494,7 @@ def _time_limit(
     if task_name not in state.facts.tasks:
         logger.error("Change time limit attempt for unknown task %s", task_name)
         return nok("unknown task")
-    state.link.limit(task_name, soft, hard)
+    state.worker.limit(task_name, soft, hard)
     logger.info("New time limits for tasks of type %s: soft=%s hard=%s", task_name, soft, hard)
     return ok("time limits set successfully")
 

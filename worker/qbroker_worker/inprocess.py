@@ -167,8 +167,9 @@ class InProcessWorker:
             name=self.name,
             address=self._address,
             # The program is somebody else's, and goes on.
-            manners=Manners(restarts=False),
+            manners=Manners(restarts=False, heard=frozenset(facts.heard)),
             journal=journal,
+            tell=added.tell,
         )
         self._worker.ready = ready
         try:

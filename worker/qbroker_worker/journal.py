@@ -31,6 +31,9 @@ from qbroker_worker.values import (
 HEARTBEAT_S = 2.0
 """How often a heartbeat is sent while somebody listens."""
 
+HEADS_MS = 1_000
+"""For how long what events have in common is taken to be the same."""
+
 READABLE = frozenset({"application/json"})
 """The worker's parent reads no other arguments: they may run code."""
 
@@ -74,6 +77,9 @@ class Journal:
         self._timer: asyncio.TimerHandle | None = None
         self._is_wanted = False
         self._is_online = False
+        self._heads: dict[str, bytes] = {}
+        """How events of each type begin."""
+        self._heads_until_ms = 0
         self.say: Callable[[Aside], None] = _nobody
         """How an event leaves."""
         self.sends_task_events = sends_task_events
@@ -123,8 +129,10 @@ class Journal:
         if not self._tells_tasks:
             return
         for delivery in deliveries:
-            fields = envelope.call_fields(delivery.message, READABLE)
-            self._tell(delivery, "task-received", fields)
+            # Before anything is read for it.
+            if delivery.task not in self._silent_tasks:
+                fields = envelope.call_fields(delivery.message, READABLE)
+                self._tell(delivery, "task-received", fields)
 
     def started(self, delivery: Delivery, pid: int) -> None:
         """This one runs."""
@@ -155,7 +163,7 @@ class Journal:
             self.outcomes[one.outcome] += 1
             self.runtime_s += one.runtime_s
             was_told = running.pop(delivery.id, None) is not None if running else False
-            if tells:
+            if tells and delivery.task not in self._silent_tasks:
                 self._tell_end(one, was_told=was_told)
 
     # -- events --------------------------------------------------------------------------------
@@ -212,16 +220,22 @@ class Journal:
             self._send(type_, {"uuid": delivery.id, **fields}, at_ms)
 
     def _send(self, type_: str, fields: Mapping[str, Value], at_ms: int | None = None) -> None:
-        at_s = (self._now_ms() if at_ms is None else at_ms) / 1000
-        event = {
-            "type": type_,
-            "hostname": self._name,
-            "pid": self._pid,
-            "utcoffset": utcoffset(),
-            "timestamp": at_s,
-            **fields,
-        }
-        self.say(Event(type_, json_encode(event)))
+        now_ms = self._now_ms()
+        if now_ms >= self._heads_until_ms:
+            # What is the same in every event is written once; but the hour may change.
+            self._heads.clear()
+            self._heads_until_ms = now_ms + HEADS_MS
+        head = self._heads.get(type_)
+        if head is None:
+            common = {
+                "type": type_,
+                "hostname": self._name,
+                "pid": self._pid,
+                "utcoffset": utcoffset(),
+            }
+            head = self._heads[type_] = json_encode(common)[:-1] + b',"timestamp":'
+        at_s = (now_ms if at_ms is None else at_ms) / 1000
+        self.say(Event(type_, b"%b%r,%b" % (head, at_s, json_encode(fields)[1:])))
 
 
 def plain(value: Value) -> bytes:

@@ -321,4 +321,5 @@ def _build(
         manners=manners,
         journal=journal,
         beside=beside,
+        tell=aide.tell,
     )

@@ -1,10 +1,12 @@
 """Find and import the user's app, in whichever process is to run its tasks."""
 
+import importlib
 import json
 import logging
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,14 +19,28 @@ from qbroker.app.log import redirect_stdouts, setup_logging
 from qbroker.envelope import OUTCOME_RETRY, OUTCOME_SUCCESS
 from qbroker.limits import per_second
 from qbroker.serialization import Value
+from qbroker.task import Task
 from qbroker.worker.control import Panel
 from qbroker_proto.v1.message_pb2 import Message
 from qbroker_proto.v1.worker_pb2 import Settle
 from qbroker_worker.names import file_name, names_children
 from qbroker_worker.pools.forkserver import Loaded, Refusal
-from qbroker_worker.values import Guard, Notice, Ran, Recycling, Runs
+from qbroker_worker.values import Guard, Notice, Ran, Recycling, Restart, Runs
+
+logger = logging.getLogger(__name__)
+
+START_METHODS = ("fork", "spawn")
+
+CAN_FORK = hasattr(os, "fork")
+"""Where not, the start method is "spawn", whatever is asked for."""
 
 NOTICES = ("task_revoked", "worker_ready", "worker_shutdown")
+
+ASIDE = ("heartbeat_sent", "worker_shutting_down")
+"""Signals that are sent where the app's remote commands run."""
+
+LOST = "task_lost"
+"""No signal, but what a task's process having died is told as: task_failure is sent of it, and its own Request told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +60,14 @@ class Project:
     soft_time_limit: float | None = None
     max_tasks_per_child: int | None = None
     max_memory_per_child: int | None = None
+    start_method: str | None = None
+    """How children are begun, "fork" or "spawn"; None: as the app says."""
 
-    def load(self, *, redirects: bool = True) -> Loaded:
-        """Import everything, and log as the app says. Raises Refusal with a sentence when that fails."""
+    def load(self, *, redirects: bool = True, is_child: bool = False) -> Loaded:
+        """Import everything, and log as the app says. Raises Refusal with a sentence when that fails.
+
+        One that `is_child` comes after a process that has loaded the same, and told what it found.
+        """
         try:
             app = self._import()
         except LoadError as exc:
@@ -61,29 +82,49 @@ class Project:
         node = Node(self.hostname, app)
         signals.celeryd_init.send(self.hostname, instance=node, conf=conf, options={})
         signals.celeryd_after_setup.send(self.hostname, instance=node, conf=conf)
-        signals.worker_init.send(node)
+        if not is_child:
+            signals.worker_init.send(node)
         log = _log_of(app)
         self.log(log)
         if redirects:
             self.redirect(log)
+        return self._loaded(app, log, is_child=is_child)
+
+    def _loaded(self, app: App, log: dict[str, Value], *, is_child: bool = False) -> Loaded:
+        conf = app.conf
         limits = (
             self.soft_time_limit or conf.task_soft_time_limit,
             self.time_limit or conf.task_time_limit,
         )
 
+        start_method = self._start_method(conf.worker_pool_start_method)
+
         def begin(number: int, guard: Guard) -> Runs:
             if number:
                 if self.logfile is not None and names_children(self.logfile):
                     self.log(log, number)
-                multiprocessing.current_process().name = f"ForkPoolWorker-{number}"
-                signals.worker_process_init.send(None)
-            return build_runs(app, hostname=self.hostname, guard=guard, limits=limits)
+                process = multiprocessing.current_process()
+                process.name = f"{start_method.capitalize()}PoolWorker-{number}"
+                signals.worker_process_init.send(self.hostname)
+            runs = build_runs(app, hostname=self.hostname, guard=guard, limits=limits)
+            return runs._replace(reload=lambda wanted: reload(wanted).facts)
+
+        def reload(wanted: Restart) -> Loaded:
+            return self._loaded(self._import_again(app, wanted), log)
 
         recycling = Recycling(
             self.max_tasks_per_child or conf.worker_max_tasks_per_child or 0,
             self.max_memory_per_child or conf.worker_max_memory_per_child or 0,
         )
-        return Loaded(facts_of(app).encode(), begin, recycling)
+        facts = b"" if is_child else facts_of(app).encode()
+        return Loaded(facts, begin, recycling, start_method=start_method, reload=reload)
+
+    def _start_method(self, setting: str) -> str:
+        """How children are begun: as this says, else the app, else as the system can."""
+        method = self.start_method or setting
+        if method not in START_METHODS:
+            raise Refusal(f"worker_pool_start_method must be 'fork' or 'spawn', got {method!r}.")
+        return method if CAN_FORK else "spawn"
 
     def log(self, log: Mapping[str, Value], child: int = 0) -> None:
         """Set up logging for this process; `log` is what the app says of it."""
@@ -102,6 +143,18 @@ class Project:
         """Have what is printed in this process be logged, if the app does not say otherwise."""
         if log["redirects"]:
             redirect_stdouts(log["redirect_level"])
+
+    def _import_again(self, app: App, wanted: Restart) -> App:
+        """Import modules, and find the app, which one of them may have made anew."""
+        names = wanted.modules
+        for name in (*app.conf.imports, *app.conf.include) if names is None else names:
+            if name not in sys.modules:
+                logger.debug("importing module %s", name)
+                importlib.import_module(name)
+            elif wanted.reloads:
+                logger.debug("reloading module %s", name)
+                importlib.reload(sys.modules[name])
+        return self._import()
 
     def _import(self) -> App:
         app = find_app(self.app)
@@ -209,7 +262,7 @@ def facts_of(app: App) -> Facts:
         conf_set=tuple(conf.without_defaults()),
         report=app.bugreport(),
         commands=tuple(Panel.data),
-        heard=tuple(name for name in NOTICES if getattr(signals, name)),
+        heard=_heard(app),
         log=_log_of(app),
         # The default is Celery's number and no cap: what is short is read ahead by more, what is long by less.
         prefetch_multiplier=conf.without_defaults().get("worker_prefetch_multiplier", 0),
@@ -225,6 +278,14 @@ def facts_of(app: App) -> Facts:
         is_direct=bool(conf.worker_direct),
         rates={} if conf.worker_disable_rate_limits else _rates_of(app),
     )
+
+
+def _heard(app: App) -> tuple[str, ...]:
+    """What the app wants to be told of."""
+    heard = [name for name in (*NOTICES, *ASIDE) if getattr(signals, name)]
+    if signals.task_failure or any(task.Request != Task.Request for task in app.tasks.values()):
+        heard.append(LOST)
+    return tuple(heard)
 
 
 def _attributes_of(task: Value) -> dict[str, str]:
@@ -308,8 +369,10 @@ def build_runs(
             case "task_revoked":
                 number = notice.number
                 runner.tell_revoked(notice.message, signal.Signals(number).name if number else None)
+            case "task_lost":
+                runner.tell_lost(notice.message, notice.why)
             case "worker_process_shutdown":
-                signals.worker_process_shutdown.send(None, pid=os.getpid(), exitcode=0)
+                signals.worker_process_shutdown.send(hostname, pid=os.getpid(), exitcode=0)
             case name:
                 getattr(signals, name).send(node)
 

@@ -52,6 +52,11 @@ class Rates:
             self._buckets[task] = _Bucket(per_s, before.next_at if before else 0.0)
         return list(before.aside) if before else []
 
+    @property
+    def limited(self) -> frozenset[str]:
+        """Tasks that have a rate."""
+        return frozenset(self._buckets)
+
     def sort(
         self, deliveries: Iterable[Delivery], now: float
     ) -> tuple[list[Delivery], list[Delivery]]:

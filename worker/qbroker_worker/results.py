@@ -35,3 +35,8 @@ def lost_result(hostname: str) -> LostResult:
         return result.SerializeToString(), more
 
     return make
+
+
+def why_lost(more: bytes) -> str:
+    """How its process ended, of what its settle says beside the result."""
+    return Settle.FromString(more).detail

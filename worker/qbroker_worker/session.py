@@ -248,6 +248,12 @@ class Session:
         self._settles.append(Settle(id_, delivery.attempt, outcome, result, requeue, more))
         return True
 
+    def amend(self, deliveries: Iterable[Delivery]) -> None:
+        """These stand for those of the same lease from now on."""
+        for delivery in deliveries:
+            if self._holds(Lease(delivery.id, delivery.attempt)):
+                self._held[delivery.id] = delivery
+
     def release(self, deliveries: Iterable[Delivery]) -> None:
         """Give deliveries back unstarted."""
         for delivery in deliveries:

@@ -13,7 +13,7 @@ import grpc
 from qbroker.client import reason_of
 from qbroker_proto.v1.admin_pb2 import Topology
 from qbroker_proto.v1.control_pb2 import Consume, ControlReply, Event as WireEvent
-from qbroker_proto.v1.message_pb2 import ACK_POLICY_LATE, Message
+from qbroker_proto.v1.message_pb2 import ACK_POLICY_LATE, Message, TaskLimits
 from qbroker_proto.v1.worker_pb2 import (
     Lease as WireLease,
     Register,
@@ -39,6 +39,9 @@ ASIDES_MAX = 20_000
 """What may wait to be said aside; what is more is dropped."""
 
 ASIDES_REQUEST_MAX = 1_000
+
+GATHER_S = 0.02
+"""How long events gather behind those that were said last: a message of the stream costs as much as many events in it."""
 
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -109,7 +112,9 @@ class Stream:
         self._on_asked = on_asked
         self._on_wanted = on_wanted
         self._asides: deque[Aside] = deque()
-        self._limits: dict[str, bytes] = {}
+        self._asides_due = False
+        self._asides_timer: asyncio.TimerHandle | None = None
+        """Set from when asides were said, for as long as events gather."""
         self._is_linked = False
         self._was_linked = False
         self._chance = chance
@@ -130,31 +135,36 @@ class Stream:
         self._identity = replace(self._identity, queues=queues)
         self.say(Queues(queues))
 
-    def limit(self, task: str, soft_s: float | None, hard_s: float | None) -> None:
-        """Have calls of the task that come from now on, and say nothing of it, run so long."""
-        self._limits[task] = Message(
-            soft_time_limit=soft_s or 0, time_limit=hard_s or 0
-        ).SerializeToString()
-
-    def _limited(self, heard: Heard) -> Heard:
-        """What was heard, with the time limits of tasks whose limits were changed."""
-        return heard._replace(deliveries=[self._limited_one(one) for one in heard.deliveries])
-
-    def _limited_one(self, delivery: Delivery) -> Delivery:
-        limits = self._limits.get(delivery.task)
-        if limits is None:
-            return delivery
-        call = Message.FromString(delivery.message)
-        if call.soft_time_limit or call.time_limit:
-            return delivery
-        # Protobuf messages in a row are one.
-        return delivery._replace(message=delivery.message + limits)
+    def know(self, tasks: tuple[str, ...]) -> None:
+        """Have the broker send these tasks, on this link and all that follow."""
+        if tasks != self._identity.tasks:
+            self._identity = replace(self._identity, tasks=tasks)
+            self.say(Queues(self._identity.queues, tasks))
 
     def say(self, aside: Aside) -> None:
         """Say this on the link that is up; without one, nobody would hear it."""
-        if self._is_linked and len(self._asides) < ASIDES_MAX:
-            self._asides.append(aside)
+        if not self._is_linked or len(self._asides) >= ASIDES_MAX:
+            return
+        self._asides.append(aside)
+        if self._asides_timer is None or type(aside) is not Event:
+            self._asides_are_due()
+
+    def _asides_are_due(self) -> None:
+        if self._asides:
+            self._asides_due = True
             self._wake.set()
+
+    async def _say_asides(self, call: Call) -> None:
+        self._asides_due = False
+        while self._asides:
+            await call.write(_aside(self._asides))
+        if self._asides_timer is None:
+            loop = asyncio.get_running_loop()
+            self._asides_timer = loop.call_later(GATHER_S, self._gathered)
+
+    def _gathered(self) -> None:
+        self._asides_timer = None
+        self._asides_are_due()
 
     async def run(self) -> None:
         """Keep a link until the session has left. Raises Refused when the broker says so for good."""
@@ -194,6 +204,9 @@ class Stream:
                 call.cancel()
                 self._is_linked = False
                 self._asides.clear()
+                if self._asides_timer is not None:
+                    self._asides_timer.cancel()
+                    self._asides_timer = None
                 session.hang_up()
                 self._on_link(False)  # noqa: FBT003 - a plain callback
 
@@ -204,10 +217,12 @@ class Stream:
             await call.write(_hello(hello, self._identity))
             while True:
                 wake.clear()
-                # First, because after its farewell the session is not listened to.
-                while self._asides:
-                    await call.write(_aside(self._asides))
+                if self._asides_due:
+                    await self._say_asides(call)
                 while (request := next_request()) is not None:
+                    if request.leave:
+                        # After its farewell the session is not listened to.
+                        await self._say_asides(call)
                     await call.write(_request(request))
                 if self._session.has_left:
                     return
@@ -228,14 +243,14 @@ class Stream:
                 return ""
             assert isinstance(reply, WorkReply), "the other possibility was EOF"
             heard = _heard(reply, begun)
-            if self._limits and heard.deliveries:
-                heard = self._limited(heard)
             news = session.heard(heard)
             if heard.is_registered:
                 self._failures = 0
                 self._is_linked = self._was_linked = True
-                self._on_link(True)  # noqa: FBT003 - a plain callback
+            # First, because with the link the work goes on, and not with what is lost or revoked.
             self._on_news(news)
+            if heard.is_registered:
+                self._on_link(True)  # noqa: FBT003 - a plain callback
             if reply.HasField("events_wanted"):
                 self._on_wanted(reply.events_wanted)
             if reply.controls:
@@ -255,6 +270,18 @@ def backoff_s(failures: int, chance: random.Random) -> float:
 
 
 # -- the wire ------------------------------------------------------------------------------------
+
+
+def limited(delivery: Delivery, limits: bytes) -> Delivery:
+    """The delivery, of a task that has these limits now."""
+    # Protobuf messages in a row are one, in which what comes later holds.
+    return delivery._replace(message=delivery.message + limits)
+
+
+def time_limits(soft_s: float | None, hard_s: float | None) -> bytes:
+    """A part of a message that says what its task's limits are now."""
+    limits = TaskLimits(soft=soft_s or 0, hard=hard_s or 0)
+    return Message(task_limits=limits).SerializeToString()
 
 
 def _hello(hello: Hello, who: Identity) -> WorkRequest:
@@ -305,10 +332,10 @@ def _aside(asides: deque[Aside]) -> WorkRequest:
                 wire.control_replies.append(ControlReply(id=id_, body=body))
             case Event(type_, body):
                 wire.events.append(WireEvent(type=type_, body=body))
-            case Queues(names):
+            case Queues(names, tasks):
                 if wire.HasField("consume") or wire.control_replies or wire.events:
                     break
-                wire.consume.CopyFrom(Consume(queues=names))
+                wire.consume.CopyFrom(Consume(queues=names, tasks=tasks))
         asides.popleft()
     return wire
 

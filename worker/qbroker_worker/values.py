@@ -97,6 +97,8 @@ class Queues(NamedTuple):
     """The queues this worker takes from, from now on."""
 
     names: tuple[str, ...]
+    tasks: tuple[str, ...] = ()
+    """The tasks it knows from now on; none: those it knew."""
 
 
 Aside = Answer | Event | Queues
@@ -132,6 +134,8 @@ class Runs(NamedTuple):
     """Whether the task of that name is one of those."""
     notify: Callable[["Notice"], None]
     """Tell the app's own code of something. Raises nothing."""
+    reload: Callable[["Restart"], bytes] = lambda _: b""
+    """Import modules, again where that is wanted; facts for the parent. Raises what importing raises."""
 
 
 class Notice(NamedTuple):
@@ -141,7 +145,18 @@ class Notice(NamedTuple):
     number: int = 0
     """With "task_revoked": the system's signal that ended the task; 0: none did."""
     message: bytes = b""
-    """With "task_revoked": the task's."""
+    """With "task_revoked" and "task_lost": the task's."""
+    why: str = ""
+    """With "task_lost": how its process ended, in a sentence."""
+
+
+class Restart(NamedTuple):
+    """How the processes that run tasks are to begin anew."""
+
+    modules: tuple[str, ...] | None = None
+    """What they are to have imported; None: what the app imports as it says."""
+    reloads: bool = False
+    """Import again what is imported already."""
 
 
 class Recycling(NamedTuple):
@@ -154,13 +169,22 @@ class Recycling(NamedTuple):
 
 
 class Guard(Protocol):
-    """Keeps the time limits of tasks, on the threads they run on."""
+    """Keeps the time limits of tasks, on the threads they run on, and ends what was revoked."""
 
-    def begin(self, soft_s: float | None, hard_s: float | None) -> None:
+    watches_all: bool
+    """What has no limits is to be begun and ended here as well."""
+
+    def begin(self, soft_s: float | None, hard_s: float | None, *, is_async: bool = False) -> None:
         """What begins on this thread has so many seconds; None is no limit."""
 
     def end(self) -> None:
         """It is over."""
+
+    def waits(self, cancel: Callable[[], object] | None) -> None:
+        """What runs here is an asyncio task, which `cancel` ends from any thread; None: it is over."""
+
+    def heed(self) -> None:
+        """Raise what ends the task, if something has."""
 
 
 class Finished(NamedTuple):

@@ -6,6 +6,7 @@ Phases: running → (TERM, first INT, HUP) warm: what runs is finished, the rest
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -13,7 +14,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
@@ -21,16 +22,19 @@ from types import FrameType
 
 from qbroker.app import trace
 from qbroker.request import plain_seconds
+from qbroker.serialization import Value
 from qbroker_worker import clock
 from qbroker_worker.autoscale import Autoscale
 from qbroker_worker.clock import Clock
-from qbroker_worker.journal import Journal
-from qbroker_worker.pools.pool import Pool
+from qbroker_worker.journal import HEARTBEAT_S, Journal
+from qbroker_worker.loading import LOST
+from qbroker_worker.pools.pool import Pool, Restarted
 from qbroker_worker.rates import Rates
+from qbroker_worker.results import why_lost
 from qbroker_worker.session import News, Session
-from qbroker_worker.stream import Refused, Stream
+from qbroker_worker.stream import Refused, Stream, limited, time_limits
 from qbroker_worker.suspects import Suspects
-from qbroker_worker.values import REVOKED, Cancel, Delivery, Finished, Notice
+from qbroker_worker.values import REVOKED, WORKER_LOST, Cancel, Delivery, Finished, Notice, Restart
 
 logger = logging.getLogger(__name__)
 task_logger = logging.getLogger(trace.__name__)
@@ -43,6 +47,9 @@ FLUSH_COLD_S = 5.0
 
 SCALE_S = 1.0
 """How often a worker that has more slots than its least looks whether it needs them."""
+
+TELL_S = 1.0
+"""How long the app may take to hear that the worker ends, when that has nothing else to do."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
 
@@ -82,6 +89,15 @@ class Manners:
 _USUAL = Manners()
 
 
+Tell = Callable[[str, Mapping[str, Value], Callable[[bytes], None]], None]
+"""Has a signal be sent beside the tasks: its name, its fields, and who is to hear that it was."""
+
+
+def tell_nobody(_: str, _fields: Mapping[str, Value], told: Callable[[bytes], None]) -> None:
+    """Nobody is there to hear it."""
+    told(b"")
+
+
 Beside = Callable[["Worker"], AbstractAsyncContextManager[object]]
 """What goes on beside the worker, from its start to its end."""
 
@@ -108,8 +124,12 @@ class Worker:
         monotonic: Clock = clock.monotonic,
         journal: Journal | None = None,
         beside: Beside = alone,
+        tell: Tell = tell_nobody,
     ) -> None:
         self._beside = beside
+        self._tell = tell
+        self._untold_count = 0
+        self._beat_timer: asyncio.TimerHandle | None = None
         self._rates = rates or Rates({})
         self._suspects = Suspects()
         self._manners = manners
@@ -127,6 +147,8 @@ class Worker:
         self._journal = journal or Journal(name=name)
         self._stream = connect(self)
         self._journal.say = self._stream.say
+        self._limits: dict[str, bytes] = {}
+        """Of tasks whose time limits were changed: what says so in a message."""
         self._phase = Phase.RUNNING
         self._changed = asyncio.Event()
         self._failure = ""
@@ -178,7 +200,12 @@ class Worker:
                 await self._until(lambda: self._phase > Phase.RUNNING)
                 await self._finish(streaming)
                 streaming.cancel()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TELL_S):
+                    await self._until(lambda: not self._untold_count)
         finally:
+            if self._beat_timer is not None:
+                self._beat_timer.cancel()
             await pool.stop()
         if self._failure:
             logger.critical("%s", self._failure)
@@ -251,7 +278,11 @@ class Worker:
                 self._was_ready = True
                 self._notify(Notice("worker_ready"))
             self._pool.resume()
+            self._beat()
         else:
+            if self._beat_timer is not None:
+                self._beat_timer.cancel()
+                self._beat_timer = None
             # What has not begun may be somebody else's by the time the link is back.
             self._pool.pause()
             if self._is_linked and self._manners.cancels_on_loss:
@@ -259,6 +290,20 @@ class Worker:
             self._journal.unlinked()
         self._is_linked = is_linked
         self._changed.set()
+
+    def _beat(self) -> None:
+        """Have the app know that the worker lives and is connected, again and again."""
+        if "heartbeat_sent" in self._manners.heard:
+            self._send_aside("heartbeat_sent", {})
+            self._beat_timer = asyncio.get_running_loop().call_later(HEARTBEAT_S, self._beat)
+
+    def _send_aside(self, name: str, fields: Mapping[str, Value]) -> None:
+        def told(_: bytes) -> None:
+            self._untold_count -= 1
+            self._changed.set()
+
+        self._untold_count += 1
+        self._tell(name, fields, told)
 
     def _cancel_late(self) -> None:
         """End what is acknowledged late: somebody else may be running it soon."""
@@ -284,7 +329,7 @@ class Worker:
         for delivery, cancel in news.cancelled:
             self._cancel(delivery, cancel)
         for delivery in news.begun:
-            self._pool.submit(self._suspects.known(delivery))
+            self._submit(self._suspects.known(delivery))
         if news.fresh:
             self._journal.received(news.fresh)
             if self._tells_received:
@@ -317,10 +362,15 @@ class Worker:
         """The greatest and least number of slots it scales between; None: it does not."""
         return None if self._scale is None else (self._scale.slots_max, self._scale.slots_min)
 
-    @property
-    def can_restart(self) -> bool:
-        """Whether the program can begin anew."""
-        return self._manners.restarts
+    def restart_pool(self, wanted: Restart, restarted: Restarted) -> None:
+        """Have the processes that run tasks begin anew, each when its task has ended."""
+        self._pool.restart(wanted, restarted)
+
+    def know(self, tasks: tuple[str, ...], rates: Mapping[str, float]) -> None:
+        """The app has these tasks now, some of them with a rate."""
+        for task in {*self._rates.limited, *rates}:
+            self.set_rate(task, rates.get(task, 0.0))
+        self._stream.know(tasks)
 
     def _follow(self) -> None:
         """Have as many slots as there is work for, if that is wanted."""
@@ -347,6 +397,23 @@ class Worker:
         self._admit(self._rates.set(task, per_s))
         self._hold_to_rates()
 
+    def limit(self, task: str, soft_s: float | None, hard_s: float | None) -> None:
+        """Have the task run so long from now on, also what has come and not begun."""
+        self._limits[task] = time_limits(soft_s, hard_s)
+        if self._phase is Phase.RUNNING:
+            self._submit(self._pool.withdraw())
+
+    def _submit(self, deliveries: Iterable[Delivery]) -> None:
+        """Have the pool run these, within the limits their tasks have now."""
+        if self._limits:
+            found = list(deliveries)
+            deliveries = [
+                limited(one, self._limits[one.task]) if one.task in self._limits else one
+                for one in found
+            ]
+            self._session.amend(deliveries)
+        self._pool.submit(deliveries)
+
     def _admit(self, deliveries: Sequence[Delivery]) -> None:
         """Run what may start now, set aside what may soon, give back what may not for long."""
         rates = self._rates
@@ -361,7 +428,7 @@ class Worker:
         """Give these to the pool; those that were lost too often, one by one when the broker knows."""
         suspects = self._suspects
         if free := suspects.sort(deliveries):
-            self._pool.submit(free)
+            self._submit(free)
         if not suspects.count or self._phase is not Phase.RUNNING:
             return
         in_pool_count = self._session.held_count - self._rates.aside_count - suspects.count
@@ -426,6 +493,8 @@ class Worker:
                 number = self._revoked_by.pop(delivery.id, 0)
                 if number and outcome == REVOKED:
                     self._notify(Notice("task_revoked", number, delivery.message))
+            if outcome == WORKER_LOST and self._phase < Phase.COLD:
+                self._notify(Notice(LOST, 0, delivery.message, why_lost(more)))
             is_ours = settle(delivery, outcome, result, requeue=requeue, more=more)
             if level:
                 task_logger.log(level, "%s", line)
@@ -476,6 +545,7 @@ class Worker:
     def signalled(self, number: int) -> None:
         """TERM and the first INT ask for a warm end; QUIT and the second INT for a cold one."""
         manners = self._manners
+        phase = self._phase
         if number == signal.SIGUSR1:
             self._tell_stacks()
         elif number == signal.SIGHUP:
@@ -492,6 +562,14 @@ class Worker:
             self._end(Phase.SOFT if is_soft else Phase.COLD)
         else:
             self._end(Phase.WARM)
+        if self._phase is not phase and "worker_shutting_down" in manners.heard:
+            is_warm = self._phase is Phase.WARM
+            fields = {
+                "sig": signal.Signals(number).name,
+                "how": "Warm" if is_warm else "Cold",
+                "exitcode": 0 if is_warm else 1,
+            }
+            self._send_aside("worker_shutting_down", fields)
 
     def _end(self, phase: Phase) -> None:
         """Go on to this phase, if it is a later one."""

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eqbroker_proto/v1/control.proto\x12\nqbroker.v1\"\xb2\x01\n\x10\x42roadcastRequest\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\t\x12\x11\n\targuments\x18\x02 \x01(\x0c\x12\r\n\x05words\x18\x03 \x03(\t\x12\x13\n\x0b\x64\x65stination\x18\x04 \x03(\t\x12\x0f\n\x07pattern\x18\x05 \x01(\t\x12\x0f\n\x07matcher\x18\x06 \x01(\t\x12\x12\n\ntimeout_ms\x18\x07 \x01(\x03\x12\r\n\x05limit\x18\x08 \x01(\r\x12\x11\n\tis_silent\x18\t \x01(\x08\"\x83\x01\n\x0e\x42roadcastReply\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x12\n\nis_missing\x18\x03 \x01(\x08\x12)\n\x08messages\x18\x04 \x03(\x0b\x32\x17.qbroker.v1.HeldMessage\x12\x14\n\x0chas_messages\x18\x05 \x01(\x08\"_\n\x0bHeldMessage\x12\x0f\n\x07message\x18\x01 \x01(\x0c\x12\x17\n\x0fis_acknowledged\x18\x02 \x01(\x08\x12\x16\n\x0eis_redelivered\x18\x03 \x01(\x08\x12\x0e\n\x06\x65ta_ms\x18\x04 \x01(\x03\"O\n\x0e\x43ontrolRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0f\n\x07\x63ommand\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\x0c\x12\r\n\x05words\x18\x04 \x03(\t\"(\n\x0c\x43ontrolReply\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"\x19\n\x07\x43onsume\x12\x0e\n\x06queues\x18\x01 \x03(\t\"2\n\x05\x45vent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\r\n\x05\x63lock\x18\x03 \x01(\x04\"$\n\rEventsRequest\x12\x13\n\x0brouting_key\x18\x01 \x01(\t\"0\n\x0b\x45ventsReply\x12!\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x11.qbroker.v1.Event\"6\n\x11SendEventsRequest\x12!\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x11.qbroker.v1.Event\"$\n\x0fSendEventsReply\x12\x11\n\tis_wanted\x18\x01 \x01(\x08\x32\xe0\x01\n\x07\x43ontrol\x12G\n\tBroadcast\x12\x1c.qbroker.v1.BroadcastRequest\x1a\x1a.qbroker.v1.BroadcastReply0\x01\x12>\n\x06\x45vents\x12\x19.qbroker.v1.EventsRequest\x1a\x17.qbroker.v1.EventsReply0\x01\x12L\n\nSendEvents\x12\x1d.qbroker.v1.SendEventsRequest\x1a\x1b.qbroker.v1.SendEventsReply(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eqbroker_proto/v1/control.proto\x12\nqbroker.v1\"\xb2\x01\n\x10\x42roadcastRequest\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\t\x12\x11\n\targuments\x18\x02 \x01(\x0c\x12\r\n\x05words\x18\x03 \x03(\t\x12\x13\n\x0b\x64\x65stination\x18\x04 \x03(\t\x12\x0f\n\x07pattern\x18\x05 \x01(\t\x12\x0f\n\x07matcher\x18\x06 \x01(\t\x12\x12\n\ntimeout_ms\x18\x07 \x01(\x03\x12\r\n\x05limit\x18\x08 \x01(\r\x12\x11\n\tis_silent\x18\t \x01(\x08\"\x83\x01\n\x0e\x42roadcastReply\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x12\n\nis_missing\x18\x03 \x01(\x08\x12)\n\x08messages\x18\x04 \x03(\x0b\x32\x17.qbroker.v1.HeldMessage\x12\x14\n\x0chas_messages\x18\x05 \x01(\x08\"_\n\x0bHeldMessage\x12\x0f\n\x07message\x18\x01 \x01(\x0c\x12\x17\n\x0fis_acknowledged\x18\x02 \x01(\x08\x12\x16\n\x0eis_redelivered\x18\x03 \x01(\x08\x12\x0e\n\x06\x65ta_ms\x18\x04 \x01(\x03\"O\n\x0e\x43ontrolRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0f\n\x07\x63ommand\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\x0c\x12\r\n\x05words\x18\x04 \x03(\t\"(\n\x0c\x43ontrolReply\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"(\n\x07\x43onsume\x12\x0e\n\x06queues\x18\x01 \x03(\t\x12\r\n\x05tasks\x18\x02 \x03(\t\"2\n\x05\x45vent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\r\n\x05\x63lock\x18\x03 \x01(\x04\"$\n\rEventsRequest\x12\x13\n\x0brouting_key\x18\x01 \x01(\t\"0\n\x0b\x45ventsReply\x12!\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x11.qbroker.v1.Event\"6\n\x11SendEventsRequest\x12!\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x11.qbroker.v1.Event\"$\n\x0fSendEventsReply\x12\x11\n\tis_wanted\x18\x01 \x01(\x08\x32\xe0\x01\n\x07\x43ontrol\x12G\n\tBroadcast\x12\x1c.qbroker.v1.BroadcastRequest\x1a\x1a.qbroker.v1.BroadcastReply0\x01\x12>\n\x06\x45vents\x12\x19.qbroker.v1.EventsRequest\x1a\x17.qbroker.v1.EventsReply0\x01\x12L\n\nSendEvents\x12\x1d.qbroker.v1.SendEventsRequest\x1a\x1b.qbroker.v1.SendEventsReply(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,17 +42,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTROLREPLY']._serialized_start=539
   _globals['_CONTROLREPLY']._serialized_end=579
   _globals['_CONSUME']._serialized_start=581
-  _globals['_CONSUME']._serialized_end=606
-  _globals['_EVENT']._serialized_start=608
-  _globals['_EVENT']._serialized_end=658
-  _globals['_EVENTSREQUEST']._serialized_start=660
-  _globals['_EVENTSREQUEST']._serialized_end=696
-  _globals['_EVENTSREPLY']._serialized_start=698
-  _globals['_EVENTSREPLY']._serialized_end=746
-  _globals['_SENDEVENTSREQUEST']._serialized_start=748
-  _globals['_SENDEVENTSREQUEST']._serialized_end=802
-  _globals['_SENDEVENTSREPLY']._serialized_start=804
-  _globals['_SENDEVENTSREPLY']._serialized_end=840
-  _globals['_CONTROL']._serialized_start=843
-  _globals['_CONTROL']._serialized_end=1067
+  _globals['_CONSUME']._serialized_end=621
+  _globals['_EVENT']._serialized_start=623
+  _globals['_EVENT']._serialized_end=673
+  _globals['_EVENTSREQUEST']._serialized_start=675
+  _globals['_EVENTSREQUEST']._serialized_end=711
+  _globals['_EVENTSREPLY']._serialized_start=713
+  _globals['_EVENTSREPLY']._serialized_end=761
+  _globals['_SENDEVENTSREQUEST']._serialized_start=763
+  _globals['_SENDEVENTSREQUEST']._serialized_end=817
+  _globals['_SENDEVENTSREPLY']._serialized_start=819
+  _globals['_SENDEVENTSREPLY']._serialized_end=855
+  _globals['_CONTROL']._serialized_start=858
+  _globals['_CONTROL']._serialized_end=1082
 # @@protoc_insertion_point(module_scope)

@@ -75,10 +75,12 @@ class ControlReply(_message.Message):
     def __init__(self, id: _Optional[int] = ..., body: _Optional[bytes] = ...) -> None: ...
 
 class Consume(_message.Message):
-    __slots__ = ("queues",)
+    __slots__ = ("queues", "tasks")
     QUEUES_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
     queues: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, queues: _Optional[_Iterable[str]] = ...) -> None: ...
+    tasks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, queues: _Optional[_Iterable[str]] = ..., tasks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Event(_message.Message):
     __slots__ = ("type", "body", "clock")

@@ -6,10 +6,12 @@ import os
 import platform
 import sys
 import threading
+import uuid
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import (
     TYPE_CHECKING,
     ClassVar,
@@ -33,9 +35,19 @@ from qbroker.app.config import Settings
 from qbroker.app.connection import Connection, Pool, Producer
 from qbroker.app.control import Control
 from qbroker.app.events import Events
+from qbroker.app.loader import Loader
 from qbroker.app.pipeline import Pipeline, current_pipeline
 from qbroker.app.programs import Worker
-from qbroker.app.sending import Call, Defaults, prepare, prepare_again, settle, template, zone_of
+from qbroker.app.sending import (
+    PROPERTIES,
+    Call,
+    Defaults,
+    prepare,
+    prepare_again,
+    settle,
+    template,
+    zone_of,
+)
 from qbroker.app.trace import call_errbacks, execute, plan_of
 from qbroker.app.workflow import is_composite
 from qbroker.canvas import Signature, group, maybe_signature, signature
@@ -61,7 +73,7 @@ from qbroker.result import (
     GroupResult as Group,
     ResultSet as Results,
 )
-from qbroker.serialization import Value
+from qbroker.serialization import AUTH, Value
 from qbroker.task import Task as BaseTask, header_of
 from qbroker.url import parse_url
 from qbroker.utils.imports import symbol_by_name
@@ -214,6 +226,7 @@ class App:
         self._accepted: frozenset[str] | None = None
         self._accepted_results: frozenset[str] | None = None
         self._annotations: tuple[Value, ...] | None = None
+        self._loader: Loader | None = None
         self._config_source: tuple[Value, str | None, bool] | None = None
         self._periodic: dict[str, dict[str, Value]] = {}
         self._later_defaults: list[Callable[[], Mapping[str, Value]]] = []
@@ -373,7 +386,7 @@ class App:
                 self._backend = None
             for client in clients:
                 client.close()
-        elif name in ("accept_content", "result_accept_content"):
+        elif name in ("accept_content", "result_accept_content", "result_serializer"):
             self._accepted = self._accepted_results = None
         elif name == "task_annotations":
             self._annotations = None
@@ -395,7 +408,9 @@ class App:
         if accepted is None:
             chosen = self.conf.result_accept_content
             own = self.accepted_content if chosen is None else serialization.content_types(chosen)
-            accepted = self._accepted_results = own | {serialization.JSON}
+            # Failures are JSON, whatever returned values are; but where results are signed, so are failures.
+            signs = self.conf.result_serializer == AUTH
+            accepted = self._accepted_results = own if signs else own | {serialization.JSON}
         return accepted
 
     @property
@@ -636,6 +651,27 @@ class App:
                 lambda **_: self._discover(packages, related_name), sender=self, weak=False
             )
 
+    def setup_security(
+        self,
+        allowed_serializers: Iterable[str] | None = None,
+        key: str | None = None,
+        key_password: bytes | str | None = None,
+        cert: str | None = None,
+        store: str | None = None,
+        digest: str | None = None,
+        serializer: str = "json",
+    ) -> None:
+        """Have messages signed, and read only those that somebody trusted signed; see `qbroker.security`.
+
+        The files of the private key and its certificate, and the folder of the certificates that are trusted, are
+        given here or by the settings `security_key`, `security_certificate` and `security_cert_store`.
+        """
+        from qbroker.security import setup_security  # noqa: PLC0415 - it needs cryptography
+
+        setup_security(
+            allowed_serializers, key, key_password, cert, store, digest, serializer, app=self
+        )
+
     def _discover(
         self,
         packages: Iterable[str] | Callable[[], Iterable[str]] | None,
@@ -646,13 +682,32 @@ class App:
         for package in (packages() if callable(packages) else packages) or ():
             sources.import_related(package, related_name)
 
-    def import_modules(self) -> None:
+    def import_modules(self) -> list[ModuleType]:
         """Import what `imports` and `include` name; their tasks are then known."""
         for _, answer in signals.import_modules.send(self):
             if isinstance(answer, Exception):
                 raise answer
-        for module in dict.fromkeys((*self.conf.imports, *self.conf.include)):
+        return [
             importlib.import_module(module)
+            for module in dict.fromkeys((*self.conf.imports, *self.conf.include))
+        ]
+
+    @property
+    def loader(self) -> Loader:
+        """What imports tasks, by Celery's names."""
+        if self._loader is None:
+            self._loader = Loader(self, self.import_modules)
+        return self._loader
+
+    @property
+    def oid(self) -> str:
+        """What tells this app of this process from all others."""
+        return _oid(self)
+
+    @property
+    def thread_oid(self) -> str:
+        """What tells this app of this thread from all others."""
+        return _oid(self, threading.get_ident())
 
     @property
     def current_task(self) -> BaseTask[..., Value] | None:
@@ -701,13 +756,19 @@ class App:
             raise ImproperlyConfigured(f"the setting result_backend is to be a URL, not {url!r}")
         kept_s = lambda: self.conf.result_expires  # noqa: E731 - one of several
         if url in _HERE:
-            return BrokerBackend(self.client, self._reading, kept_s)
+            return BrokerBackend(self.client, self._terms, kept_s)
         if not url.startswith("memory://"):
             parse_url(url)
-        return BrokerBackend(lambda: self.client(url), self._reading, kept_s)
+        return BrokerBackend(lambda: self.client(url), self._terms, kept_s)
 
-    def _reading(self) -> tuple[frozenset[str], int]:
-        return self.accepted_results, self.conf.unpacked_bytes_max
+    def _terms(self) -> envelope.Terms:
+        conf = self.conf
+        return envelope.Terms(
+            self.accepted_results,
+            conf.unpacked_bytes_max,
+            conf.seal,
+            AUTH if conf.result_serializer == AUTH else "json",
+        )
 
     def AsyncResult(  # noqa: N802 - Celery's name
         self,
@@ -737,7 +798,9 @@ class App:
     def control(self) -> Control:
         """Revoking, purging, asking and changing workers."""
         return Control(
-            self.client, lambda: self.conf.task_default_queue, lambda: self.accepted_content
+            self.client,
+            lambda: tuple(self.amqp.queues.consume_from),
+            lambda: self.accepted_content,
         )
 
     @property
@@ -751,23 +814,25 @@ class App:
 
     connection_for_read = connection_for_write = connection
 
-    def connection_or_acquire(self, connection: Value = None, **_: Value) -> Value:
-        """The connection that is given, or a handle on the app's."""
-        return connection or self.connection()
-
     @property
     def pool(self) -> Pool[Connection]:
-        """Where programs take connections from."""
+        """What programs take a connection from; it is the app's one connection."""
         return Pool(self.connection)
 
     @property
     def producer_pool(self) -> Pool[Producer]:
-        """Where programs take producers from."""
+        """What programs take a producer from, to hand it to calls."""
         return Pool(lambda: Producer(self.connection()))
 
     def producer_or_acquire(self, producer: Value = None) -> Value:
-        """The producer that is given, or another."""
-        return producer or self.producer_pool.acquire()
+        """The producer that is given, or one of the pool, for a `with`."""
+        return nullcontext(producer) if producer is not None else self.producer_pool.acquire()
+
+    default_producer = producer_or_acquire
+
+    def connection_or_acquire(self, connection: Value = None, **_: Value) -> Value:
+        """The connection that is given, or a handle on the app's."""
+        return connection or self.connection()
 
     # -- calls
 
@@ -1047,7 +1112,11 @@ class App:
         signals.before_task_publish.send(
             name,
             **told,
-            properties={"correlation_id": task_id, "priority": options.get("priority")},
+            properties={
+                "correlation_id": task_id,
+                "priority": options.get("priority"),
+                **{option: options[option] for option in PROPERTIES & options.keys()},
+            },
             declare=[],
             retry_policy=None,
         )
@@ -1067,7 +1136,9 @@ class App:
         is_same = args is request.args and kwargs is request.kwargs
         keeps_body = is_same and (message.takes_input or message.HasField("failure"))
         if keeps_body:
-            args, kwargs, _ = envelope.decode_body(message, self.accepted_content)
+            args, kwargs, _ = envelope.decode_body(
+                message, self.accepted_content, self.conf.unpacked_bytes_max, self.conf.seal
+            )
         return prepare_again(
             self.conf, message, args, kwargs, request.embed, options, keeps_body=keeps_body
         )
@@ -1267,6 +1338,13 @@ class App:
             f"settings -> transport:qbroker results:{results}\n\n"
             f"{self.conf.humanize()}\n"
         )
+
+
+def _oid(app: App, thread: int = 0) -> str:
+    """The same as long as the process, the app and the thread are, also in a child after a fork not the parent's."""
+    return str(
+        uuid.uuid5(uuid.NAMESPACE_OID, f"{uuid.getnode():x}-{os.getpid():x}-{thread:x}-{id(app):x}")
+    )
 
 
 def _is_canvas(sig: Signature[Value]) -> bool:

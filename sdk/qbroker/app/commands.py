@@ -225,9 +225,9 @@ def result(
 @click.option("-Q", "--queues", metavar="NAMES", help="These queues, parted by commas.")
 @click.option("-X", "--exclude-queues", metavar="NAMES", help="Not these.")
 def purge(queues: str | None, exclude_queues: str | None, *, force: bool) -> None:
-    """Throw away all that waits in the app's queue, or in those that are named."""
+    """Throw away all that waits in the app's queues, or in those that are named."""
     with _meant() as app:
-        wanted = (queues or app.conf.task_default_queue).split(",")
+        wanted = queues.split(",") if queues else app.amqp.queues.consume_from
         spared = set((exclude_queues or "").split(","))
         names = sorted({name.strip() for name in wanted} - spared)
         if not force:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from qbroker.app.defaults import IGNORED, SETTINGS, Setting, find, suggestion
 from qbroker.exceptions import ImproperlyConfigured
+from qbroker.sealing import Seal
 from qbroker.serialization import Value
 
 __all__ = ["Found", "Settings", "settings_of"]
@@ -62,6 +63,7 @@ class Settings(MutableMapping[str, Value]):
         put(self, "_on_change", on_change)
         put(self, "_load", load)
         put(self, "_place", place)
+        put(self, "_seal", None)
         put(self, "_is_configured", False)  # noqa: FBT003 - setattr takes no keywords
         if load is None:
             self.configure()
@@ -89,6 +91,16 @@ class Settings(MutableMapping[str, Value]):
                 values[setting.name] = self._default_of(setting)
         object.__setattr__(self, "_is_configured", True)
         self._written.clear()
+
+    @property
+    def seal(self) -> Seal | None:
+        """What encrypts bodies, by `security_encryption_keys`; None without keys."""
+        keys = self.security_encryption_keys
+        seal: Seal | None = self._seal
+        if keys and seal is None:
+            seal = Seal(keys, accepts_plain=self.security_accept_unencrypted)
+            object.__setattr__(self, "_seal", seal)
+        return seal
 
     def place(self, queue: Value, exchange: Value, routing_key: str | None) -> Value:
         """Where a call with these options goes: a `qbroker.app.amqp.Place`."""
@@ -133,6 +145,7 @@ class Settings(MutableMapping[str, Value]):
             self._default_of(setting) if value is None else setting.value_of(value)
         )
         self._set.add(setting.name)
+        object.__setattr__(self, "_seal", None)
         if self._on_change is not None:
             self._on_change(setting.name)
 
@@ -345,9 +358,11 @@ def _censored(values: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _masked(name: object, value: Value) -> Value:
+    is_secret = isinstance(name, str) and bool(_SECRET.search(name))
     if isinstance(value, Mapping):
-        return {key: _masked(key, inner) for key, inner in value.items()}
-    if isinstance(name, str) and _SECRET.search(name) and value is not None:
+        # Of secrets by name, the names may be seen.
+        return {key: _MASK if is_secret else _masked(key, inner) for key, inner in value.items()}
+    if is_secret and value is not None:
         return _MASK
     if isinstance(value, str):
         return _URL_PASSWORD.sub(rf"\1:{_MASK}@", value)

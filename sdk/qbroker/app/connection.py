@@ -141,6 +141,9 @@ H = TypeVar("H")
 class Pool(Generic[H]):
     """Handles for the taking, of which there are always enough."""
 
+    limit: int | None = None
+    """There is none."""
+
     def __init__(self, make: Callable[[], H]) -> None:
         self._make = make
 
@@ -148,3 +151,9 @@ class Pool(Generic[H]):
         """One of them."""
         del block, timeout
         return self._make()
+
+    def release(self, resource: H) -> None:
+        """Do nothing: there is nothing to give back."""
+
+    def force_close_all(self) -> None:
+        """Do nothing: `app.close()` ends the connection."""

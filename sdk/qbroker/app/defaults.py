@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from qbroker.app.log import LOG_FORMAT, TASK_LOG_FORMAT
 from qbroker.compression import UNPACKED_BYTES_MAX
 from qbroker.exceptions import ImproperlyConfigured
+from qbroker.sealing import keys_of
 from qbroker.serialization import Value
 from qbroker.url import DEFAULT_URL
 
@@ -113,8 +114,15 @@ _TABLE = (
     Setting("result_backend", _any, None, "'qbroker://' keeps results in the broker; None keeps none.", ("CELERY_RESULT_BACKEND",)),
     Setting("result_compression", _text, None, "How results are made smaller: zstd, gzip, bzip2, lzma, brotli; None: not at all."),
     Setting("result_expires", _seconds, 86_400.0, "How many seconds a result is kept after the end.", ("CELERY_TASK_RESULT_EXPIRES",)),
-    Setting("result_extended", _flag, default=False, meaning="Keep with a result what its task was called with: result.args, result.kwargs, and its stamps."),
+    Setting("result_extended", _flag, default=False, meaning="Keep with a result what its task was called with: result.args, result.kwargs, and its stamps. Not with security_encryption_keys."),
     Setting("result_serializer", _text, "json", "How what tasks return is written: json, pickle, yaml, msgpack, raw, or one that was registered."),
+    Setting("security_accept_unencrypted", _flag, default=False, meaning="With security_encryption_keys, read what is not encrypted too: while not everybody has the keys yet."),
+    Setting("security_cert_store", _text, None, "The certificates of those whose messages are run: a folder, or a pattern of files.", ("CELERY_SECURITY_CERT_STORE",)),
+    Setting("security_certificate", _text, None, "The file of the certificate that goes with security_key.", ("CELERY_SECURITY_CERTIFICATE",)),
+    Setting("security_digest", _text, "sha256", "What is signed of a message: its digest by this method.", ("CELERY_SECURITY_DIGEST",)),
+    Setting("security_encryption_keys", keys_of, None, "Keys by id that encrypt arguments and results, in base64; the first encrypts, all are read. None: nothing is encrypted."),
+    Setting("security_key", _text, None, "The file of the private key that signs messages, for app.setup_security().", ("CELERY_SECURITY_KEY",)),
+    Setting("security_key_password", _any, None, "The password of that file.", ("CELERY_SECURITY_KEY_PASSWORD",)),
     Setting("task_acks_late", _flag, default=False, meaning="Acknowledge tasks after they ran, not before.", old_names=("CELERY_ACKS_LATE",)),
     Setting("task_acks_on_failure", _flag, None, "Acknowledge late-acknowledged tasks that fail; else they become dead letters. None: as task_acks_on_failure_or_timeout.", ("CELERY_ACKS_ON_FAILURE",)),
     Setting("task_acks_on_failure_or_timeout", _flag, default=True, meaning="Acknowledge late-acknowledged tasks that fail or run out of time.", old_names=("CELERY_ACKS_ON_FAILURE_OR_TIMEOUT",)),
@@ -158,6 +166,8 @@ _TABLE = (
     Setting("worker_max_memory_per_child", _count, None, "How many KiB a child may have grown to before a fresh one takes its place; None: any.", ("CELERYD_MAX_MEMORY_PER_CHILD",)),
     Setting("worker_max_tasks_per_child", _count, None, "How many tasks a child runs before a fresh one takes its place; None: any.", ("CELERYD_MAX_TASKS_PER_CHILD",)),
     Setting("worker_pool", _text, "prefork", "Where tasks run: prefork, threads, asyncio or solo.", ("CELERYD_POOL",)),
+    Setting("worker_pool_restarts", _flag, default=False, meaning="Let control.pool_restart replace the processes that run tasks.", old_names=("CELERYD_POOL_RESTARTS",)),
+    Setting("worker_pool_start_method", _text, "fork", "How the prefork pool's processes begin: fork, copied from one that has the app, or spawn, as fresh interpreters. Where the system cannot fork: spawn.", ("CELERYD_POOL_START_METHOD",)),
     Setting("worker_prefetch_multiplier", _count, 4, "How many messages a worker holds, times its concurrency.", ("CELERYD_PREFETCH_MULTIPLIER",)),
     Setting("worker_redirect_stdouts", _flag, default=True, meaning="Make what tasks print a record of the log.", old_names=("CELERY_REDIRECT_STDOUTS",)),
     Setting("worker_redirect_stdouts_level", _text, "WARNING", "The level of those records.", ("CELERY_REDIRECT_STDOUTS_LEVEL",)),
@@ -312,11 +322,6 @@ _NEVER: Mapping[str, Mapping[str, Value]] = {
         "beat_remote_control_max_tick_age": None,
         "result_chord_expires": None,
         "result_failure_expires": None,
-        "security_cert_store": None,
-        "security_certificate": None,
-        "security_digest": "sha256",
-        "security_key": None,
-        "security_key_password": None,
         "task_allow_error_cb_on_chord_header": False,
         "task_remote_tracebacks": False,
         "task_repr_maxlevels": 3,
@@ -326,8 +331,6 @@ _NEVER: Mapping[str, Mapping[str, Value]] = {
         "worker_enable_remote_control": True,
         "worker_log_datefmt": None,
         "worker_lost_wait": 10.0,
-        "worker_pool_restarts": False,
-        "worker_pool_start_method": "fork",
         "worker_proc_alive_timeout": 4.0,
         "worker_send_task_events": False,
         "worker_task_log_datefmt": None,

@@ -3,10 +3,13 @@
 Each comes from the call or else from the task's attribute of the same name. What a call gives stands as it
 is; an attribute speaks of the calls to come, so its keys may be made of their arguments: "sync:{user}", or a
 function of (args, kwargs).
+
+The broker needs the keys with the message. So where the first argument is what another task returns, keys are
+made of the others, and one that asks for it is refused.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from qbroker.limits import Key, Limit
 from qbroker.serialization import Value, json_encode
@@ -23,6 +26,12 @@ TTL_MS_MAX = 1 << 53
 _POLICIES = {"reject": 0, "return_existing": 1, "replace": 2}
 _SCOPES = {"finish": 0, "start": 1}
 _SCOPE_TIME = 2
+
+_EXAMPLES = {
+    "unique_key": "unique_key='…'",
+    "limit key": "limits=[Limit('…', …)]",
+    "fairness_key": "fairness_key='…'",
+}
 
 
 class Ruled(Protocol):
@@ -47,15 +56,43 @@ def rules_of(
     args: Sequence[Value],
     kwargs: Mapping[str, Value],
     options: dict[str, Value],
+    *,
+    takes_input: bool = False,
 ) -> dict[str, Value]:
-    """Fields of the message. The options that are used here are taken out of `options`."""
+    """Fields of the message. The options that are used here are taken out of `options`.
+
+    With `takes_input` the arguments come behind one that is not known yet.
+    """
     fields: dict[str, Value] = {}
-    call = _Call(name, given, args, kwargs)
+    call = _Call(name, given, (_INPUT, *args) if takes_input else args, kwargs)
     _add_labels(fields, call, options)
     _add_unique(fields, call, options)
     _add_limits(fields, call, options)
     _add_fairness(fields, call, options)
     return fields
+
+
+class _InputNeeded(Exception):
+    """A key asked for the argument that is not known yet."""
+
+
+class _Input:
+    """Stands for what the task before will return. Whatever is asked of it, it does not know."""
+
+    def _refuse(self, *_: Value) -> NoReturn:
+        raise _InputNeeded
+
+    __str__ = __repr__ = __format__ = __hash__ = __eq__ = __bool__ = __len__ = __iter__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __getitem__ = __contains__ = __int__ = __index__ = _refuse
+    __add__ = __radd__ = __sub__ = __mul__ = __mod__ = __truediv__ = __floordiv__ = __call__ = (
+        _refuse
+    )
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise _InputNeeded
+
+
+_INPUT = _Input()
 
 
 class _Call:
@@ -74,20 +111,33 @@ class _Call:
 
     def key(self, what: str, key: Key | None) -> str | None:
         """What a task's attribute makes of the arguments."""
-        if callable(key):
-            return self.literal(what, key(self.args, self.kwargs))
-        if key is None or ("{" not in key and "}" not in key):
-            return self.literal(what, key)
-        if self._bound is None:
-            self._bound = self.given.arguments(self.args, self.kwargs)
         try:
-            made = key.format(*self.args, **self._bound)
+            made = key(self.args, self.kwargs) if callable(key) else self._filled(what, key)
+        except _InputNeeded:
+            raise ValueError(
+                f"{what} {key!r} of task {self.name!r} is made of the argument that the task before it returns, "
+                f"which nobody knows yet: give the signature one of its own, as in sig.set({_EXAMPLES[what]})"
+            ) from None
+        return self.literal(what, made)
+
+    def _filled(self, what: str, key: str | None) -> str | None:
+        """The text with its fields filled in, if it has any."""
+        if key is None or ("{" not in key and "}" not in key):
+            return key
+        if self._bound is None:
+            try:
+                self._bound = self.given.arguments(self.args, self.kwargs)
+            except TypeError as exc:
+                raise TypeError(
+                    f"{what} {key!r} of task {self.name!r} cannot be made of its arguments: {exc}"
+                ) from exc
+        try:
+            return key.format(*self.args, **self._bound)
         except (LookupError, AttributeError, ValueError) as exc:
             raise ValueError(
                 f"{what} {key!r} of task {self.name!r} cannot be made of its arguments "
                 f"({', '.join(self._bound) or 'none'}): {exc!r}"
             ) from exc
-        return self.literal(what, made)
 
     def literal(self, what: str, key: Value) -> str | None:
         """A key as it stands."""

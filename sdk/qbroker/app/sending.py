@@ -12,20 +12,37 @@ from zoneinfo import ZoneInfo
 from qbroker import clock, envelope
 from qbroker.app.config import Settings
 from qbroker.app.rules import Ruled, rules_of
-from qbroker.exceptions import DuplicateTaskError, MessageRefused, UnroutableError
+from qbroker.exceptions import (
+    DuplicateTaskError,
+    HeadersTooLarge,
+    InvalidName,
+    MessageRefused,
+    UnroutableError,
+)
 from qbroker.ids import uuid7
 from qbroker.limits import Key, Limit
 from qbroker.request import current_request
-from qbroker.serialization import JSON, Value
+from qbroker.serialization import JSON, Value, json_encode
 from qbroker_proto.v1.message_pb2 import ACK_POLICY_EARLY, ACK_POLICY_LATE, Message
 from qbroker_proto.v1.producer_pb2 import (
     REFUSAL_CODE_ALREADY_EXISTS,
+    REFUSAL_CODE_HEADERS_TOO_LARGE,
+    REFUSAL_CODE_INVALID_NAME,
     REFUSAL_CODE_UNROUTABLE,
     Existing,
     Refusal,
 )
 
-__all__ = ["OPTIONS_NEEDLESS", "Call", "Defaults", "prepare", "prepare_again", "settle", "template"]
+__all__ = [
+    "OPTIONS_NEEDLESS",
+    "PROPERTIES",
+    "Call",
+    "Defaults",
+    "prepare",
+    "prepare_again",
+    "settle",
+    "template",
+]
 
 OPTIONS_NEEDLESS = frozenset(
     [
@@ -49,12 +66,31 @@ There is one connection; every message is durable, confirmed, tried again until 
 nothing takes it.
 """
 
+PROPERTIES = frozenset(
+    [
+        "app_id",
+        "cluster_id",
+        "content_encoding",
+        "content_type",
+        "expiration",
+        "message_id",
+        "timestamp",
+        "type",
+        "user_id",
+    ]
+)
+"""Options of a call that are properties of AMQP's: they travel with it, and the task sees them in `request.properties`.
+
+`expiration` also is what it says: so many seconds after the call it is too late to run it.
+"""
+
 _NEVER_MS = 1 << 53
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _ONE_MS = dt.timedelta(milliseconds=1)
 _LAST_MS = 253_402_300_799_999
 """The last millisecond of the year 9999: what a datetime can say."""
 DELIVERIES_MAX = (1 << 16) - 1
+RETRIES_MAX = (1 << 32) - 1
 _EMBED_NONE: Mapping[str, Value] = {}
 _OMITTED: Value = object()
 """An option that was not given, where None is a value: it takes back what the task's attribute says."""
@@ -146,11 +182,15 @@ def prepare(
     correlation_id: str | None = None,
     retries: int = 0,
     embed: Mapping[str, Value] = _EMBED_NONE,
+    takes_input: bool = False,
     **rare: Value,
 ) -> Call:
     """The message of a call. Times without a zone are in the app's.
 
-    `rare` are the options of `qbroker.app.rules`: unique_key, unique_scope, unique_policy, limits, fairness_key,
+    With `takes_input` its first argument is not among `args`, for another task returns it.
+
+    Of the options that are not named here, those of `PROPERTIES` are properties of the message.
+    Others are the options of `qbroker.app.rules`: unique_key, unique_scope, unique_policy, limits, fairness_key,
     fairness_weight, labels, stamped_headers and the stamps; and acks_late and its kin, max_deliveries, track_started
     and store_errors_even_if_ignored in place of the task's. Raises TypeError and ValueError for what cannot be
     meant, before anything is sent.
@@ -162,10 +202,15 @@ def prepare(
     if kwargs is not None and not isinstance(kwargs, Mapping):
         raise TypeError(f"task kwargs must be a mapping, not {kwargs!r}")
     given = task_type if task_type is not None else _FromSettings(conf)
+    properties = {}
+    if rare and not PROPERTIES.isdisjoint(rare):
+        properties = {option: rare.pop(option) for option in PROPERTIES & rare.keys()}
     if rare and not _OWN.isdisjoint(rare):
         given = _overridden(given, name, rare)
     if task_id is None:
         task_id = uuid7()
+    elif not isinstance(task_id, str):
+        raise TypeError(f"task_id {task_id!r} of task {name!r} is not text")
     ignores = given.ignore_result if ignore_result is None else ignore_result
     fields: dict[str, Value] = {}
     # What most calls leave at its default stays off the wire, and costs a test each.
@@ -198,6 +243,12 @@ def prepare(
             else _moment_ms("expires", expires, name, conf)
         )
     if retries:
+        if not isinstance(retries, int):
+            raise TypeError(f"retries {retries!r} of task {name!r} is not a whole number")
+        if not 0 < retries <= RETRIES_MAX:
+            raise ValueError(
+                f"retries {retries!r} of task {name!r} is not a whole number from 0 to {RETRIES_MAX}"
+            )
         fields["retries"] = retries
     if not keeps_results or ignores:
         fields["ignore_result"] = True
@@ -216,12 +267,20 @@ def prepare(
     hard = given.time_limit if time_limit is _OMITTED else time_limit
     soft = given.soft_time_limit if soft_time_limit is _OMITTED else soft_time_limit
     if hard is not None or soft is not None:
+        _check_limit("time_limit", hard, name)
+        _check_limit("soft_time_limit", soft, name)
         if hard is not None and soft is not None and soft > hard:
             raise ValueError("soft_time_limit must be less than or equal to time_limit")
         fields["time_limit"] = hard or 0.0
         fields["soft_time_limit"] = soft or 0.0
     if headers:
-        fields["headers"] = json.dumps(dict(headers))
+        fields["headers"] = _small("headers", json.dumps(dict(headers)), task_id, name)
+    if properties:
+        expiration = properties.get("expiration")
+        if expiration is not None:
+            too_late_ms = _ahead_ms("expiration", expiration, name)
+            fields["expires_ms"] = min(too_late_ms, fields.get("expires_ms") or too_late_ms)
+        fields["properties"] = _small("properties", json_encode(properties).decode(), task_id, name)
     if shadow:
         fields["shadow"] = shadow
     if argsrepr:
@@ -233,7 +292,9 @@ def prepare(
     if correlation_id and correlation_id != task_id:
         fields["correlation_id"] = correlation_id
     if rare or given.unique_key is not None or given.limits or given.fairness_key or given.labels:
-        fields.update(rules_of(name, given, args or (), kwargs or {}, rare))
+        fields.update(
+            rules_of(name, given, args or (), kwargs or {}, rare, takes_input=takes_input)
+        )
         if rare:
             _refuse(name, rare)
     if parent_id:
@@ -273,14 +334,17 @@ def prepare(
     else:
         content = args or (), kwargs or {}, embed
         fields |= envelope.write(content, serializer, compression, conf.compression_level)
-    message = Message(
+    carrier = Message(
         id=task_id,
         task=name,
         ack_policy=ACK_POLICY_LATE if given.acks_late else ACK_POLICY_EARLY,
         result_ttl_ms=_ttl_ms(conf.result_expires),
         origin=_origin.text,
         **fields,
-    ).SerializeToString()
+    )
+    if conf.security_encryption_keys and (seal := conf.seal) is not None:
+        seal.close(carrier, "call")
+    message = carrier.SerializeToString()
     envelope.check_size(message, name, conf.task_message_bytes_max)
     call = Call(name, task_id, message, ignores_result=bool(ignores))
     if declares:
@@ -301,6 +365,20 @@ _OWN = frozenset(
     ]
 )
 """Attributes of a task that a call may replace."""
+
+
+_HEADERS_BYTES_MAX = 64 * 1024
+
+
+def _small(what: str, text: str, task_id: str, name: str) -> str:
+    """The text, which is JSON and so ASCII; HeadersTooLarge when it is."""
+    if len(text) > _HEADERS_BYTES_MAX:
+        raise HeadersTooLarge(
+            task_id,
+            f"the {what} of a call of {name!r} have {len(text)} bytes; they may have {_HEADERS_BYTES_MAX}. "
+            "Pass data as arguments",
+        )
+    return text
 
 
 class _Overridden:
@@ -331,6 +409,18 @@ def _refuse(name: str, unsupported: Mapping[str, Value]) -> None:
     if not unsupported:
         return
     raise TypeError(f"the call of {name!r} has unknown options: {', '.join(sorted(unsupported))}")
+
+
+def _check_limit(what: str, seconds: Value, name: str) -> None:
+    if seconds is None:
+        return
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        raise TypeError(f"{what} {seconds!r} of task {name!r} is not a number of seconds")
+    # A NaN is not between anything.
+    if not 0 <= seconds * 1000 <= _LAST_MS:
+        raise ValueError(
+            f"{what} {seconds!r} of task {name!r} is not a number of seconds from 0, which is no limit"
+        )
 
 
 def _ttl_ms(seconds: float | None) -> int:
@@ -418,6 +508,7 @@ _FIELDS_OF = {
     "shadow": {"shadow"},
     "soft_time_limit": {"soft_time_limit"},
     "time_limit": {"time_limit"},
+    **{name: {"properties"} for name in PROPERTIES},
 }
 """Which fields of the message an option of a retry changes."""
 
@@ -479,6 +570,9 @@ def prepare_again(
             how = again.content_type, again.compression, conf.compression_level
             again.ClearField("compression")
             again.MergeFrom(Message(**envelope.write((args, kwargs, embed), *how)))
+        again.ClearField("encryption_key_id")
+        if (seal := conf.seal) is not None:
+            seal.close(again, "call")
     again.retries = message.retries + 1
     raw = again.SerializeToString()
     envelope.check_size(raw, message.task, conf.task_message_bytes_max)
@@ -491,6 +585,13 @@ def template(call: Call) -> bytes:
     for field in ("id", "origin", "root_id", "parent_id", "eta_ms"):
         message.ClearField(field)
     return message.SerializeToString()
+
+
+_REFUSED: Mapping[int, type[MessageRefused]] = {
+    REFUSAL_CODE_HEADERS_TOO_LARGE: HeadersTooLarge,
+    REFUSAL_CODE_INVALID_NAME: InvalidName,
+    REFUSAL_CODE_UNROUTABLE: UnroutableError,
+}
 
 
 def settle(calls: Sequence[Call], verdicts: Sequence[Refusal | Existing]) -> MessageRefused | None:
@@ -508,8 +609,9 @@ def settle(calls: Sequence[Call], verdicts: Sequence[Refusal | Existing]) -> Mes
     task_id = calls[first.index].task_id
     if first.code == REFUSAL_CODE_ALREADY_EXISTS:
         return DuplicateTaskError(task_id, first.reason, holders.get(first.index, ""))
-    if first.code == REFUSAL_CODE_UNROUTABLE:
-        return UnroutableError(task_id, first.reason)
+    kind = _REFUSED.get(first.code)
+    if kind is not None:
+        return kind(task_id, first.reason)
     return MessageRefused(task_id, first.reason, first.retry_after_ms)
 
 

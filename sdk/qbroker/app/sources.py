@@ -4,7 +4,10 @@ import importlib
 import importlib.util
 import json
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 
 from qbroker.app.config import settings_of
@@ -12,7 +15,27 @@ from qbroker.app.defaults import find
 from qbroker.exceptions import ConfigNotFound
 from qbroker.serialization import Value
 
-__all__ = ["import_related", "parse_argument", "read"]
+__all__ = ["import_from_cwd", "import_related", "parse_argument", "read"]
+
+
+@contextmanager
+def _cwd_on_path() -> Iterator[None]:
+    """The working directory is looked into first, as it is for programs that are run from it."""
+    place = str(Path.cwd())
+    is_new = place not in sys.path
+    if is_new:
+        sys.path.insert(0, place)
+    try:
+        yield
+    finally:
+        if is_new and place in sys.path:
+            sys.path.remove(place)
+
+
+def import_from_cwd(name: str, package: str | None = None) -> ModuleType:
+    """The module of that name, also one of the working directory."""
+    with _cwd_on_path():
+        return importlib.import_module(name, package)
 
 
 def read(

@@ -12,6 +12,7 @@ import contextvars
 import functools
 import inspect
 import logging
+import os
 import threading
 import types
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
@@ -29,20 +30,26 @@ from qbroker.exceptions import (
     Ignore,
     InvalidTaskError,
     LimitExceeded,
+    NotRegistered,
     Reject,
     Replaced,
     Retry,
+    SecurityError,
     SerializationError,
     SerializerNotInstalled,
     TaskPredicate,
     TaskRevokedError,
     TimeLimitExceeded,
+    WorkerLostError,
 )
 from qbroker.request import Context, current_request, plain_seconds
 from qbroker.result import GroupResult
-from qbroker.serialization import Value
+from qbroker.sealing import Seal
+from qbroker.serialization import AUTH, Value
 from qbroker.task import Task
+from qbroker.utils.imports import symbol_by_name
 from qbroker.utils.time import get_exponential_backoff_interval
+from qbroker.worker.request import Request
 from qbroker_proto.v1.message_pb2 import Failure, Input, Message, Result
 
 __all__ = [
@@ -123,6 +130,8 @@ class Plan:
     fun: Callable[..., Value]
     frames_skipped: int
     is_async: bool
+    request_class: type[Request] | None
+    """What a run is, where the task says so itself; None: a Context."""
     before_start: Callable[..., Value] | None
     on_success: Callable[..., Value] | None
     on_retry: Callable[..., Value] | None
@@ -161,12 +170,27 @@ def _make_plan_of(
         fun=fun,
         frames_skipped=frames_skipped,
         is_async=is_async,
+        request_class=_request_class(task),
         before_start=_own(task, "before_start"),
         on_success=_own(task, "on_success"),
         on_retry=_own(task, "on_retry"),
         on_failure=_own(task, "on_failure"),
         after_return=_own(task, "after_return"),
     )
+
+
+def _request_class(task: Task[..., Value]) -> type[Request] | None:
+    """The task's own class of requests, or None where it is the usual one. Raises TypeError for what is none."""
+    if task.Request == Task.Request:
+        return None
+    found = symbol_by_name(task.Request)
+    if found is Request:
+        return None
+    if not (isinstance(found, type) and issubclass(found, Request)):
+        raise TypeError(
+            f"{task.name}.Request is {found!r}, which is no subclass of qbroker.worker.request.Request"
+        )
+    return found
 
 
 def _own(task: Task[..., Value], name: str) -> Callable[..., Value] | None:
@@ -259,13 +283,23 @@ def execute(
 
 
 class Guard(Protocol):
-    """Keeps the time limits of what runs on this thread."""
+    """Keeps the time limits of what runs on this thread, and ends what was revoked."""
 
-    def begin(self, soft_s: float | None, hard_s: float | None) -> None:
+    @property
+    def watches_all(self) -> bool:
+        """Whether it is to know of what has no limits, too."""
+
+    def begin(self, soft_s: float | None, hard_s: float | None, *, is_async: bool = False) -> None:
         """From now on: SoftTimeLimitExceeded is raised on this thread after `soft_s` seconds."""
 
     def end(self) -> None:
         """Nothing more is raised."""
+
+    def waits(self, cancel: Callable[[], object] | None) -> None:
+        """What runs here is an asyncio task, which `cancel` ends from any thread; None: it is over."""
+
+    def heed(self) -> None:
+        """Raise what ends the task, if something has."""
 
 
 @dataclass(slots=True)
@@ -275,6 +309,8 @@ class Awaited:
     coroutine: Coroutine[Value, Value, Value]
     soft_s: float | None
     hard_s: float | None
+    guard: Guard | None = None
+    """Who may end it."""
 
 
 Steps = Generator[Awaited, Value, T]
@@ -354,8 +390,11 @@ def _steps(
         if signals.task_prerun:
             signals.task_prerun.send(task, task_id=task_id, task=task, args=args, kwargs=kwargs)
         started = monotonic()
+        if plan.request_class is not None and isinstance(request, Request):
+            request.time_start = clock.wall_ms() / 1000
+            _handle(plan, request, request.on_accepted, os.getpid(), started)
         try:
-            if guard is None or limits == _UNLIMITED:
+            if guard is None or (limits == _UNLIMITED and not guard.watches_all):
                 if plan.before_start is not None:
                     plan.before_start(task_id, args, kwargs)
                 value = plan.fun(*args, **kwargs)
@@ -366,14 +405,14 @@ def _steps(
                 try:
                     if plan.is_async:
                         # The loop keeps its limits; who does not heed it is for the guard to end.
-                        guard.begin(None, hard_s + _HEED_S if hard_s else None)
+                        guard.begin(None, hard_s + _HEED_S if hard_s else None, is_async=True)
                     else:
                         guard.begin(soft_s, hard_s)
                     if plan.before_start is not None:
                         plan.before_start(task_id, args, kwargs)
                     value = plan.fun(*args, **kwargs)
                     if plan.is_async:
-                        value = yield Awaited(value, soft_s, hard_s)
+                        value = yield Awaited(value, soft_s, hard_s, guard)
                 finally:
                     guard.end()
             if request.pending_retry is not None:
@@ -424,6 +463,8 @@ def _steps(
                 plan, request, plan.after_return,
                 ended.state, ended.value, task_id, args, kwargs, einfo,
             )  # fmt: skip
+        if plan.request_class is not None and isinstance(request, Request):
+            _tell_request(plan, request, ended, limits[0])
         return ended
     finally:
         if signals.task_postrun:
@@ -484,6 +525,15 @@ def _tell_failure(
     )
 
 
+def _tell_request(plan: Plan, request: Request, ended: Ended, soft_s: float | None) -> None:
+    """Have a request of the task's own class know how its run went."""
+    if soft_s and ended.runtime_s >= soft_s:
+        _handle(plan, request, request.on_timeout, True, soft_s)  # noqa: FBT003 - Celery's arguments
+    failed = ended.state != states.SUCCESS
+    value = ExceptionInfo(ended.value, ended.traceback) if failed else ended.value
+    _handle(plan, request, request.on_success, (int(failed), value, ended.runtime_s))
+
+
 def _handle(plan: Plan, request: Context, handler: Callable[..., Value], *arguments: Value) -> None:
     """Call a handler. What it raises is an error of its own; the task's outcome stands."""
     try:
@@ -522,6 +572,9 @@ def _complete(awaited: Awaited) -> Value:
         from qbroker.app.within import within  # noqa: PLC0415 - it imports asyncio
 
         coroutine = within(coroutine, awaited.soft_s, awaited.hard_s)
+    guard = awaited.guard
+    if guard is not None:
+        coroutine = _watched(coroutine, guard)
     context = contextvars.copy_context()
     if asyncio._get_running_loop() is not None:  # noqa: SLF001 - documented; the other one raises, which tracebacks would show
         # Called on a thread whose loop is running (`apply` in asyncio code): a loop cannot nest.
@@ -529,7 +582,25 @@ def _complete(awaited: Awaited) -> Value:
     runner: Value = getattr(_loops, "runner", None)
     if runner is None:
         runner = _loops.runner = asyncio.Runner()
-    return runner.run(coroutine, context=context)
+    try:
+        return runner.run(coroutine, context=context)
+    except asyncio.CancelledError:
+        if guard is not None:
+            guard.heed()
+        raise
+
+
+async def _watched(coroutine: Coroutine[Value, Value, Value], guard: Guard) -> Value:
+    """What the coroutine returns; meanwhile the guard can cancel it."""
+    import asyncio  # noqa: PLC0415 - as above
+
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None, "a coroutine runs in a task"
+    guard.waits(lambda: loop.call_soon_threadsafe(task.cancel))
+    try:
+        return await coroutine
+    finally:
+        guard.waits(None)
 
 
 def _complete_elsewhere(coroutine: Value, context: contextvars.Context) -> Value:
@@ -601,6 +672,8 @@ class Runner:
     """Whether the task of that name is an `async def` one."""
     tell_revoked: Callable[[bytes, str | None], None]
     """Not at all: it was revoked, and maybe ended by a signal. Sends task_revoked."""
+    tell_lost: Callable[[bytes, str], None]
+    """Not at all: the process that ran it died, as the sentence says. Sends task_failure."""
 
     def __call__(self, message: bytes, attempt: int, redelivered: bool) -> Ran:  # noqa: FBT001 - as a message comes
         """Run it here."""
@@ -632,6 +705,10 @@ class App(Protocol):
     @property
     def accepted_content(self) -> frozenset[str]:
         """Content types that may be decoded."""
+
+    @property
+    def accepted_results(self) -> frozenset[str]:
+        """Content types of results that may be decoded."""
 
     def resend(
         self,
@@ -699,18 +776,28 @@ def build_runner(
     parse = Message.FromString
     json_encode = serialization.json_encode
     write_result = _result_writer(app.conf)
-    keeps_calls = app.conf.result_extended
+    # What is encrypted in the message is not to lie beside its result in plain sight.
+    keeps_calls = app.conf.result_extended and not app.conf.security_encryption_keys
     bytes_max = app.conf.unpacked_bytes_max
+    seal: Seal | None = app.conf.seal
+    terms = envelope.Terms(app.accepted_results, bytes_max, seal)
+    # Where what tasks return is signed, so is what they raise.
+    signs = app.conf.result_serializer == AUTH
     heads: dict[tuple[str, str, str], bytes] = {}
 
     def encode(request: Context, state: str, value: Value, traceback: str) -> bytes:
         message = request.message
         assert message is not None, "a runner's request comes from a message"
         is_error = isinstance(value, BaseException) and state in states.EXCEPTION_STATES
-        if write_result is None or is_error:
+        if is_error:
+            value = envelope.encode_exception(value)
+            if seal is not None:
+                # It ends with the exception's text.
+                value, traceback = envelope.with_traceback(value, traceback), ""
+        fields: dict[str, Value]
+        if write_result is None or (is_error and not signs):
             # Exceptions cross as data, which everybody may read, however results are written.
-            body = json_encode(envelope.encode_exception(value) if is_error else value)
-            fields: dict[str, Value] = {"body": body}
+            fields = {"body": json_encode(value)}
         else:
             fields = write_result(value)
         result = Result(
@@ -718,6 +805,10 @@ def build_runner(
             runtime_s=monotonic() - request.started_s,
             **fields,
         )
+        if seal is not None:
+            if not result.content_type:
+                result.content_type, result.content_encoding = serialization.JSON, "utf-8"
+            seal.close(result, "result", message.task)
         if traceback:
             result.traceback = traceback
         if message.retries:
@@ -786,38 +877,52 @@ def build_runner(
             call = parse(message)
         except MalformedMessage:
             return fail(request, InvalidTaskError("the message cannot be parsed"), states.FAILURE)
+        if call.HasField("task_limits"):
+            request.task_limits = call.task_limits.soft, call.task_limits.hard
+            call.ClearField("task_limits")  # so that it does not travel with a retry
         request.message = call
         request.id = call.id
         name = call.task
         try:
-            args, kwargs, embed = envelope.decode_body(call, accepted, bytes_max)
-        except (SerializationError, SerializerNotInstalled, LimitExceeded) as exc:
+            args, kwargs, embed = envelope.decode_body(call, accepted, bytes_max, seal)
+        except (SerializationError, SerializerNotInstalled, SecurityError, LimitExceeded) as exc:
             # Not run, and kept: it can be run yet by a worker that may read it.
+            signals.task_rejected.send(hostname, message=call, exc=exc)
             return fail(request, exc, states.REJECTED)
         except Exception as exc:  # noqa: BLE001 - whatever is wrong with a message is its result
+            signals.task_rejected.send(hostname, message=call, exc=exc)
             return fail(request, exc, states.FAILURE)
         try:
-            task = tasks[name]  # raises NotRegistered
+            task = tasks[name]
+        except NotRegistered as exc:
+            signals.task_unknown.send(hostname, message=call, exc=exc, name=name, id=call.id)
+            return fail(request, exc, states.FAILURE)
+        try:
+            own_class = plan_of(task).request_class
+            if own_class is not None:
+                request = own_class(request.__dict__)
+                request.task = task
             if call.expires_ms and not is_over and wall_ms() >= call.expires_ms:
                 signals.task_revoked.send(
                     task, request=request, terminated=False, signum=None, expired=True
                 )
                 return fail(request, TaskRevokedError("expired"), states.REVOKED)
             if call.takes_input:
-                args.insert(0, _input_of(call, accepted))
+                args.insert(0, _input_of(call, terms))
             elif call.HasField("failure"):
-                args = _errback_args(task, call.failure, args, kwargs, embed, accepted)
+                args = _errback_args(task, call.failure, args, kwargs, embed, accepted, terms)
         except Exception as exc:  # noqa: BLE001 - whatever is wrong with a message is its result
             return fail(request, exc, states.FAILURE)
         request.update(args=args, kwargs=kwargs, embed=embed, **embed)
         keeps = _is_heard(call) or call.store_errors_even_if_ignored
         return Begun(call, request, task, args, kwargs, encode if keeps else None)
 
-    def limits_of(call: Message, task: Task[..., Value]) -> Limits:
+    def limits_of(request: Context, call: Message, task: Task[..., Value]) -> Limits:
         """The call's limits, else the task's, else the worker's."""
+        soft_s, hard_s = request.task_limits or (task.soft_time_limit, task.time_limit)
         return (
-            call.soft_time_limit or task.soft_time_limit or limits[0] or None,
-            call.time_limit or task.time_limit or limits[1] or None,
+            call.soft_time_limit or soft_s or limits[0] or None,
+            call.time_limit or hard_s or limits[1] or None,
         )
 
     def steps(message: bytes, attempt: int, redelivered: bool, guard: Guard | None) -> Steps[Ran]:  # noqa: FBT001 - keywords cost
@@ -827,7 +932,7 @@ def build_runner(
         call, request, task, args, kwargs, keep = found
         if signals.task_received:
             signals.task_received.send(hostname, request=request)
-        limited = limits_of(call, task)
+        limited = limits_of(request, call, task)
         if limited != _UNLIMITED:
             request.soft_time_limit, request.time_limit = limited
         ended = yield from _steps(
@@ -865,12 +970,13 @@ def build_runner(
         if request.added_members and state != states.RETRY:
             ran.added_members, ran.follow_ups = request.added_members, request.follow_ups
         if state != states.SUCCESS:
-            ran.detail = _line(value)
+            # The broker is told no more than it may know.
+            ran.detail = _line(value) if seal is None else type(value).__name__
             if isinstance(value, Replaced):
                 ran.outcome = envelope.OUTCOME_REPLACED
                 ran.message = value.message
                 ran.follow_ups = (*ran.follow_ups, *value.follow_ups)
-            elif state == states.FAILURE and begun.call.join_id:
+            elif state == states.FAILURE and begun.call.join_id and seal is None:
                 # What waits for it may end in a ChordError, which quotes this as Celery's does.
                 ran.detail = repr(value)[:_DETAIL_CHARS_MAX]
             if state == states.RETRY:
@@ -896,7 +1002,7 @@ def build_runner(
         found = begun(message, attempt, redelivered, is_over=True)
         if isinstance(found, Ran):
             return found
-        limited = limits_of(found.call, found.task)
+        limited = limits_of(found.request, found.call, found.task)
         found.request.soft_time_limit, found.request.time_limit = limited
         return told(found, _expire(found, limited[1] or 0.0))
 
@@ -911,10 +1017,33 @@ def build_runner(
                 expired=False,
             )
 
+    def tell_lost(message: bytes, sentence: str) -> None:
+        found = begun(message, 0, False, is_over=True)  # noqa: FBT003 - redelivered
+        if not isinstance(found, Ran):
+            _tell_lost(found, WorkerLostError(sentence))
+
     def is_async(name: str) -> bool:
         return name in tasks and plan_of(tasks[name]).is_async
 
-    return Runner(run, run_natively, expire, is_async, tell_revoked)
+    return Runner(run, run_natively, expire, is_async, tell_revoked, tell_lost)
+
+
+def _tell_lost(begun: Begun, exc: WorkerLostError) -> None:
+    """Have the app know of a run whose process died."""
+    _, request, task, args, kwargs, _ = begun
+    request.task = task
+    einfo = ExceptionInfo(exc, envelope.traceback_of(exc))
+    signals.task_failure.send(
+        task,
+        task_id=request.id,
+        exception=exc,
+        args=args,
+        kwargs=kwargs,
+        traceback=exc.__traceback__,
+        einfo=einfo,
+    )
+    if isinstance(request, Request):
+        _handle(plan_of(task), request, request.on_failure, einfo)
 
 
 def _expire(begun: Begun, limit_s: float) -> Ended:
@@ -934,6 +1063,11 @@ def _expire(begun: Begun, limit_s: float) -> Ended:
                 plan, request, plan.after_return,
                 states.FAILURE, exc, request.id, args, kwargs, einfo,
             )  # fmt: skip
+        if isinstance(request, Request):
+            if request.soft_time_limit:
+                _handle(plan, request, request.on_timeout, True, request.soft_time_limit)  # noqa: FBT003 - Celery's arguments
+            _handle(plan, request, request.on_timeout, False, plain_seconds(limit_s))  # noqa: FBT003 - the same
+            _handle(plan, request, request.on_failure, ExceptionInfo(exc, text))
         return Ended(states.FAILURE, exc, limit_s, text, result)
     finally:
         current_request.reset(token)
@@ -950,19 +1084,19 @@ def _child(result: Value) -> str:
     return envelope.encode_child(str(result))
 
 
-def _input_of(message: Message, accepted: frozenset[str]) -> Value:
+def _input_of(message: Message, terms: envelope.Terms) -> Value:
     """The value that a task waited for."""
-    values = [_value_of(one, accepted) for one in message.inputs]
+    values = [_value_of(one, terms) for one in message.inputs]
     return values if message.input_is_list else values[0]
 
 
-def _value_of(found: Input, accepted: frozenset[str]) -> Value:
+def _value_of(found: Input, terms: envelope.Terms) -> Value:
     if found.is_list:
-        return [_value_of(item, accepted) for item in found.items]
+        return [_value_of(item, terms) for item in found.items]
     result = Result.FromString(found.result)
-    if not result.body:
+    if not result.body and terms.seal is None:
         return None
-    return envelope.read(result, accepted)
+    return envelope.read(result, terms.accepted, terms.bytes_max, terms.seal)
 
 
 # -- errbacks ------------------------------------------------------------------------------------
@@ -995,6 +1129,7 @@ def _errback_args(
     kwargs: Mapping[str, Value],
     embed: Mapping[str, Value],
     accepted: frozenset[str],
+    terms: envelope.Terms,
 ) -> list[Value]:
     """What an errback is called with."""
     immutable = bool(embed.get("immutable"))
@@ -1004,7 +1139,9 @@ def _errback_args(
         return [failure.id, *args]
     failed = Message.FromString(failure.message)
     request = Context(called_directly=False, message=failed, id=failure.id)
-    failed_args, failed_kwargs, failed_embed = envelope.decode_body(failed, accepted)
+    failed_args, failed_kwargs, failed_embed = envelope.decode_body(
+        failed, accepted, terms.bytes_max, terms.seal
+    )
     request.update(
         args=failed_args, kwargs=failed_kwargs, embed=failed_embed, task=failed.task, **failed_embed
     )
@@ -1014,7 +1151,9 @@ def _errback_args(
         is_final=True,
         end_reason=failure.end_reason,
         detail=failure.detail,
-        accepted=accepted,
+        accepted=terms.accepted,
+        bytes_max=terms.bytes_max,
+        seal=terms.seal,
     )
     return [request, stored.result, stored.traceback, *args]
 

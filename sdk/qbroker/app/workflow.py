@@ -573,8 +573,10 @@ def write(
         options["parent_id"] = parent_id if node.parent is None else _last_id(node.parent)
         if nesting:
             options["embed"] = {"replaced_task_nesting": nesting}
-        is_checked = node.after is None or not step.takes_input
-        call = prepare(step.sig, step.args, step.kwargs, options, is_checked=is_checked)
+        takes_input = node.after is not None and step.takes_input
+        if takes_input:
+            options["takes_input"] = True
+        call = prepare(step.sig, step.args, step.kwargs, options, is_checked=not takes_input)
         # Protobuf messages in a row are one.
         call.message += more.SerializeToString()
         calls.append(call)
@@ -623,6 +625,7 @@ def _write_errback(errback: Value, failing: _Step, root_id: str | None, prepare:
             "parent_id": failing.id,
             "unique_key": None,
             "embed": embed,
+            "takes_input": not sig.immutable,
         },
         is_checked=False,
     )

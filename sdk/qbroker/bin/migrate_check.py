@@ -19,7 +19,7 @@ import click
 
 from qbroker.app import App
 from qbroker.app.defaults import find, suggestion
-from qbroker.app.sending import OPTIONS_NEEDLESS, prepare
+from qbroker.app.sending import OPTIONS_NEEDLESS, PROPERTIES, prepare
 
 __all__ = ["Finding", "check", "findings", "migrate_check"]
 
@@ -63,13 +63,7 @@ _PACKAGES: Final = {
 
 _APP: Final = {
     "Beat": "the broker fires periodic tasks; `qbroker beat --once` registers them",
-    "loader": "nothing loads settings but config_from_object and its kin",
     "log": "logging is set up by signals: setup_logging, after_setup_logger",
-    "oid": "results are not sent to processes",
-    "pool": "there is one connection a process, app.client()",
-    "producer_or_acquire": "there is one connection a process, app.client()",
-    "producer_pool": "there is one connection a process, app.client()",
-    "setup_security": "messages are not signed",
     "steps": "the worker has no bootsteps; use signals",
     "user_options": "commands have no options of the app's",
 }
@@ -91,7 +85,7 @@ _OTHERS_POOLS: Final = frozenset({"args", "kwds", "callback", "error_callback"})
 _CALL_OPTIONS: Final = frozenset(
     {
         *(name for name in inspect.signature(prepare).parameters if name not in ("conf", "name")),
-        *OPTIONS_NEEDLESS,
+        *OPTIONS_NEEDLESS, *PROPERTIES,
         "fairness_key", "fairness_weight", "labels", "limits", "stamped_headers", "unique_key", "unique_policy", "unique_scope",
         "acks_late", "acks_on_failure", "acks_on_failure_or_timeout", "acks_on_timeout", "chain", "chord",
         "group_id", "group_index", "link", "link_error", "max_deliveries", "reject_on_worker_lost", "app",
@@ -243,8 +237,6 @@ class _Reader(ast.NodeVisitor):
                 node,
                 f"{name} is {text!r}, which there is not: use 'asyncio' for async def tasks, or 'threads'.",
             )
-        elif setting.name in ("task_serializer", "result_serializer") and text == "auth":
-            self._say(node, f"{name} is 'auth': messages are not signed.")
         elif setting.name == "beat_scheduler" and scheme.partition(".")[0] in _PACKAGES:
             root = scheme.partition(".")[0]
             self._say(node, f"{name}: {root} {_PACKAGES[root]}.")

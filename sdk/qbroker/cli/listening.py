@@ -5,6 +5,7 @@ import json
 
 import click
 
+from qbroker.cli.tables import visible
 from qbroker.cli.target import Target
 from qbroker.serialization import Value
 
@@ -66,7 +67,7 @@ def events(
         try:
             for count, (_, body, clock) in enumerate(heard, 1):
                 event = json.loads(body) | {"clock": clock}
-                click.echo(json.dumps(event) if as_json else teller.line(event))
+                click.echo(json.dumps(event) if as_json else visible(teller.line(event)))
                 if count == limit:
                     return
         finally:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from qbroker.cli.tables import Cell, counted, moment, show
+from qbroker.cli.tables import Cell, counted, moment, show, visible
 from qbroker.cli.target import Missing, Misused, Target
 from qbroker.control import TIMEOUT_S, Control, Gathered
 from qbroker.serialization import Value
@@ -185,14 +185,16 @@ def send(
             raise click.UsageError(str(exc)) from exc
     as_table = name in _TABLES and not as_json and sys.stdout.isatty()
     with target.reached() as client:
-        control = Control(lambda: client, lambda: "celery")
+        control = Control(lambda: client, lambda: ("celery",))
         gathered = control.gather(
             name,
             arguments,
             words=words,
             destination=destination,
             timeout=timeout,
-            callback=None if as_json or as_table else lambda reply: click.echo(chat(reply)),
+            callback=None
+            if as_json or as_table
+            else lambda reply: click.echo(visible(chat(reply))),
         )
     _check(kind, name, gathered, timeout)
     if as_json:

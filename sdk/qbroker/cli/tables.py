@@ -37,6 +37,15 @@ def echo_json(found: object) -> None:
     click.echo(json.dumps(found))
 
 
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What moves the cursor, colours or rings, and what turns text around: every control but tab and newline."""
+
+
+def visible(text: str) -> str:
+    """What others named or wrote, so that it cannot play with the terminal: escapes for what is not seen."""
+    return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def counted(count: int, what: str = "message") -> str:
     """So many of them, in words."""
     return f"1 {what}" if count == 1 else f"{count:,} {what}s"
@@ -109,7 +118,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, 
         is_number = isinstance(rows[0][place], int)
         table.add_column(column, justify="right" if is_number else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*map(_cell, row))
+        table.add_row(*map(cell, row))
     _print(table)
 
 
@@ -120,16 +129,21 @@ def show_facts(title: str, facts: Mapping[str, Cell]) -> None:
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
         if value != "":
-            table.add_row(name, _cell(value))
+            table.add_row(name, _text(value))
     click.echo(title)
     _print(table)
 
 
-def _cell(cell: Cell) -> Any:  # noqa: ANN401 - a Text of rich's
+def cell(value: Cell) -> Any:  # noqa: ANN401 - a Text of rich's
+    """What stands in a table, where each thing has its line."""
+    return _text(value.replace("\n", r"\n") if isinstance(value, str) else value)
+
+
+def _text(value: Cell) -> Any:  # noqa: ANN401 - the same
     from rich.text import Text  # noqa: PLC0415 - see `show`
 
     # What users named is text, whatever brackets are in it.
-    return Text(f"{cell:,}" if isinstance(cell, int) else cell)
+    return Text(f"{value:,}" if isinstance(value, int) else visible(value))
 
 
 def _print(table: Any) -> None:  # noqa: ANN401 - a Table of rich's

@@ -17,6 +17,7 @@ from qbroker.cli.tables import (
     plain,
     show,
     show_facts,
+    visible,
 )
 from qbroker.cli.target import EX_PARTIAL, Absent, Conflicting, Target, named
 from qbroker.client import Client, TaskInfo
@@ -188,19 +189,17 @@ def _result(info: TaskInfo) -> tuple[str, str]:
     """What is kept of how it ended, and where it failed."""
     if not info.result:
         return "", ""
-    try:
-        stored = envelope.decode_result(
-            info.state,
-            info.result,
-            stage=info.stage,
-            is_final=True,
-            end_reason=info.end_reason,
-            detail=info.detail,
-            accepted=_JSON_ONLY,
-        )
-    except (KombuError, CeleryError) as exc:
-        return str(exc), ""
-    return repr(stored.result), stored.traceback or ""
+    stored = envelope.decode_result(
+        info.state,
+        info.result,
+        stage=info.stage,
+        is_final=True,
+        end_reason=info.end_reason,
+        detail=info.detail,
+        accepted=_JSON_ONLY,
+    )
+    shown = repr(stored.result) if stored.is_readable else str(stored.result)
+    return shown, stored.traceback or ""
 
 
 def _show(found: Plain) -> None:
@@ -240,7 +239,7 @@ def _show(found: Plain) -> None:
             empty="",
         )
     if found["traceback"]:
-        click.echo(found["traceback"])
+        click.echo(visible(found["traceback"]))
 
 
 @click.command(name="explain", epilog="Example:  qctl explain 01a2...")
@@ -256,7 +255,7 @@ def explain(context: click.Context, target: Target, task_id: str, *, as_json: bo
     if as_json:
         echo_json({"id": task_id, "stage": stage, "sentence": reply.sentence})
     else:
-        click.echo(reply.sentence)
+        click.echo(visible(reply.sentence))
     if stage == "unknown":
         context.exit(Absent.exit_code)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qbroker import clock
-from qbroker.cli.tables import Cell, Plain, ago, duration, plain
+from qbroker.cli.tables import Cell, Plain, ago, cell, duration, plain
 from qbroker.cli.target import Target
 from qbroker.client import Client
 from qbroker.control import Control
@@ -43,7 +43,7 @@ def take(client: Client) -> Snapshot:
     """Look once."""
     status = plain(client.status())
     queues = [plain(info) for info in client.list_queues()]
-    control = Control(lambda: client, lambda: "celery")
+    control = Control(lambda: client, lambda: ("celery",))
     gathered = control.gather("active", {"safe": True}, timeout=_ACTIVE_S)
     running = [
         (node, info)
@@ -131,14 +131,13 @@ def _link(worker: Plain, missing: Sequence[str]) -> str:
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> "RenderableType":
     from rich import box  # noqa: PLC0415 - as above
     from rich.table import Table  # noqa: PLC0415 - as above
-    from rich.text import Text  # noqa: PLC0415 - as above
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
     for place, column in enumerate(columns):
         is_number = bool(rows) and isinstance(rows[0][place], int)
         table.add_column(column, justify="right" if is_number else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*[Text(f"{c:,}" if isinstance(c, int) else c) for c in row])
+        table.add_row(*map(cell, row))
     return table
 
 

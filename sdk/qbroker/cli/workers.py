@@ -149,7 +149,7 @@ def _one(client: Client, name: str) -> Plain:
 
 
 def _ask(client: Client, command: str, name: str, timeout: float | None) -> Value:
-    control = Control(lambda: client, lambda: "celery")
+    control = Control(lambda: client, lambda: ("celery",))
     gathered = control.gather(command, destination=name, timeout=timeout or TIMEOUT_S)
     if not gathered.replies:
         raise Missing(f"{name} does not answer")

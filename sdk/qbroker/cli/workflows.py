@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from qbroker import clock
-from qbroker.cli.tables import Plain, ago, counted, echo_json, plain, show
+from qbroker.cli.tables import Plain, ago, counted, echo_json, plain, show, visible
 from qbroker.cli.target import Target
 from qbroker.cli.tasks import AFTER, JSON, LIMIT, YES
 from qbroker.client import Client
@@ -83,7 +83,7 @@ def show_workflow(target: Target, workflow_id: str, *, as_json: bool) -> None:
         f"{found['failed_count']:,} of them failed"
     )
     for line in tree(tasks):
-        click.echo(line)
+        click.echo(visible(line))
 
 
 @workflow.command(name="cancel", epilog="Example:  qctl workflow cancel 0198c2f0-… --terminate")

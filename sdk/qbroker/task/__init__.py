@@ -150,6 +150,8 @@ class Task(Generic[P, R]):
     """Exceptions that are expected of it: logged as information, without a traceback."""
     resultrepr_maxsize: int = 1024
     """How many characters of its result the log shows."""
+    Request: Value = "qbroker.worker.request:Request"
+    """What a worker makes of each call: a subclass of `qbroker.worker.request.Request`, or its name, is told how it goes."""
 
     from_config: ClassVar[tuple[tuple[str, str], ...]] = (
         ("serializer", "task_serializer"),

@@ -119,11 +119,22 @@ def _payload_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
         is_apart = bool(record.flags & Flag.PAYLOAD_APART)
         if is_apart != (message_id in apart):
             yield f"{message_id!r} has a payload apart: {message_id in apart}, its record says {is_apart}"
-        elif is_apart:
+        elif is_apart or record.flags & Flag.PAYLOAD_SHARED:
             try:
                 payloads.read(txn, message_id, record)
             except CorruptRecord as error:
                 yield str(error)
+    shared = Counter(
+        payloads.shared_key(record)
+        for record in records.values()
+        if record.flags & Flag.PAYLOAD_SHARED
+    )
+    for key, raw in _family(txn, keys.SHARED):
+        digest_key = key[: payloads.SHARED_KEY_BYTES]
+        # Its rows follow the number.
+        count = keys.U32.unpack(raw)[0] if key == digest_key else shared[digest_key]
+        if not count or count != shared[digest_key]:
+            yield f"the payload {key!r} is said to be shared by {count}, and is by {shared[digest_key]}"
 
 
 def _dead_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:

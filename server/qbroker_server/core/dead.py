@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from qbroker_server.core import index, joins, keys, message, payloads, queue, results, unique
 from qbroker_server.core.effects import Effects
 from qbroker_server.core.ports import ReadTxn, Txn
-from qbroker_server.core.records import EndReason, Record, Stage
+from qbroker_server.core.records import EndReason, Flag, Record, Stage
 
 
 def _key(died_ms: int, message_id: str) -> bytes:
@@ -97,6 +97,7 @@ class Requeue:
             if record is None:
                 continue
             record.deaths = 0
+            record.flags &= ~(Flag.REVOKING | Flag.TERMINATING)
             record.end_reason = EndReason.NONE
             record.state = record.detail = ""
             record.changed_ms = now_ms

@@ -150,6 +150,8 @@ class Dispatcher:
         self.wake_ms: int | None = None
         """When a limit lets something run that it held back at the last dispatch."""
         self._queues: dict[str, _Queue] = {}
+        self._consumed: dict[str, _Queue] = {}
+        """Those that somebody takes from. There may be many others, and no step must cost more for them."""
         self._turn = 0
 
     def load(self, txn: ReadTxn, now_ms: int) -> None:
@@ -231,6 +233,7 @@ class Dispatcher:
                 session.is_draining = True
         for session_id, names in effects.consuming.items():
             if session := self.sessions.get(session_id):
+                session.tasks = effects.knowing.get(session_id, session.tasks)
                 self._take_from(session, names)
         for session_id in effects.closed:
             if (session := self.sessions.get(session_id)) and not session.is_connected:
@@ -271,24 +274,29 @@ class Dispatcher:
             opened.leased_count,
         )
         self.sessions[session.id] = session
-        for name in session.queues:
-            known = self._queue(name)
-            known.consumers.append(session)
-            known.may_have_ready = True
+        self._begin_to_take(session)
 
     def _take_from(self, session: Session, names: tuple[str, ...]) -> None:
-        for name in session.queues:
-            self._queues[name].consumers.remove(session)
+        self._cease_to_take(session)
         session.queues = names
-        for name in names:
-            known = self._queue(name)
-            known.consumers.append(session)
-            known.may_have_ready = True
+        self._begin_to_take(session)
 
     def _close(self, session: Session) -> None:
         del self.sessions[session.id]
+        self._cease_to_take(session)
+
+    def _begin_to_take(self, session: Session) -> None:
         for name in session.queues:
-            self._queues[name].consumers.remove(session)
+            known = self._consumed[name] = self._queue(name)
+            known.consumers.append(session)
+            known.may_have_ready = True
+
+    def _cease_to_take(self, session: Session) -> None:
+        for name in session.queues:
+            known = self._consumed[name]
+            known.consumers.remove(session)
+            if not known.consumers:
+                del self._consumed[name]
 
     def dispatch(self, txn: Txn, now_ms: int, effects: Effects) -> dict[str, list[Delivery]]:
         """Lease what can be leased now, a bounded number of messages; by session id."""
@@ -298,7 +306,7 @@ class Dispatcher:
         budget = limits.DELIVERIES_PER_STEP_MAX
         hungry = [
             (name, known)
-            for name, known in self._queues.items()
+            for name, known in self._consumed.items()
             if known.may_have_ready
             and not known.is_paused
             and any(session.room for session in known.consumers)

@@ -90,6 +90,7 @@ class Effects:
         "changed",
         "closed",
         "consuming",
+        "copied_count",
         "damaged",
         "draining",
         "ended",
@@ -97,6 +98,7 @@ class Effects:
         "freed_limits",
         "is_consumed",
         "joins",
+        "knowing",
         "lanes",
         "next_ms",
         "opened",
@@ -109,6 +111,7 @@ class Effects:
         "routes",
         "unwanted",
         "went",
+        "worker_name",
         "workflows",
     )
 
@@ -118,12 +121,15 @@ class Effects:
         room_bytes: int,
         is_consumed: Callable[[str], bool] = lambda _: False,
         routes: Table | None = None,
+        worker_name: Callable[[str], str] = str,
     ) -> None:
         self.policy = policy
         self.routes = Table() if routes is None else routes
         """Which queues a message goes to."""
         self.is_consumed = is_consumed
         """Whether a connected worker takes from the queue."""
+        self.worker_name = worker_name
+        """The name of the worker whose session it is; the session's own, where nobody knows."""
         self.room_bytes = room_bytes
         """How much more can be stored before the disk is full."""
         self.changed: dict[str, Record] = {}
@@ -139,6 +145,8 @@ class Effects:
         self.options: dict[str, QueueOptions] = {}
         """Queues whose options changed."""
         self.removed_queues: set[str] = set()
+        self.copied_count = 0
+        """Copies that were stored of messages that several queues take; no command's cost tells of them."""
         self.came: dict[str, int] = {}
         """Messages published, by queue."""
         self.went: dict[str, int] = {}
@@ -156,6 +164,8 @@ class Effects:
         self.draining: list[str] = []
         self.consuming: dict[str, tuple[str, ...]] = {}
         """Which queues a session takes from, from now on."""
+        self.knowing: dict[str, frozenset[str]] = {}
+        """Which tasks a session knows, from now on."""
         self.prefetch: dict[str, int] = {}
         self.unwanted: dict[str, frozenset[str]] = {}
         """By session: the tasks of which it wants none for now."""

@@ -2,6 +2,8 @@
 
 CoreError
 ├── Invalid          the request breaks a rule of its form
+│   ├── InvalidName      a name in it is none
+│   └── HeadersTooLarge  a message's headers are
 ├── NotFound         there is no such thing
 │   └── Unroutable   no binding takes the message
 ├── Conflict         what is there already stands against it
@@ -10,6 +12,7 @@ CoreError
 ├── ResourceFull     no room now; worth trying later
 ├── SessionLost      the session is unknown or was taken over
 ├── StoreLost        the store has failed: what was asked may or may not be stored
+├── StoreDamaged     a page of the store cannot be read
 └── CorruptRecord    what was read from the store is not what was written
 """
 
@@ -20,6 +23,14 @@ class CoreError(Exception):
 
 class Invalid(CoreError):
     """The request breaks a rule of its form and will never be taken as it is."""
+
+
+class InvalidName(Invalid):
+    """An id, a name or a key is empty, too long, or has a NUL in it."""
+
+
+class HeadersTooLarge(Invalid):
+    """A message's headers are larger than they may be."""
 
 
 class NotFound(CoreError):
@@ -69,6 +80,10 @@ class SessionLost(CoreError):
 
 class StoreLost(CoreError):
     """The store has failed and the broker ends; what was asked may or may not be stored."""
+
+
+class StoreDamaged(CoreError):
+    """A page of the store cannot be read; what lies elsewhere can."""
 
 
 class CorruptRecord(CoreError):

@@ -7,6 +7,8 @@
     e <id>                          → what is published when the message fails (joins.py)
     f <id>                          → the failure that an errback is told of (joins.py)
     g <join> 0 <index>              → the value of a join's member (joins.py)
+    h <digest>                      → how many records have the payload (payloads.py)
+    h <digest> 0 <chunk>            → that payload
     i <kind> <value> 0 <id>         → b""; messages by label, by root and by workflow (index.py)
     j <join>                        → record of a join (joins.py)
     k <key>                         → what is left of a rate limit (throttle.py)
@@ -34,6 +36,7 @@ VHOST = b"\x00\x00"
 
 MESSAGE = VHOST + b"r"
 PAYLOAD = VHOST + b"b"
+SHARED = VHOST + b"h"
 READY = VHOST + b"q"
 LEASE = VHOST + b"l"
 TIME = VHOST + b"t"

@@ -26,7 +26,7 @@ from qbroker_server.core import (
     unique,
     workflows,
 )
-from qbroker_server.core.effects import Effects, SessionOpened
+from qbroker_server.core.effects import Cancel, Effects, SessionOpened
 from qbroker_server.core.errors import CoreError, Invalid
 from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.records import EndReason, Extras, Flag, Record, Stage
@@ -68,6 +68,14 @@ class LeaseId:
 
     id: str
     attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start(LeaseId):
+    """The task runs."""
+
+    told: bytes
+    """A result that tells where, kept while it runs, for messages whose publisher wants to see that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +211,8 @@ def _drop(txn: Txn, message_id: str, record: Record, effects: Effects) -> None:
     txn.delete(_key(record.session, message_id))
     effects.queue(txn, record.queue).leased_count -= 1
     effects.free(record.session, record)
+    # Who looks at it later asks which worker it was, and by then nobody knows the session any more.
+    record.session = effects.worker_name(record.session)
 
 
 def _return(txn: Txn, message_id: str, record: Record, now_ms: int, effects: Effects) -> None:
@@ -342,6 +352,7 @@ class Register:
             for lease in leases:
                 if named.get(lease.id) == lease:
                     kept.add(lease.id)
+                    _tell_revoked(txn, self.session, lease, effects)
                 elif record := _find(txn, self.session, lease, effects):
                     _lose(
                         txn,
@@ -363,9 +374,19 @@ class Register:
         effects.freed.pop(self.session, None)
         effects.prefetch.pop(self.session, None)
         effects.consuming.pop(self.session, None)
+        effects.knowing.pop(self.session, None)
         effects.unwanted.pop(self.session, None)
         effects.draining = [session for session in effects.draining if session != self.session]
         return [lease for lease in self.held if lease.id not in kept]
+
+
+def _tell_revoked(txn: Txn, session: str, lease: LeaseId, effects: Effects) -> None:
+    """Tell a worker that comes back of what was revoked meanwhile: its link may have broken before it heard."""
+    record = _find(txn, session, lease, effects)
+    if record is not None and record.flags & Flag.REVOKING:
+        is_terminated = bool(record.flags & Flag.TERMINATING)
+        # Which signal it was is not kept; this one is followed by SIGKILL where it is not heeded.
+        effects.cancels.append(Cancel(session, lease.id, lease.attempt, is_terminated, "SIGTERM"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,6 +395,8 @@ class Consume:
 
     session: str
     queues: tuple[str, ...]
+    tasks: frozenset[str] | None = None
+    """It knows these from now on, and no others; None: those it knew."""
 
     @property
     def cost(self) -> tuple[int, int]:
@@ -384,6 +407,8 @@ class Consume:
         for name in self.queues:
             effects.queue(txn, name)
         effects.consuming[self.session] = self.queues
+        if self.tasks is not None:
+            effects.knowing[self.session] = self.tasks
 
 
 def _check_queues(names: tuple[str, ...]) -> None:
@@ -415,6 +440,7 @@ class Report:
 
     session: str
     starts: Sequence[LeaseId] = ()
+    """What runs now; a Start says more of it."""
     settles: Sequence[Settle] = ()
     releases: Sequence[LeaseId] = ()
     prefetch_count: int | None = None
@@ -442,6 +468,8 @@ class Report:
                     # What an earlier try left, its reason to be tried again, is past.
                     payloads.drop_status(txn, start.id, record)
                     record.state = ""
+                    if isinstance(start, Start):
+                        payloads.put_status(txn, start.id, record, start.told)
                 message.save(txn, start.id, record)
                 effects.changed[start.id] = record
         for settle in self.settles:
@@ -513,11 +541,16 @@ def _settle(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: Effe
         _take_over(txn, settle, record, now_ms, effects)
     elif outcome == Outcome.RETRY:
         _retry(txn, settle, record, now_ms, effects)
+    elif record.flags & Flag.REVOKING and (settle.requeue or outcome == Outcome.REVOKED):
+        _revoked(txn, message_id, record, now_ms, effects)
     elif settle.requeue:
         record.flags |= Flag.REDELIVERED
         _return(txn, message_id, record, now_ms, effects)
     elif outcome == Outcome.TIMEOUT and is_late and record.flags & Flag.REQUEUE_ON_TIMEOUT:
         _remember(record, "TIMEOUT", now_ms, settle.detail)
+        if record.flags & Flag.REVOKING:
+            _revoked(txn, message_id, record, now_ms, effects)
+            return
         _again(txn, message_id, record, now_ms, effects, detail=settle.detail, result=settle.result)
     elif outcome == Outcome.REJECTED or (
         outcome == Outcome.FAILURE and is_late and record.flags & Flag.REJECT_ON_FAILURE
@@ -536,7 +569,7 @@ def _settle(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: Effe
         )
     else:
         state, result = _STATES[outcome], settle.result
-        if outcome == Outcome.IGNORED and record.flags & Flag.HAS_STATUS:
+        if outcome == Outcome.IGNORED and record.state and record.flags & Flag.HAS_STATUS:
             # A task that says itself how it ended, and then has its end ignored.
             state, result = record.state, payloads.read_status(txn, message_id, record)
         results.end(

@@ -9,6 +9,9 @@ STATE_BYTES_MAX = MIB
 NAME_BYTES_MAX = 255
 """Of a queue's, a task's or a message id. The store's keys (511 bytes) must hold two of them and a place."""
 
+HEADERS_BYTES_MAX = 64 * KIB
+"""Of a message's headers, and of its properties. They are for who routes and looks on; data goes into the body."""
+
 LABEL_BYTES_MAX = 200
 """Of a label, "name=value"."""
 
@@ -45,6 +48,9 @@ WATCHED_MAX = 1_000_000
 INLINE_BYTES_MAX = KIB
 """A payload up to here lives inside its record; the store keeps such a record in a leaf page."""
 
+SHARED_BYTES_MIN = 4 * KIB
+"""From how many bytes on, all copies of a message counted, their payload is stored once for all of them: a page."""
+
 ROW_BYTES_MAX = 16 * KIB
 """A payload up to here is one row. Larger ones are cut, because one row needs that many *neighbouring* free pages."""
 
@@ -56,6 +62,9 @@ STEP_ITEMS_MAX = 4_000
 
 STEP_BYTES_MAX = 16 * MIB
 """Payload that one commit takes. The store keeps room for several times this ahead of each commit."""
+
+ROUTED_ITEMS_MAX = 4
+"""Messages through exchanges that one command publishes: each may become `COPIES_MAX`, and a step ends between commands."""
 
 DELIVERIES_PER_STEP_MAX = 2_000
 """Deliveries that one commit leases, for the same reason."""

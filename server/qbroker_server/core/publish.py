@@ -329,6 +329,22 @@ class Publish:
         return Published(tuple(refusals), tuple(duplicates), tuple(existing))
 
 
+def cut(messages: Sequence[New]) -> list[tuple[New, ...]]:
+    """The messages in parts, a command each, of which none has more than `ROUTED_ITEMS_MAX` through exchanges."""
+    if not any(type(new) is NewMessage and new.route is not None for new in messages):
+        return [tuple(messages)]
+    parts: list[list[New]] = [[]]
+    routed_count = 0
+    for new in messages:
+        if isinstance(new, NewMessage) and new.route is not None:
+            if routed_count == limits.ROUTED_ITEMS_MAX:
+                parts.append([])
+                routed_count = 0
+            routed_count += 1
+        parts[-1].append(new)
+    return [tuple(part) for part in parts]
+
+
 def is_known(txn: Txn, new: New) -> bool:
     """Whether the message, or the first one of the workflow, was published before."""
     first = new.messages[0] if isinstance(new, NewWorkflow) else new
@@ -561,8 +577,32 @@ def _admit(txn: Txn, copies: Sequence[NewMessage], now_ms: int, effects: Effects
                 leaving.append((*verdict, EndReason.DROPPED, f"queue {new.queue!r} was full"))
     for message_id, record, reason, detail in leaving:
         _evict(txn, message_id, record, now_ms, effects, reason=reason, detail=detail)
+    _store_copies(txn, copies, now_ms, effects)
+
+
+def _store_copies(txn: Txn, copies: Sequence[NewMessage], now_ms: int, effects: Effects) -> None:
+    """Store a message for each of its queues, and what it carries once if that is much."""
+    shared = b""
+    if len(copies) > 1:
+        copies = (copies[0], *[new for new in copies[1:] if _is_free(txn, new.id, effects)])
+        payload = copies[0].payload
+        if len(payload) * len(copies) >= limits.SHARED_BYTES_MIN and len(copies) > 1:
+            shared = payloads.share(txn, payload, len(copies))
     for new in copies:
-        _store(txn, new, now_ms, effects)
+        _store(txn, new, now_ms, effects, shared=shared)
+    effects.copied_count += len(copies) - 1
+
+
+def _is_free(txn: Txn, copy_id: str, effects: Effects) -> bool:
+    """Whether a copy may have this id. Of a message that is published again long after, some may not have run yet."""
+    if txn.get(keys.MESSAGE + copy_id.encode()) is None:
+        return True
+    past = message.find(txn, copy_id, effects)
+    if past is None or past.stage == Stage.DONE:
+        if past is not None:
+            joins.erase(txn, copy_id, past, effects)
+        return True
+    return False
 
 
 def _waits(new: NewMessage) -> bool:
@@ -599,14 +639,22 @@ def store(txn: Txn, new: NewMessage, now_ms: int, effects: Effects) -> None:
         _store(txn, new, now_ms, effects)
         return
     copies = copies_of(txn, new, effects)
-    for one in copies:
-        _store(txn, one, now_ms, effects)
-    if not copies:
+    if copies:
+        _store_copies(txn, copies, now_ms, effects)
+    else:
         lost = replace(new, queue=new.route.routing_key or new.route.exchange, route=None)
         _store(txn, lost, now_ms, effects, fault=_nobody_takes(new))
 
 
-def _store(txn: Txn, new: NewMessage, now_ms: int, effects: Effects, *, fault: str = "") -> None:
+def _store(
+    txn: Txn,
+    new: NewMessage,
+    now_ms: int,
+    effects: Effects,
+    *,
+    fault: str = "",
+    shared: bytes = b"",
+) -> None:
     counts = effects.queue(txn, new.queue)
     counts.last_seq += 1
     effects.came[new.queue] = effects.came.get(new.queue, 0) + 1
@@ -620,10 +668,12 @@ def _store(txn: Txn, new: NewMessage, now_ms: int, effects: Effects, *, fault: s
         # From when it may be delivered, as far as the queue is concerned.
         lapses_ms = max(now_ms, new.eta_ms) + ttl_ms
         expires_ms = min(expires_ms, lapses_ms) if expires_ms else lapses_ms
-    is_inline = len(new.payload) <= limits.INLINE_BYTES_MAX
-    payload = new.payload if is_inline else b""
+    is_inline = shared or len(new.payload) <= limits.INLINE_BYTES_MAX
+    payload = (shared or new.payload) if is_inline else b""
     record = record_of(new, counts.last_seq, now_ms, expires_ms, payload)
-    if not is_inline:
+    if shared:
+        record.flags |= Flag.PAYLOAD_SHARED
+    elif not is_inline:
         payloads.attach(txn, new.id, record, new.payload)
     if new.errbacks:
         keep_errbacks(txn, new, record, now_ms, effects)

@@ -17,7 +17,14 @@ from itertools import islice
 
 from qbroker_server.core import keys, message, results, timetable
 from qbroker_server.core.effects import Effects
-from qbroker_server.core.errors import Conflict, CorruptRecord, Invalid, NotFound, ResourceFull
+from qbroker_server.core.errors import (
+    Conflict,
+    CorruptRecord,
+    Invalid,
+    InvalidName,
+    NotFound,
+    ResourceFull,
+)
 from qbroker_server.core.limits import NAME_BYTES_MAX, PRIORITY_MAX, STEP_ITEMS_MAX
 from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.records import (
@@ -415,15 +422,17 @@ def _oldest(txn: Txn, name: str, effects: Effects) -> tuple[str, Record] | None:
 
 
 def check_name(what: str, name: str) -> None:
-    """Raise Invalid, with a sentence, when `name` cannot be a name."""
+    """Raise InvalidName, with a sentence, when `name` cannot be a name."""
     if 0 < len(name) <= NAME_BYTES_MAX // 4 and "\x00" not in name:
         # No character has more than four bytes.
         return
     size = len(name.encode())
     if not 0 < size <= NAME_BYTES_MAX:
-        raise Invalid(f"{what} {name[:60]!r} has {size} bytes; it must have 1 to {NAME_BYTES_MAX}")
+        raise InvalidName(
+            f"{what} {name[:60]!r} has {size} bytes; it must have 1 to {NAME_BYTES_MAX}"
+        )
     if "\x00" in name:
-        raise Invalid(f"{what} {name[:60]!r} contains a NUL character; leave it out")
+        raise InvalidName(f"{what} {name[:60]!r} contains a NUL character; leave it out")
 
 
 def oldest_ms(txn: ReadTxn, name: str) -> int:

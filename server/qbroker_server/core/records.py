@@ -81,8 +81,12 @@ class Flag:
     """What is published when it fails is in a row of its own (joins.py)."""
     IS_ERRBACK = 16384
     """Told of another message's failure, which is in a row of its own (joins.py)."""
+    PAYLOAD_SHARED = 32768
+    """The payload is in rows that other records name too (payloads.py)."""
     PAYLOAD_KEPT = 8192
     """Ended in failure, and kept whole so that its workflow can be tried again; its result is kept beside the record."""
+    TERMINATING = 32768
+    """With REVOKING: its worker is to end it although it runs."""
 
 
 # version, crc | stage, flags, priority, end reason, attempt, deaths, deaths_max, retries, size, seq,
@@ -265,7 +269,7 @@ class Record:
     extras: Extras | None
     """What few messages have."""
     payload: bytes
-    """The message as published; from its end on the result. With PAYLOAD_APART the seal of it (payloads.py)."""
+    """The message as published; from its end on the result. With PAYLOAD_APART or PAYLOAD_SHARED the seal of it (payloads.py)."""
 
 
 def encode(record: Record) -> bytes:

@@ -93,7 +93,7 @@ def _revive(txn: Txn, message_id: str, record: Record, now_ms: int, effects: Eff
     extras = record.extras
     assert extras is not None, "it is of a workflow"
     payloads.drop_status(txn, message_id, record)
-    record.flags &= ~(Flag.PAYLOAD_KEPT | Flag.NOTHING_KEPT | Flag.REVOKING)
+    record.flags &= ~(Flag.PAYLOAD_KEPT | Flag.NOTHING_KEPT | Flag.REVOKING | Flag.TERMINATING)
     record.deaths = record.retries = 0
     record.end_reason = EndReason.NONE
     record.state = record.detail = record.session = ""

@@ -50,7 +50,7 @@ class Revoke:
                 self._end(txn, message_id, message.unknown(now_ms), now_ms, effects)
                 ended.append(message_id)
             elif record.stage in (Stage.LEASED, Stage.STARTED):
-                record.flags |= Flag.REVOKING
+                record.flags |= Flag.REVOKING | (Flag.TERMINATING if self.is_terminated else 0)
                 record.detail = self.why[:500]
                 message.save(txn, message_id, record)
                 effects.cancels.append(

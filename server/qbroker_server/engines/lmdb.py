@@ -6,6 +6,8 @@ directory (see lock.py); this module is alone in importing lmdb.
 """
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import cast
 
 import lmdb
 
+from qbroker_server.core.errors import StoreDamaged
 from qbroker_server.core.limits import MIB
 from qbroker_server.core.ports import StoreError
 
@@ -50,14 +53,14 @@ class LmdbEngine:
                 meminit=False,
             )
         except lmdb.Error as error:
-            raise StoreError(
-                f"The store in {directory} cannot be opened: {error}. "
-                "Restore data.mdb from a backup, or choose another directory with --data-dir."
-            ) from error
+            raise _unusable(directory, str(error)) from error
         # A process that was killed while it read holds its pages until somebody looks.
         self._env.reader_check()
         self._page_bytes = int(self._env.stat()["psize"])
         self._map_bytes = int(self._env.info()["map_size"])
+        if self._is_short() and not _is_whole(directory):
+            self._env.close()
+            raise _unusable(directory, "data.mdb is shorter than it was, or damaged")
         self._unlooked_bytes = 0
         self.room_bytes = 0
 
@@ -82,8 +85,19 @@ class LmdbEngine:
 
     @contextmanager
     def read(self) -> Iterator["LmdbTxn"]:
-        with self._env.begin() as txn:
-            yield LmdbTxn(txn)
+        txn = LmdbTxn(self._env.begin())
+        try:
+            yield txn
+        except lmdb.Error as error:
+            raise StoreDamaged(f"a page of the broker's store cannot be read: {error}") from error
+        finally:
+            txn.abort()
+            txn.let_go()
+
+    def _is_short(self) -> bool:
+        """Whether the file lacks pages that it was once given; it may, if they were never written."""
+        given = (int(self._env.info()["last_pgno"]) + 1) * self._page_bytes
+        return (self._directory / "data.mdb").stat().st_size < given
 
     def stored_bytes(self) -> int:
         stat = self._env.stat()
@@ -92,6 +106,28 @@ class LmdbEngine:
 
     def close(self) -> None:
         self._env.close()
+
+
+def _unusable(directory: Path, why: str) -> StoreError:
+    return StoreError(
+        f"The store in {directory} cannot be opened: {why}. "
+        "Restore data.mdb from a backup, or choose another directory with --data-dir."
+    )
+
+
+def _is_whole(directory: Path) -> bool:
+    """Whether each page that is in use is there; looked at by a process that may die of it, as who reads a mapped file behind its end does."""
+    code = "import sys; from qbroker_server.engines import lmdb; lmdb.walk(sys.argv[1])"
+    walker = subprocess.run(  # noqa: S603 — this very module
+        [sys.executable, "-c", code, str(directory)], capture_output=True, check=False
+    )
+    return walker.returncode == 0
+
+
+def walk(directory: str) -> None:
+    """Touch each page that is in use."""
+    with lmdb.open(directory, readonly=True, lock=False) as env, open(os.devnull, "wb") as nowhere:  # noqa: PTH123 — no file
+        env.copyfd(nowhere.fileno(), compact=True)
 
 
 def _map_bytes(directory: Path) -> int:
@@ -112,6 +148,13 @@ class LmdbTxn:
         self.delete: Callable[[bytes], bool] = txn.delete
         self.commit: Callable[[], None] = txn.commit
         self.abort: Callable[[], None] = txn.abort
+
+    def let_go(self) -> None:
+        """Drop LMDB's own transaction, which keeps its place in the table of readers for as long as anybody knows it.
+
+        An error that was raised in the block knows this object, and lives until a collection of cycles.
+        """
+        del self._txn, self.get, self.put, self.delete, self.commit, self.abort
 
     def scan(self, start: bytes, stop: bytes, limit: int, /) -> Sequence[tuple[bytes, bytes]]:
         rows: list[tuple[bytes, bytes]] = []

@@ -32,6 +32,9 @@ class Metrics(Collector):
             self._came.update(step.came)
         if step.went:
             self._went.update(step.went)
+        for name in step.removed_queues:
+            self._came.pop(name, None)
+            self._went.pop(name, None)
 
     def page(self) -> Page:
         """All of it."""

@@ -6,7 +6,7 @@ A worker that goes away meanwhile will not answer: it is not waited for.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import NamedTuple
 
 from qbroker_proto.v1 import control_pb2
@@ -22,7 +22,10 @@ class Asked(NamedTuple):
 class Call:
     """One question, and the answers that have come."""
 
-    def __init__(self, asked: Iterable[Asked]) -> None:
+    def __init__(self, asked: Iterable[Asked], command: str = "", *, is_heard: bool = True) -> None:
+        self.command = command
+        self.is_heard = is_heard
+        """Somebody takes its answers; else it is over with the last of them."""
         self.waiting = {one.session: one.worker for one in asked}
         """Who has not answered: node names, by session."""
         self._answers: deque[tuple[str, bytes]] = deque()
@@ -39,6 +42,12 @@ class Call:
         """Wait for this one no more."""
         if self.waiting.pop(session, None) is not None:
             self._wake.set()
+
+    async def settled(self, sessions: Container[str]) -> None:
+        """Wait until none of these is waited for any more."""
+        while any(session in sessions for session in self.waiting):
+            self._wake.clear()
+            await self._wake.wait()
 
     async def next(self) -> tuple[str, bytes] | None:
         """The next answer, with who gave it; None when there will be no more."""
@@ -57,15 +66,33 @@ class Calls:
         self._open: dict[int, Call] = {}
         self._last = 0
 
-    def open(self, asked: Iterable[Asked], tell: Callable[[str, int], bool]) -> tuple[int, Call]:
+    def open(
+        self,
+        asked: Iterable[Asked],
+        tell: Callable[[str, int], bool],
+        command: str = "",
+        *,
+        is_heard: bool = True,
+    ) -> tuple[int, Call]:
         """Ask: `tell` is called with each session and the question's number; whether it is there."""
         self._last += 1
         number = self._last
-        call = self._open[number] = Call(asked)
+        call = self._open[number] = Call(asked, command, is_heard=is_heard)
         for session in list(call.waiting):
             if not tell(session, number):
                 call.gone(session)
+        self._let_go(number, call)
         return number, call
+
+    def _let_go(self, number: int, call: Call) -> None:
+        if not call.is_heard and not call.waiting:
+            self._open.pop(number, None)
+
+    async def settled(self, commands: Container[str], sessions: Container[str]) -> None:
+        """Wait until these sessions have answered all that was asked of these commands so far."""
+        for call in list(self._open.values()):
+            if call.command in commands:
+                await call.settled(sessions)
 
     def end(self, number: int) -> None:
         """Wait for nobody any more."""
@@ -83,8 +110,10 @@ class Calls:
         call = self._open.get(reply.id)
         if call is not None:
             call.answered(session, reply.body)
+            self._let_go(reply.id, call)
 
     def gone(self, session: str) -> None:
         """The session's stream is gone: it will not answer on it."""
-        for call in self._open.values():
+        for number, call in list(self._open.items()):
             call.gone(session)
+            self._let_go(number, call)

@@ -5,6 +5,7 @@ be awake. Everything else goes to the workers that are connected, and the call e
 """
 
 import asyncio
+import contextlib
 import fnmatch
 import json
 import re
@@ -37,9 +38,13 @@ SendContext: TypeAlias = (
     "grpc.aio.ServicerContext[control_pb2.SendEventsRequest, control_pb2.SendEventsReply]"
 )
 
+Request: TypeAlias = control_pb2.BroadcastRequest
 Answer: TypeAlias = Callable[
-    ["Control", Sequence[Session]], Awaitable[list[control_pb2.BroadcastReply]]
+    ["Control", Sequence[Session], Request], Awaitable[list[control_pb2.BroadcastReply]]
 ]
+
+_CHANGING = frozenset({"add_consumer", "cancel_consumer"})
+"""Commands that change from which queues a worker takes."""
 
 _TIMEOUT_MS_MAX = 600_000
 _COMMAND_BYTES_MAX = 255
@@ -67,11 +72,17 @@ class Control(control_pb2_grpc.ControlServicer):
             _check(request)
             sessions = self._chosen(request)
         except CoreError as error:
-            await context.abort(status.status_of(error), str(error))
+            await context.abort(status.status_of(error), status.details_of(error))
         limit = request.limit or len(sessions)
         own = _OWN.get(request.command)
+        deadline = asyncio.get_running_loop().time() + request.timeout_ms / 1000
         if own is not None:
-            for reply in (await own(self, sessions))[:limit]:
+            if own is Control._active_queues:
+                # What was said before, and has not been heard yet, counts.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(deadline):
+                        await self._calls.settled(_CHANGING, {one.id for one in sessions})
+            for reply in (await own(self, sessions, request))[:limit]:
                 yield reply
             return
         number, call = self._calls.open(
@@ -85,11 +96,11 @@ class Control(control_pb2_grpc.ControlServicer):
                     words=request.words,
                 ),
             ),
+            request.command,
+            is_heard=not request.is_silent,
         )
         if request.is_silent:
-            self._calls.close(number)
             return
-        deadline = asyncio.get_running_loop().time() + request.timeout_ms / 1000
         try:
             with self._streams.open(lambda _: self._calls.end(number)):
                 for _ in range(limit):
@@ -117,7 +128,9 @@ class Control(control_pb2_grpc.ControlServicer):
         ]
         return sorted(found, key=lambda session: (session.name, session.id))
 
-    async def _reserved(self, sessions: Sequence[Session]) -> list[control_pb2.BroadcastReply]:
+    async def _reserved(
+        self, sessions: Sequence[Session], _: Request
+    ) -> list[control_pb2.BroadcastReply]:
         replies: list[control_pb2.BroadcastReply] = []
         with self._broker.engine.read() as txn:
             for session in sessions:
@@ -127,7 +140,9 @@ class Control(control_pb2_grpc.ControlServicer):
                 replies.append(reply)
         return replies
 
-    async def _scheduled(self, sessions: Sequence[Session]) -> list[control_pb2.BroadcastReply]:
+    async def _scheduled(
+        self, sessions: Sequence[Session], _: Request
+    ) -> list[control_pb2.BroadcastReply]:
         """Each message once: with the first worker, by name, that takes from its queue and knows its task."""
         replies = {
             session.id: control_pb2.BroadcastReply(worker=session.name, has_messages=True)
@@ -141,7 +156,12 @@ class Control(control_pb2_grpc.ControlServicer):
                         break
         return list(replies.values())
 
-    async def _revoked(self, sessions: Sequence[Session]) -> list[control_pb2.BroadcastReply]:
+    async def _revoked(
+        self, sessions: Sequence[Session], _: Request
+    ) -> list[control_pb2.BroadcastReply]:
+        return _same(sessions, await self._revoked_ids())
+
+    async def _revoked_ids(self) -> list[str]:
         ids: list[str] = []
         after = b""
         for _ in range(_REVOKED_LOOKS_MAX):
@@ -152,9 +172,11 @@ class Control(control_pb2_grpc.ControlServicer):
                 break
             # Others have their turn between two looks.
             await asyncio.sleep(0)
-        return _same(sessions, ids)
+        return ids
 
-    async def _active_queues(self, sessions: Sequence[Session]) -> list[control_pb2.BroadcastReply]:
+    async def _active_queues(
+        self, sessions: Sequence[Session], _: Request
+    ) -> list[control_pb2.BroadcastReply]:
         # A table of its own: the broker's belongs to the thread that writes.
         table = Table()
         infos: dict[str, dict[str, object]] = {}
@@ -174,8 +196,26 @@ class Control(control_pb2_grpc.ControlServicer):
             for session in sessions
         ]
 
-    async def _clock(self, sessions: Sequence[Session]) -> list[control_pb2.BroadcastReply]:
+    async def _clock(
+        self, sessions: Sequence[Session], _: Request
+    ) -> list[control_pb2.BroadcastReply]:
         return _same(sessions, {"clock": self._hub.count})
+
+    async def _hello(
+        self, sessions: Sequence[Session], request: Request
+    ) -> list[control_pb2.BroadcastReply]:
+        """What a worker that starts would ask of the others, if it had to; the one that asks has nothing to tell itself."""
+        try:
+            asks = dict(json.loads(request.arguments or b"{}")).get("from_node")
+        except (TypeError, ValueError):
+            asks = None
+        told = {"revoked": await self._revoked_ids(), "clock": self._hub.count}
+        others = [session for session in sessions if session.name != asks]
+        itself = [session for session in sessions if session.name == asks]
+        return _same(others, told) + _same(itself, None)
+
+    async def _nobody(self, _: Sequence[Session], __: Request) -> list[control_pb2.BroadcastReply]:
+        return []
 
     # -- events ------------------------------------------------------------------------------------
 
@@ -229,7 +269,7 @@ class Control(control_pb2_grpc.ControlServicer):
                     await changed.wait()
             hearing.cancel()
         if fault is not None:
-            await context.abort(status.status_of(fault), str(fault))
+            await context.abort(status.status_of(fault), status.details_of(fault))
 
 
 _OWN: dict[str, Answer] = {
@@ -238,6 +278,9 @@ _OWN: dict[str, Answer] = {
     "dump_reserved": Control._reserved,  # noqa: SLF001 - the same
     "dump_revoked": Control._revoked,  # noqa: SLF001 - the same
     "dump_schedule": Control._scheduled,  # noqa: SLF001 - the same
+    # Workers need not agree on anything, so they are not even asked.
+    "election": Control._nobody,  # noqa: SLF001 - the same
+    "hello": Control._hello,  # noqa: SLF001 - the same
     "reserved": Control._reserved,  # noqa: SLF001 - the same
     "revoked": Control._revoked,  # noqa: SLF001 - the same
     "scheduled": Control._scheduled,  # noqa: SLF001 - the same

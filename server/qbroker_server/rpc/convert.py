@@ -8,8 +8,8 @@ from google.protobuf.message import DecodeError
 from qbroker_proto.v1 import admin_pb2, message_pb2, results_pb2, worker_pb2
 from qbroker_server.core import joins, limits, payloads
 from qbroker_server.core.dispatch import Delivery
-from qbroker_server.core.errors import CorruptRecord, Invalid
-from qbroker_server.core.lease import LeaseId, Outcome, Settle
+from qbroker_server.core.errors import CorruptRecord, HeadersTooLarge, Invalid
+from qbroker_server.core.lease import LeaseId, Outcome, Settle, Start
 from qbroker_server.core.ports import ReadTxn
 from qbroker_server.core.publish import New, NewJoin, NewMessage, NewWorkflow
 from qbroker_server.core.records import (
@@ -95,6 +95,14 @@ def new_message(raw: bytes, body_bytes_max: int, workflow_id: str = "") -> NewMe
 def _new_message(
     raw: bytes, wire: message_pb2.Message, workflow_id: str, body_bytes_max: int
 ) -> NewMessage:
+    if wire.headers or wire.properties:
+        for what, text in (("headers", wire.headers), ("properties", wire.properties)):
+            size = len(text.encode())
+            if size > limits.HEADERS_BYTES_MAX:
+                raise HeadersTooLarge(
+                    f"the {what} of message {wire.id!r} have {size} bytes; they may have {limits.HEADERS_BYTES_MAX}. "
+                    "Pass data as arguments"
+                )
     flags = 0
     if wire.ack_policy == _LATE:
         flags = Flag.ACK_LATE
@@ -236,9 +244,21 @@ def settle(wire: worker_pb2.Settle, body_bytes_max: int) -> Settle:
     )
 
 
-def lease_id(wire: worker_pb2.Lease | worker_pb2.Start) -> LeaseId:
+def lease_id(wire: worker_pb2.Lease) -> LeaseId:
     """Which delivery of which message."""
     return LeaseId(wire.id, wire.attempt)
+
+
+def start(wire: worker_pb2.Start, worker: str) -> Start:
+    """That a task runs, and what those are told who want to see it: where, as Celery's workers tell it."""
+    told = message_pb2.Result(
+        state="STARTED",
+        content_type="application/json",
+        content_encoding="utf-8",
+        body=json.dumps({"pid": wire.pid, "hostname": worker}).encode(),
+        worker=worker,
+    )
+    return Start(wire.id, wire.attempt, told.SerializeToString())
 
 
 PART_BYTES = 4 * 1024 * 1024
@@ -369,10 +389,11 @@ def task_state(txn: ReadTxn, message_id: str, record: Record | None) -> results_
             state.result = payloads.read_status(txn, message_id, record)
         else:
             state.result = payloads.read(txn, message_id, record)
-    elif record.flags & Flag.HAS_STATUS:
+    elif record.state:
         state.result = payloads.read_status(txn, message_id, record)
     elif record.stage == Stage.STARTED and record.flags & Flag.TRACK_STARTED:
         state.state = "STARTED"
+        state.result = payloads.read_status(txn, message_id, record)
     return state
 
 

@@ -19,6 +19,9 @@ BEHIND_MAX = 20_000
 
 _REPLY_EVENTS_MAX = 1_000
 
+GATHER_S = 0.02
+"""How long events gather behind those a listener was sent last: a message costs as much as many events in it."""
+
 
 class Listener:
     """Somebody who wants events of some types."""
@@ -26,6 +29,7 @@ class Listener:
     def __init__(self, routing_key: str) -> None:
         self._fits = _pattern(routing_key)
         self._waiting: deque[control_pb2.Event] = deque()
+        self._sent_at = -GATHER_S
         self._wake = asyncio.Event()
         self.reason = ""
         """Why it is over; "" while it is not."""
@@ -57,8 +61,13 @@ class Listener:
         while not self._waiting and not self.reason:
             self._wake.clear()
             await self._wake.wait()
+        loop = asyncio.get_running_loop()
+        rest_s = self._sent_at + GATHER_S - loop.time()
+        if rest_s > 0 and len(self._waiting) < _REPLY_EVENTS_MAX and not self.reason:
+            await asyncio.sleep(rest_s)
         if not self._waiting:
             return None
+        self._sent_at = loop.time()
         count = min(len(self._waiting), _REPLY_EVENTS_MAX)
         return control_pb2.EventsReply(events=[self._waiting.popleft() for _ in range(count)])
 

@@ -35,7 +35,7 @@ def _refusing(
         try:
             return await method(self, request)
         except CoreError as error:
-            return await context.abort(status.status_of(error), str(error))
+            return await context.abort(status.status_of(error), status.details_of(error))
 
     return call
 

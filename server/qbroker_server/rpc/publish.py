@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TypeAlias
 
 import grpc
@@ -11,7 +12,7 @@ from google.protobuf.message import DecodeError
 from qbroker_proto.v1 import producer_pb2, producer_pb2_grpc
 from qbroker_server.core import limits
 from qbroker_server.core.errors import CoreError, Invalid
-from qbroker_server.core.publish import New, Publish, Published
+from qbroker_server.core.publish import New, Publish, Published, cut
 from qbroker_server.pump import Pump
 from qbroker_server.rpc import convert, status
 from qbroker_server.rpc.streams import Streams
@@ -76,7 +77,7 @@ class _Stream:
             await self._write(context)
             self._reader.cancel()
         if self._failure is not None:
-            await context.abort(status.status_of(self._failure), str(self._failure))
+            await context.abort(status.status_of(self._failure), status.details_of(self._failure))
 
     async def _read(self, requests: AsyncIterator[producer_pb2.PublishRequest]) -> None:
         try:
@@ -107,27 +108,34 @@ class _Stream:
                 places.append(index)
             except Invalid as error:
                 refusals.append(status.refusal_of(index, error))
-        seq = request.seq
+        reply = producer_pb2.PublishReply(seq=request.seq, refusals=refusals)
+        parts = cut(messages)
+        open_count = len(parts)
 
-        def confirm(value: Published | CoreError) -> None:
-            self._unconfirmed_count -= 1
+        def confirm(value: Published | CoreError, first: int) -> None:
+            nonlocal open_count
+            open_count -= 1
             if isinstance(value, CoreError):
                 self._failure = value
                 self._is_over = True
             else:
-                reply = producer_pb2.PublishReply(seq=seq)
-                reply.refusals.extend(refusals)
                 for place, error in value.refusals:
-                    reply.refusals.append(status.refusal_of(places[place], error))
-                reply.duplicates.extend([places[place] for place in value.duplicates])
+                    reply.refusals.append(status.refusal_of(places[first + place], error))
+                reply.duplicates.extend([places[first + place] for place in value.duplicates])
                 for place, holder in value.existing:
-                    reply.existing.add(index=places[place], id=holder)
-                self._replies.append(reply)
+                    reply.existing.add(index=places[first + place], id=holder)
+            if not open_count:
+                self._unconfirmed_count -= 1
+                if self._failure is None:
+                    self._replies.append(reply)
             self._has_room.set()
             self._wake.set()
 
         self._unconfirmed_count += 1
-        self._pump.submit(Publish(tuple(messages)), confirm)
+        first = 0
+        for part in parts:
+            self._pump.submit(Publish(part), partial(confirm, first=first))
+            first += len(part)
 
     async def _write(self, context: Context) -> None:
         while True:

@@ -71,7 +71,7 @@ class Results(results_pb2_grpc.ResultsServicer):
         finally:
             self._unwatch(stream, tuple(stream.watched))
         if stream.failure is not None:
-            await context.abort(status.status_of(stream.failure), str(stream.failure))
+            await context.abort(status.status_of(stream.failure), status.details_of(stream.failure))
         if stream.goodbye:
             await context.abort(grpc.StatusCode.UNAVAILABLE, stream.goodbye)
 
@@ -81,7 +81,7 @@ class Results(results_pb2_grpc.ResultsServicer):
         try:
             count = await self._pump.ask(Forget(tuple(request.ids)))
         except CoreError as error:
-            await context.abort(status.status_of(error), str(error))
+            await context.abort(status.status_of(error), status.details_of(error))
         return results_pb2.ForgetReply(forgotten_count=count)
 
     async def Keep(
@@ -92,7 +92,7 @@ class Results(results_pb2_grpc.ResultsServicer):
                 Keep(request.id, request.result, request.ttl_ms, request.state or "SUCCESS")
             )
         except CoreError as error:
-            await context.abort(status.status_of(error), str(error))
+            await context.abort(status.status_of(error), status.details_of(error))
         return results_pb2.KeepReply()
 
     async def Tell(
@@ -102,7 +102,7 @@ class Results(results_pb2_grpc.ResultsServicer):
         try:
             is_told = await self._pump.ask(command)
         except CoreError as error:
-            await context.abort(status.status_of(error), str(error))
+            await context.abort(status.status_of(error), status.details_of(error))
         return results_pb2.TellReply(is_told=is_told)
 
     async def _read(

@@ -12,6 +12,8 @@ from qbroker_server.core import errors
 
 STATUS: Final[dict[type[errors.CoreError], grpc.StatusCode]] = {
     errors.Invalid: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InvalidName: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.HeadersTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.Unroutable: grpc.StatusCode.NOT_FOUND,
     errors.Conflict: grpc.StatusCode.FAILED_PRECONDITION,
@@ -20,12 +22,15 @@ STATUS: Final[dict[type[errors.CoreError], grpc.StatusCode]] = {
     errors.ResourceFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.SessionLost: grpc.StatusCode.ABORTED,
     errors.StoreLost: grpc.StatusCode.UNAVAILABLE,
+    errors.StoreDamaged: grpc.StatusCode.DATA_LOSS,
     errors.CorruptRecord: grpc.StatusCode.DATA_LOSS,
     InternalError: grpc.StatusCode.INTERNAL,
 }
 
 REFUSAL: Final[dict[type[errors.CoreError], producer_pb2.RefusalCode]] = {
     errors.Invalid: producer_pb2.REFUSAL_CODE_INVALID,
+    errors.InvalidName: producer_pb2.REFUSAL_CODE_INVALID_NAME,
+    errors.HeadersTooLarge: producer_pb2.REFUSAL_CODE_HEADERS_TOO_LARGE,
     errors.KeyTaken: producer_pb2.REFUSAL_CODE_ALREADY_EXISTS,
     errors.ResourceFull: producer_pb2.REFUSAL_CODE_RESOURCE_EXHAUSTED,
     errors.Unroutable: producer_pb2.REFUSAL_CODE_UNROUTABLE,
@@ -37,12 +42,25 @@ def status_of(error: errors.CoreError) -> grpc.StatusCode:
     return STATUS[type(error)]
 
 
+DETAILS_BYTES_MAX = 2_000
+"""Of a sentence that travels in a call's trailers: gRPC takes three bytes for each that is not ASCII, and cuts a call off past 8 KiB."""
+
+
+def details_of(error: errors.CoreError) -> str:
+    """What a client is told of `error`; a long name that he sent himself is not repeated whole."""
+    raw = str(error).encode(errors="replace")
+    if len(raw) <= DETAILS_BYTES_MAX:
+        return raw.decode()
+    half = DETAILS_BYTES_MAX // 2
+    return f"{raw[:half].decode(errors='ignore')} … {raw[-half:].decode(errors='ignore')}"
+
+
 def refusal_of(index: int, error: errors.CoreError) -> producer_pb2.Refusal:
     """Why the message at `index` of a batch was not stored."""
     return producer_pb2.Refusal(
         index=index,
         code=REFUSAL[type(error)],
-        reason=str(error),
+        reason=details_of(error),
         retry_after_ms=error.retry_after_ms if isinstance(error, errors.ResourceFull) else 0,
     )
 
@@ -66,6 +84,6 @@ def refusing(
         try:
             return await method(self, request)
         except errors.CoreError as error:
-            return await context.abort(status_of(error), str(error))
+            return await context.abort(status_of(error), details_of(error))
 
     return call

@@ -109,7 +109,9 @@ class Worker(worker_pb2_grpc.WorkerServicer):
         try:
             first = await self._first(request_iterator)
         except DecodeError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(convert.unreadable(error)))
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT, status.details_of(convert.unreadable(error))
+            )
         except TimeoutError:
             await context.abort(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -126,6 +128,7 @@ class Worker(worker_pb2_grpc.WorkerServicer):
             self._pump,
             self._dispatcher,
             first.register.session_id,
+            first.register.name,
             self._message_bytes_max,
             self._calls,
             self._hub,
@@ -135,7 +138,7 @@ class Worker(worker_pb2_grpc.WorkerServicer):
                 await self._register(first, stream)
                 await stream.run(request_iterator, context)
         except CoreError as error:
-            await context.abort(status.status_of(error), str(error))
+            await context.abort(status.status_of(error), status.details_of(error))
         finally:
             self._close(stream)
 
@@ -240,11 +243,13 @@ class _Stream:
         pump: Pump,
         dispatcher: Dispatcher,
         session: str,
+        worker: str,
         message_bytes_max: int,
         calls: Calls,
         hub: Hub,
     ) -> None:
         self.session = session
+        self._worker = worker
         self._calls = calls
         self._hub = hub
         self._controls: list[control_pb2.ControlRequest] = []
@@ -317,7 +322,8 @@ class _Stream:
         if request.HasField("consume"):
             # Who asked for it hears of it when it is so.
             names = tuple(dict.fromkeys(request.consume.queues))
-            self._pump.submit(Consume(self.session, names), answer)
+            tasks = frozenset(request.consume.tasks) or None
+            self._pump.submit(Consume(self.session, names, tasks), answer)
         else:
             answer(None)
 
@@ -333,7 +339,7 @@ class _Stream:
         has_prefetch = request.HasField("prefetch_count")
         command = Report(
             self.session,
-            [convert.lease_id(start) for start in request.starts],
+            [convert.start(one, self._worker) for one in request.starts],
             [convert.settle(settle, size_max) for settle in request.settles],
             [convert.lease_id(lease) for lease in request.releases],
             request.prefetch_count if has_prefetch else None,

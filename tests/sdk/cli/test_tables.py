@@ -81,3 +81,23 @@ def test_what_users_named_is_not_markup(capsys: pytest.CaptureFixture[str]) -> N
     assert "[bold]x[/]   1,000" in printed
     assert "[red]y" in printed
     assert "none" not in printed
+
+
+def test_what_users_named_cannot_play_with_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tables.show("T", ("name",), [("\x1b]0;owned\x07\nrow",), ("\u202etxt.exe",)], empty="")
+    tables.show_facts("F", {"args": "('\x9b31m',)\r"})
+
+    printed = capsys.readouterr().out
+
+    assert r"\x1b]0;owned\x07\nrow" in printed
+    assert r"\u202etxt.exe" in printed
+    assert r"('\x9b31m',)\r" in printed
+    assert not set(printed) & set("\x1b\x07\u202e\x9b\r")
+
+
+def test_text_of_any_language_stays_as_it_is() -> None:
+    text = "Größe\tπ 你好 👩‍💻\nñ"
+
+    assert tables.visible(text) == text

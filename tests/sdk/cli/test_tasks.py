@@ -200,3 +200,19 @@ def test_show_says_what_it_may_not_read(
 
     assert "Refusing to deserialize" in before["args"]
     assert "Refusing to deserialize" in after["result"]
+
+
+def test_show_says_by_which_key_it_is_encrypted(qctl: Shell, real_app: App) -> None:
+    real_app.conf.security_encryption_keys = {"spring": b"k" * 32}
+    real_app.task(name="hush")(lambda card: card)
+    _ = real_app.send_task("hush", ("4111",), task_id="hush-1")
+    worker = ToyWorker(real_app, real_app.conf.broker_url)
+
+    before = qctl.json("task", "show", "hush-1", "--args")
+    worker.work()
+    worker.leave()
+    after = qctl.json("task", "show", "hush-1", "--args")
+
+    assert "encrypted by the key 'spring'" in before["args"]
+    assert "encrypted by the key 'spring'" in after["result"]
+    assert "4111" not in str(before) + str(after)

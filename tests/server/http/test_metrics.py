@@ -3,6 +3,7 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from qbroker_proto.v1 import admin_pb2
 from qbroker_server.daemon import ListenError
 from tests.support.fetching import fetch
 from tests.support.served import Served, serving, wire
@@ -51,6 +52,16 @@ async def test_metrics_say_what_is_where_and_what_came_and_went() -> None:
     assert after["qbroker_queue_scheduled", ("mail",)] == 1
     (labels,) = [labels for name, labels in after if name == "qbroker_info"]
     assert "memory" in labels
+
+
+async def test_a_queue_that_is_removed_has_no_metrics_any_more() -> None:
+    async with serving(http_listen="127.0.0.1:0") as served, served.daemon.pages() as port:
+        await served.publish(wire("1", queue="mail"))
+        await served.admin.PurgeQueue(admin_pb2.PurgeQueueRequest(queue="mail"))
+        await served.admin.RemoveQueue(admin_pb2.RemoveQueueRequest(queue="mail"))
+        found = await scraped(port)
+
+    assert not [name for name, labels in found if "mail" in labels]
 
 
 async def test_a_broker_is_ready_until_it_stops_and_live_to_the_end() -> None:

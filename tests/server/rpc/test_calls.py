@@ -63,3 +63,23 @@ async def test_ending_a_question_lets_go_of_all_who_have_not_answered() -> None:
     calls.end(number + 1)
 
     assert await call.next() is None
+
+
+async def test_a_question_nobody_hears_is_over_with_its_last_answer_and_can_be_waited_for() -> None:
+    calls = Calls()
+    number, _ = calls.open([A, B], lambda *_: True, "cancel_consumer", is_heard=False)
+
+    async with asyncio.TaskGroup() as group:
+        others = group.create_task(calls.settled({"ping"}, {"s1", "s2"}))
+        one = group.create_task(calls.settled({"cancel_consumer"}, {"s1"}))
+        both = group.create_task(calls.settled({"cancel_consumer"}, {"s1", "s2"}))
+        await asyncio.sleep(0)
+        at_first = others.done(), one.done(), both.done()
+        calls.answered("s1", ControlReply(id=number, body=b"1"))
+        await one
+        then = both.done()
+        calls.gone("s2")
+
+    assert at_first == (True, False, False)
+    assert not then
+    assert calls._open == {}

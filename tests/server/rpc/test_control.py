@@ -270,6 +270,53 @@ async def test_a_worker_that_changes_its_queues_is_given_what_is_there_before_it
     assert delivery.id == "there"
 
 
+async def test_the_queues_of_a_worker_are_those_it_was_told_to_have_before_even_if_nobody_waited() -> (
+    None
+):
+    async with serving() as served, asyncio.TaskGroup() as group:
+        (worker,) = await workers(served, "a", queues=["celery", "mail"])
+
+        await ask(served, "cancel_consumer", is_silent=True)
+        looking = group.create_task(ask(served, "active_queues"))
+        question = await asked(worker)
+        reply = ControlReply(id=question.id, body=b"1")
+        await worker.call.write(
+            WorkRequest(consume=Consume(queues=["celery"]), control_replies=[reply])
+        )
+        (told,) = await looking
+
+    assert [one["name"] for one in json.loads(told.body)] == ["celery"]
+
+
+async def test_a_worker_that_does_not_heed_what_it_was_told_holds_up_nobody_for_longer_than_asked() -> (
+    None
+):
+    async with serving() as served:
+        await workers(served, "a", queues=["celery"])
+
+        await ask(served, "cancel_consumer", is_silent=True)
+        (told,) = await ask(served, "active_queues", timeout_ms=50)
+
+    assert [one["name"] for one in json.loads(told.body)] == ["celery"]
+
+
+async def test_who_says_hello_hears_of_each_other_worker_what_was_revoked() -> None:
+    async with serving() as served:
+        await workers(served, "a", "b")
+        await served.admin.Revoke(RevokeRequest(ids=["gone"]))
+
+        found = await ask(served, "hello", arguments=b'{"from_node": "a@host", "revoked": {}}')
+        odd = await ask(served, "hello", arguments=b"[1]")
+        elected = await ask(served, "election", arguments=b'{"id": "1", "topic": "t"}')
+
+    told = {reply.worker: json.loads(reply.body) for reply in found}
+    assert told["a@host"] is None
+    assert told["b@host"]["revoked"] == ["gone"]
+    assert isinstance(told["b@host"]["clock"], int)
+    assert len(odd) == 2
+    assert elected == []
+
+
 async def test_a_worker_that_wants_an_impossible_queue_is_told_why_its_stream_ends() -> None:
     async with serving() as served:
         (worker,) = await workers(served, "a")

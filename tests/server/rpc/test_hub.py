@@ -1,5 +1,6 @@
 """Events on their way from those who tell to those who listen."""
 
+import asyncio
 import json
 
 from qbroker_proto.v1.control_pb2 import Event
@@ -94,3 +95,19 @@ async def test_a_worker_that_was_lost_is_told_of_in_its_name() -> None:
     assert reply is not None
     fields = json.loads(reply.events[0].body)
     assert (fields["type"], fields["hostname"], fields["pid"]) == ("worker-offline", "a@host", 7)
+
+
+async def test_what_comes_shortly_behind_goes_out_together_but_the_first_at_once() -> None:
+    post = Hub(FakeClock())
+
+    with post.listen("#") as listener:
+        post.publish(events("task-sent"))
+        first = await heard(listener)
+        post.publish(events("task-received"))
+        async with asyncio.TaskGroup() as group:
+            rest = group.create_task(heard(listener))
+            await asyncio.sleep(0)
+            post.publish(events("task-started"))
+
+    assert first == [("task-sent", 1)]
+    assert rest.result() == [("task-received", 2), ("task-started", 3)]

@@ -52,7 +52,9 @@ async def test_a_bad_message_is_refused_by_its_place_and_the_others_are_stored()
         assert "max_message_bytes is 1000" in reasons[2]
         assert "message id ''" in reasons[4]
         assert "queue name" in reasons[5]
-        assert {refusal.code for refusal in reply.refusals} == {producer_pb2.REFUSAL_CODE_INVALID}
+        codes = {refusal.index: refusal.code for refusal in reply.refusals}
+        named, formed = producer_pb2.REFUSAL_CODE_INVALID_NAME, producer_pb2.REFUSAL_CODE_INVALID
+        assert codes == {1: formed, 2: formed, 4: named, 5: named, 8: named}
         assert sorted(reply.duplicates) == [3, 7]
         assert (await served.status()).queues[0].ready_count == 3
 
@@ -166,3 +168,33 @@ async def test_a_stopping_broker_confirms_what_it_read_and_says_why_it_ends() ->
 
         assert await call.code() == grpc.StatusCode.UNAVAILABLE
         assert await call.details() == "the broker is shutting down"
+
+
+async def test_a_request_of_many_messages_through_exchanges_is_confirmed_as_one() -> None:
+    async with serving() as served:
+        await served.publish(wire("known"))
+        routed = [
+            wire(f"m{n}", queue="", exchange="" if n != 20 else "absent", routing_key="celery")
+            for n in range(50)
+        ]
+
+        reply = await served.publish(*routed, wire("known"), wire("m49"))
+
+        assert [refusal.index for refusal in reply.refusals] == [20]
+        assert list(reply.duplicates) == [50, 51]
+        assert (await served.status()).queues[0].ready_count == 50
+
+
+@pytest.mark.parametrize("field", ["headers", "properties"])
+async def test_headers_are_for_small_things(field: str) -> None:
+    async with serving() as served:
+        fits = '{"a":"' + "x" * (limits.HEADERS_BYTES_MAX - 8) + '"}'
+
+        reply = await served.publish(
+            wire("a", **{field: fits + " "}), wire("b", **{field: fits}), wire("c")
+        )
+
+        (refusal,) = reply.refusals
+        assert (refusal.index, refusal.code) == (0, producer_pb2.REFUSAL_CODE_HEADERS_TOO_LARGE)
+        assert f"the {field} of message 'a' have 65537 bytes; they may have 65536" in refusal.reason
+        assert (await served.status()).queues[0].ready_count == 2

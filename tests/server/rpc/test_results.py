@@ -1,5 +1,6 @@
 """The Results service."""
 
+import json
 from typing import Any
 
 import grpc
@@ -121,10 +122,16 @@ async def test_a_running_task_shows_as_started_only_when_asked_to(
         await worker.register()
         await worker.take()
 
-        await worker.applied(await worker.say(starts=[worker_pb2.Start(id="m1", attempt=1)]))
+        starts = [worker_pb2.Start(id="m1", attempt=1, pid=7)]
+        await worker.applied(await worker.say(starts=starts))
 
         told = await served.state()
         assert (told.stage, told.state) == (results_pb2.STAGE_STARTED, state)
+        if is_tracked:
+            result = message_pb2.Result.FromString(told.result)
+            assert json.loads(result.body) == {"pid": 7, "hostname": "s1@host"}
+        else:
+            assert told.result == b""
 
 
 async def test_an_id_that_comes_later_may_be_watched_before() -> None:

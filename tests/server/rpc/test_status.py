@@ -38,3 +38,19 @@ def test_a_full_store_says_when_to_try_again() -> None:
 def test_a_status_is_found_by_the_errors_class() -> None:
     assert status.status_of(Invalid("x")) == grpc.StatusCode.INVALID_ARGUMENT
     assert status.status_of(InternalError("x")) == grpc.StatusCode.INTERNAL
+
+
+def test_a_long_name_is_not_repeated_whole_to_the_client_who_sent_it() -> None:
+    # gRPC writes each of these bytes as three, and ends a call whose trailers are larger than 8 KiB without them.
+    details = status.details_of(Invalid(f"there is no queue {'é' * 300_000!r} here"))
+
+    assert details.startswith("there is no queue 'éé")
+    assert details.endswith("éé' here")
+    assert len(details.encode()) < 2_100
+    assert status.refusal_of(0, Invalid("x" * 9_000)).reason == status.details_of(
+        Invalid("x" * 9_000)
+    )
+
+
+def test_a_sentence_that_fits_is_told_whole() -> None:
+    assert status.details_of(Invalid("é" * 1_000)) == "é" * 1_000

@@ -5,7 +5,7 @@ import asyncio
 import grpc
 import pytest
 
-from qbroker_proto.v1 import message_pb2, producer_pb2, results_pb2, worker_pb2
+from qbroker_proto.v1 import admin_pb2, message_pb2, producer_pb2, results_pb2, worker_pb2
 from qbroker_server.core import limits
 from tests.support.engines import FlakyEngine
 from tests.support.served import TASK, result, serving, until, wire
@@ -148,6 +148,23 @@ async def test_a_session_that_comes_back_within_its_grace_keeps_its_leases() -> 
         assert (anew.id, anew.attempt) == ("b", 2)
         assert await again.settle(first) == []
         assert await again.settle(worker_pb2.Delivery(id="a", attempt=1)) != []
+
+
+async def test_a_session_that_comes_back_is_told_at_once_what_was_revoked_meanwhile() -> None:
+    async with serving(grace_ms=60_000) as served:
+        worker = served.work()
+        await worker.register()
+        await served.publish(wire("a"), wire("b"))
+        first, second = await worker.take(2)
+        worker.call.cancel()
+        await worker.end()
+        await served.admin.Revoke(admin_pb2.RevokeRequest(ids=["a"], terminate=True))
+        again = served.work()
+
+        reply = await again.register(held=[lease(first), lease(second)])
+
+        assert not reply.lost
+        assert [(c.id, c.attempt, c.terminate) for c in reply.cancels] == [("a", 1, True)]
 
 
 async def test_when_the_grace_ends_leases_go_to_another_worker() -> None:

@@ -27,6 +27,7 @@ def _serving() -> Iterator[Child]:
         )
         del guard
         serving.start()
+        assert _bell(parent) == (frames.READY, 0, 0, 0)
         yield parent
         near.shutdown(socket.SHUT_WR)
         serving.join()

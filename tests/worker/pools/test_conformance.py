@@ -11,6 +11,7 @@ from qbroker_worker.pools.aio import AsyncioPool
 from qbroker_worker.pools.pool import Pool
 from qbroker_worker.pools.prefork import PreforkPool
 from qbroker_worker.pools.solo import SoloPool
+from qbroker_worker.pools.threadguard import ThreadGuard
 from qbroker_worker.pools.threads import ThreadsPool
 from qbroker_worker.values import FAILURE, RETRY, REVOKED, SUCCESS, WORKER_LOST, Delivery
 from tests.worker.toys import (
@@ -19,11 +20,11 @@ from tests.worker.toys import (
     echoes,
     fork_server,
     gate,
+    guarded,
     has_begun,
     ids,
     lost_result,
     release,
-    run,
 )
 
 
@@ -33,11 +34,26 @@ def _prefork() -> Pool:
     return PreforkPool(server, slots=2, lost_result=lost_result)
 
 
+def _threads() -> Pool:
+    guard = ThreadGuard()
+    return ThreadsPool(guarded(guard), slots=2, lost_result=lost_result, guard=guard)
+
+
+def _asyncio() -> Pool:
+    guard = ThreadGuard()
+    return AsyncioPool(guarded(guard), slots=2, lost_result=lost_result, guard=guard)
+
+
+def _solo() -> Pool:
+    guard = ThreadGuard()
+    return SoloPool(guarded(guard), lost_result=lost_result, guard=guard)
+
+
 POOLS: dict[str, Callable[[], Pool]] = {
     "prefork": _prefork,
-    "threads": lambda: ThreadsPool(run, slots=2, lost_result=lost_result),
-    "asyncio": lambda: AsyncioPool(run, slots=2, lost_result=lost_result),
-    "solo": lambda: SoloPool(run, lost_result=lost_result),
+    "threads": _threads,
+    "asyncio": _asyncio,
+    "solo": _solo,
 }
 
 
@@ -104,8 +120,10 @@ async def test_attempt_and_redelivery_reach_the_task(pool: Pool, reports: Record
 async def test_results_of_any_size_arrive(pool: Pool, reports: Recorder) -> None:
     jobs = [delivery("large", size) for size in (0, 1, 300_000, 3_000_000, 5, 300_000)]
 
-    pool.submit(jobs)
-    await reports.until_done(len(jobs))
+    for count, job in enumerate(jobs, 1):
+        # One by one: what waits behind one that takes long is given back.
+        pool.submit([job])
+        await reports.until_done(count)
 
     assert [len(reports.result(job)) for job in jobs] == [0, 1, 300_000, 3_000_000, 5, 300_000]
 
@@ -113,8 +131,10 @@ async def test_results_of_any_size_arrive(pool: Pool, reports: Recorder) -> None
 async def test_messages_of_any_size_arrive(pool: Pool, reports: Recorder) -> None:
     jobs = [delivery("echo", "y" * size) for size in (4_000_000, 3, 200_000)]
 
-    pool.submit(jobs)
-    await reports.until_done(len(jobs))
+    for count, job in enumerate(jobs, 1):
+        # One by one: what waits behind one that takes long is given back.
+        pool.submit([job])
+        await reports.until_done(count)
 
     assert [len(reports.result(job)) for job in jobs] == [4_000_000, 3, 200_000]
 
@@ -314,24 +334,31 @@ async def test_what_runs_goes_on_when_it_is_cancelled_without_a_signal(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-async def test_what_runs_is_ended_by_a_signal_where_the_pool_can(
+async def test_what_runs_is_ended_by_a_signal_and_its_neighbour_goes_on(
     pool: Pool, reports: Recorder, tmp_path: Path, number: signal.Signals
 ) -> None:
-    door = gate(tmp_path / "door")
-    runner, after = delivery("wait", str(door)), delivery("echo", "after")
+    door, other = gate(tmp_path / "door"), gate(tmp_path / "other")
+    runner, neighbour = delivery("spin", str(door)), delivery("wait", str(other))
+    after = delivery("echo", "after")
     pool.submit([runner])
     await has_begun(door)
+    if pool.slots > 1:
+        pool.submit([neighbour])
+        await has_begun(other)
 
     was_cancelled = pool.cancel(runner, int(number))
+    await reports.until_done(1)
     pool.submit([after])
-    if pool.name != "prefork":
-        # A thread cannot be ended from outside: the task goes on.
-        await release(door)
     await reports.until_done(2)
 
     assert not was_cancelled
-    assert reports.outcome(runner) == (REVOKED if pool.name == "prefork" else SUCCESS)
+    assert reports.outcome(runner) == REVOKED
     assert reports.result(after) == b"after"
+    if pool.slots > 1:
+        await release(other)
+        await reports.until_done(3)
+        assert reports.outcome(neighbour) == SUCCESS
+    assert pool.is_idle
 
 
 async def test_what_else_a_settle_says_travels_with_the_result(

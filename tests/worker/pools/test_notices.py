@@ -27,7 +27,7 @@ async def pool(request: pytest.FixtureRequest, reports: Recorder) -> AsyncIterat
 
 
 def test_a_notice_is_the_same_on_the_other_side() -> None:
-    notice = Notice("task_revoked", 15, b"message\x00")
+    notice = Notice("task_lost", 15, b"message\x00", "It was süß.")
 
     assert decode_notice(encode_notice(notice)) == notice
 

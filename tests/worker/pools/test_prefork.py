@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
+import pytest
 
 from qbroker_worker.pools import frames
 from qbroker_worker.pools.prefork import PreforkPool
@@ -230,10 +231,11 @@ import asyncio, sys
 from qbroker_worker.pools import forkserver
 from qbroker_worker.pools import frames
 from qbroker_worker.pools.prefork import PreforkPool
-from tests.worker.toys import Recorder, delivery, load, lost_result
+from tests.worker import toys
+from tests.worker.toys import Recorder, delivery, lost_result
 
 async def main():
-    server = forkserver.fork(load)
+    server = forkserver.fork(getattr(toys, sys.argv[2]))
     server.facts()
     pool, reports = PreforkPool(server, slots=2, lost_result=lost_result), Recorder()
     await pool.start(reports)
@@ -247,10 +249,11 @@ asyncio.run(main())
 """
 
 
-def test_killing_the_parent_leaves_no_orphan(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loader", ["load", "load_fresh"])
+def test_killing_the_parent_leaves_no_orphan(tmp_path: Path, loader: str) -> None:
     door = gate(tmp_path / "door")
     with subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(door)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", PARENT, str(door), loader], stdout=subprocess.PIPE, text=True
     ) as parent:
         assert parent.stdout is not None
         parent.stdout.readline()

@@ -1,7 +1,7 @@
 """`async def` tasks run on one event loop, as many at a time as there are slots; others on threads beside it.
 
 The loop has a thread of its own, apart from the worker's: a task that blocks it holds up other tasks, but no
-lease. A coroutine can be ended where it waits, so a revoked task is cancelled and time limits need no
+lease. A coroutine can be ended where it waits, so a revoked one is cancelled and time limits need no
 help; for what runs on the threads beside the loop holds what holds in the threads pool.
 """
 
@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from qbroker_worker.pools.pool import LostResult, lost, revoked
 from qbroker_worker.pools.threadguard import ThreadGuard
 from qbroker_worker.pools.threads import ThreadsPool
-from qbroker_worker.values import Delivery, Finished, Ran, Runs
+from qbroker_worker.values import Delivery, Finished, Runs
 
 THREADS_MAX = 1_000
 """How many tasks that are no `async def` run at once, if there are so many slots."""
@@ -41,7 +41,10 @@ class AsyncioPool(ThreadsPool):
         self._excess = 0
         """How many slots are to go when they are free."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._revoked: Delivery | None = None
+        self._revoked: dict[int, Delivery] = {}
+        """What is being ended because it was revoked, by identity."""
+        self._begun: set[int] = set()
+        """Slots whose tasks have taken their first step, and so say how they end."""
         self._is_calling = False
         self._group: asyncio.TaskGroup | None = None
         self._is_over = asyncio.Event()
@@ -68,12 +71,11 @@ class AsyncioPool(ThreadsPool):
         new = [self._new_slot() for _ in range(slots - before)]
         self._task_loop.call_soon_threadsafe(self._resize, new, max(0, before - slots))
 
-    def cancel(self, delivery: Delivery, number: int | None) -> bool:
-        if super().cancel(delivery, number):
-            return True
-        if number is not None:
-            self._task_loop.call_soon_threadsafe(self._end, delivery)
-        return False
+    def _end(self, delivery: Delivery) -> None:
+        if self._is_async(delivery.task):
+            self._task_loop.call_soon_threadsafe(self._cancel, delivery)
+        else:
+            super()._end(delivery)
 
     def kill(self) -> None:
         super().kill()
@@ -125,41 +127,49 @@ class AsyncioPool(ThreadsPool):
             self._vacant.append(self._free.pop())
 
     async def _occupy(self, slot: int, delivery: Delivery) -> None:
+        self._begun.add(slot)
         try:
-            finished = Finished(delivery, *await self._perform(slot, delivery))
+            finished = await self._perform(slot, delivery)
         except asyncio.CancelledError:
-            if delivery is self._revoked:
+            if id(delivery) in self._revoked:
                 finished = revoked(delivery)
             else:
                 sentence = f"Worker exited prematurely: cold shutdown Job: {delivery.id}."
                 finished = lost(delivery, sentence, self._lost_result)
-        except BaseException as exc:  # noqa: BLE001 - SystemExit in a task ends its process elsewhere; here the process is everybody's
-            sentence = f"Worker exited prematurely: {exc!r} Job: {delivery.id}."
-            finished = lost(delivery, sentence, self._lost_result)
+        except BaseException as exc:  # noqa: BLE001 - as in the threads pool
+            finished = self._exited(delivery, exc)
+        self._revoked.pop(id(delivery), None)
+        self._begun.discard(slot)
         del self._tasks[slot]
         self._free.append(slot)
         self._drop_excess()
         if self._hand_back(slot, finished):
             self._fill()
 
-    async def _perform(self, slot: int, delivery: Delivery) -> Ran:
+    async def _perform(self, slot: int, delivery: Delivery) -> Finished:
+        if id(delivery) in self._revoked:
+            return revoked(delivery)
         if self._is_async(delivery.task):
-            return await self._run_natively(
+            ran = await self._run_natively(
                 delivery.message, delivery.attempt, delivery.is_redelivered
             )
-        return await self._task_loop.run_in_executor(self._executor, self._run_here, slot, delivery)
+            return Finished(delivery, *ran)
+        return await self._task_loop.run_in_executor(
+            self._executor, self._perform_beside, slot, delivery
+        )
 
-    def _run_here(self, slot: int, delivery: Delivery) -> Ran:
+    def _perform_beside(self, slot: int, delivery: Delivery) -> Finished:
         """Run what is not `async def`, on a thread beside the loop."""
         self._idents[slot] = threading.get_ident()
-        return self._run(delivery.message, delivery.attempt, delivery.is_redelivered)
+        return self._perform_here(delivery)
 
-    def _end(self, delivery: Delivery) -> None:
-        """Cancel a coroutine that was revoked; a thread cannot be."""
+    def _cancel(self, delivery: Delivery) -> None:
+        """Cancel a coroutine that was revoked, where it waits."""
         for slot, task in self._tasks.items():
-            if self._running[slot] is delivery and self._is_async(delivery.task):
-                self._revoked = delivery
-                task.cancel()
+            if self._running[slot] is delivery:
+                self._revoked[id(delivery)] = delivery
+                if slot in self._begun:
+                    task.cancel()
 
     def _end_all(self) -> None:
         for task in self._tasks.values():

@@ -34,15 +34,17 @@ def memory_kib() -> int:
 
 def encode_notice(notice: Notice) -> bytes:
     """A notice as a task's message would be."""
-    name = notice.signal.encode()
-    return frames.NOTICE_HEAD.pack(notice.number, len(name)) + name + notice.message
+    name, why = notice.signal.encode(), notice.why.encode()
+    head = frames.NOTICE_HEAD.pack(notice.number, len(name), len(why))
+    return head + name + why + notice.message
 
 
 def decode_notice(data: bytes) -> Notice:
     """The notice that was encoded."""
-    number, size = frames.NOTICE_HEAD.unpack_from(data)
-    head = frames.NOTICE_HEAD.size
-    return Notice(data[head : head + size].decode(), number, data[head + size :])
+    number, name_size, why_size = frames.NOTICE_HEAD.unpack_from(data)
+    rest = data[frames.NOTICE_HEAD.size :]
+    name, why = rest[:name_size], rest[name_size : name_size + why_size]
+    return Notice(name.decode(), number, rest[name_size + why_size :], why.decode())
 
 
 class _Batches:
@@ -104,6 +106,7 @@ def serve(
     )
     task_size, record_size = frames.TASK.size, frames.RECORD.size
     words = memoryview(shared)[: frames.REGIONS[0]].cast("Q")
+    source.sendall(bell.pack(frames.READY, 0, 0, 0))
     while (batch := batches.next()) is not None:
         number, count, body = batch
         word = frames.WORDS[number & 1]

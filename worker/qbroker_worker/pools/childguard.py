@@ -21,7 +21,9 @@ LATE_NS = 10_000_000
 
 
 class ChildGuard:
-    """Keeps the time limits of the one task that the child is in."""
+    """Keeps the time limits of the one task that the child is in. One that is revoked ends with the child."""
+
+    watches_all = False
 
     def __init__(
         self, shared: mmap, source: socket, monotonic_ns: Callable[[], int] = clock.monotonic_ns
@@ -36,7 +38,8 @@ class ChildGuard:
         self.is_overdue = False
         """The hard limit has passed: the parent is about to kill this process."""
 
-    def begin(self, soft_s: float | None, hard_s: float | None) -> None:
+    def begin(self, soft_s: float | None, hard_s: float | None, *, is_async: bool = False) -> None:
+        del is_async  # The signal finds it wherever it is.
         words = self._words
         now_ns = self._now_ns()
         words[frames.LIMITS[0]] = int((soft_s or 0.0) * 1e6)
@@ -56,6 +59,12 @@ class ChildGuard:
         if self._hard_ns and self._now_ns() >= self._hard_ns:
             self.is_overdue = True
         self._hard_ns = 0
+
+    def waits(self, cancel: Callable[[], object] | None) -> None:
+        """The parent ends it with a signal, wherever it is."""
+
+    def heed(self) -> None:
+        """What ends it ends this process."""
 
     def interrupt(self, signum: int, frame: FrameType | None) -> None:
         """The handler of SIGUSR1."""

@@ -1,8 +1,11 @@
-"""The process the children of the prefork pool are forked from: it has the app, and never had grpc.
+"""The process the children of the prefork pool come from: it has the app, and never had grpc.
 
 It is forked first thing, while the worker has one thread and few modules. It loads the app, tells
 what it found, and from then on only forks, reaps and kills for the parent. When the parent goes,
 however it goes, it goes too, and so do the children.
+
+With the start method "spawn" nothing is forked: the server and each child are fresh interpreters (spawn.py),
+which load the app by its name. All else is the same, down to the sockets.
 """
 
 import contextlib
@@ -17,13 +20,14 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NamedTuple, NoReturn
 
 from qbroker_worker.pools import child, frames
 from qbroker_worker.pools.childguard import ChildGuard
-from qbroker_worker.values import Guard, Notice, Recycling, Runs
+from qbroker_worker.pools.spawn import Spawn
+from qbroker_worker.values import Guard, Notice, Recycling, Restart, Runs
 
 PR_SET_PDEATHSIG = 1
 
@@ -46,6 +50,8 @@ class Beside(NamedTuple):
     run: Callable[[], None]
     let_go: Callable[[], None]
     """Called in the process that stays, to let go of what is the other's."""
+    fds: tuple[int, ...] = ()
+    """What a fresh interpreter is given that runs it: its descriptors."""
 
 
 class Loaded(NamedTuple):
@@ -56,6 +62,12 @@ class Loaded(NamedTuple):
     """Called in each child with its number, from 1, and what keeps time limits there."""
     recycling: Recycling = Recycling()
     beside: Beside | None = None
+    start_method: str = "fork"
+    """"fork" or "spawn": how children are begun, as the app or the command line says."""
+    reload: Callable[[Restart], "Loaded"] | None = None
+    """Imports modules, again where that is wanted, and gives what children are to begin with from then on."""
+    spawn: Spawn | None = None
+    """How a child is begun as a fresh interpreter; None: it is forked."""
 
 
 Load = Callable[[], Loaded]
@@ -98,7 +110,15 @@ def fork(load: Load) -> ForkServer:
         theirs.close()
         return ForkServer(pid, ours)
     ours.close()
-    return _run(lambda: serve(theirs, parent, load))
+    return run_to_end(lambda: serve(theirs, parent, load))
+
+
+def spawn(start: Spawn, *fds: int) -> ForkServer:
+    """Have the server be a fresh interpreter, which is given these descriptors after its socket."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        pid = start("server", (), (theirs.fileno(), *fds))
+    return ForkServer(pid, ours)
 
 
 def how_it_ended(status: int) -> str:
@@ -109,12 +129,14 @@ def how_it_ended(status: int) -> str:
     return f"exitcode {os.WEXITSTATUS(status)}"
 
 
-def _run(main: Callable[[], None]) -> NoReturn:
+def run_to_end(main: Callable[[], None]) -> NoReturn:
     """Be a process of its own: nothing of the caller's stack, its `finally` or atexit runs here."""
     code = 1
     try:
         main()
         code = 0
+    except Refusal as exc:
+        print(exc.details or exc.sentence, file=sys.stderr)  # noqa: T201 - as below
     except SystemExit as exc:
         code = exc.code if isinstance(exc.code, int) else 1
     except BaseException:  # noqa: BLE001 - the last frame of a process: whatever it was is shown
@@ -154,6 +176,14 @@ def _leave_signals_to_parent() -> None:
     # for the parent to say; these processes end when it closes their sockets.
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, *_USER):
         signal.signal(signum, _ignore)
+    # A fresh interpreter begins with them held back, so that none ends it before it got here.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def belong_to(parent: int) -> None:
+    """Be a process of the pool, begun by `parent`: end with it, and leave signals to the worker."""
+    _die_with(parent)
+    _leave_signals_to_parent()
 
 
 def _take_signals_back() -> None:
@@ -169,8 +199,7 @@ def _say(control: socket.socket, kind: int, data: bytes) -> None:
 
 def serve(control: socket.socket, parent: int, load: Load) -> None:
     """Be the fork server of the process `parent`, in a process that is nothing else."""
-    _die_with(parent)
-    _leave_signals_to_parent()
+    belong_to(parent)
     try:
         loaded = load()
     except Refusal as exc:
@@ -178,14 +207,22 @@ def serve(control: socket.socket, parent: int, load: Load) -> None:
         raise SystemExit(1) from None
     _say(control, frames.FACTS, loaded.facts)
     if loaded.beside is not None:
-        _fork_beside(control, loaded.beside)
-    # What is loaded stays: the collector need not touch it, and its pages stay shared.
-    gc.collect()
-    gc.freeze()
+        _begin_beside(control, loaded.beside, loaded.spawn)
+    _settle_down()
     _Nursery(control, loaded).run()
 
 
-def _fork_beside(control: socket.socket, beside: Beside) -> None:
+def _settle_down() -> None:
+    # What is loaded stays: the collector need not touch it, and its pages stay shared.
+    gc.collect()
+    gc.freeze()
+
+
+def _begin_beside(control: socket.socket, beside: Beside, spawn: Spawn | None) -> None:
+    if spawn is not None:
+        spawn("beside", (), beside.fds)
+        beside.let_go()
+        return
     server = os.getpid()
 
     def live() -> None:
@@ -195,8 +232,29 @@ def _fork_beside(control: socket.socket, beside: Beside) -> None:
         beside.run()
 
     if not os.fork():
-        _run(live)
+        run_to_end(live)
     beside.let_go()
+
+
+def live(number: int, fds: Sequence[int], loaded: Loaded) -> None:
+    """Be the child of that number until it is over, in a process that is nothing else."""
+    os.register_at_fork(after_in_child=_take_signals_back)
+    for fd in fds:
+        os.set_inheritable(fd, False)  # noqa: FBT003 - the standard library's signature
+    source, claims, memory = fds
+    shared = mmap.mmap(memory, frames.SHARED_BYTES)
+    os.close(memory)
+    # A parent that is gone is how a child learns that it is over.
+    with socket.socket(fileno=source) as parent, contextlib.suppress(ConnectionError):
+        guard = ChildGuard(shared, parent)
+        signal.signal(signal.SIGUSR1, guard.interrupt)
+        # Not where a task's prints go: those become records of the log.
+        faulthandler.register(signal.SIGUSR2, sys.__stderr__ or sys.stderr)
+        runs = loaded.begin(number, guard)
+        try:
+            child.serve(parent, claims, shared, guard, runs, loaded.recycling)
+        finally:
+            runs.notify(Notice("worker_process_shutdown"))
 
 
 class _Nursery:
@@ -239,7 +297,9 @@ class _Nursery:
             return False
         kind, number, value = frames.CONTROL.unpack(data)
         if kind == frames.FORK:
-            self._fork(number, fds, ours)
+            self._begin(number, fds, ours)
+        elif kind == frames.RESTART:
+            self._reload(_read(self._control, value))
         elif kind == frames.KILL:
             # Not reaped yet if it is listed, so the process id is still the child's.
             for pid, known in self._numbers.items():
@@ -247,18 +307,21 @@ class _Nursery:
                     os.kill(pid, value)
         return True
 
-    def _fork(
+    def _begin(
         self, number: int, fds: list[int], ours: tuple[selectors.BaseSelector, int, int]
     ) -> None:
         server = os.getpid()
-        pid = os.fork()
+        if self._loaded.spawn is not None:
+            pid = self._loaded.spawn("child", (str(number),), tuple(fds))
+        else:
+            pid = os.fork()
         if pid:
             self._numbers[pid] = number
             for fd in fds:
                 os.close(fd)
             self._tell(frames.FORKED, number, pid)
             return
-        _run(lambda: self._live(number, fds, ours, server))
+        run_to_end(lambda: self._live(number, fds, ours, server))
 
     def _live(
         self,
@@ -270,28 +333,25 @@ class _Nursery:
         _die_with(server)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.register_at_fork(after_in_child=_take_signals_back)
         self._control.close()
         selector, bell, rope = ours
         selector.close()
         os.close(bell)
         os.close(rope)
-        for fd in fds:
-            os.set_inheritable(fd, False)  # noqa: FBT003 - the standard library's signature
-        source, claims, memory = fds
-        shared = mmap.mmap(memory, frames.SHARED_BYTES)
-        os.close(memory)
-        # A parent that is gone is how a child learns that it is over.
-        with socket.socket(fileno=source) as parent, contextlib.suppress(ConnectionError):
-            guard = ChildGuard(shared, parent)
-            signal.signal(signal.SIGUSR1, guard.interrupt)
-            # Not where a task's prints go: those become records of the log.
-            faulthandler.register(signal.SIGUSR2, sys.__stderr__ or sys.stderr)
-            runs = self._loaded.begin(number, guard)
-            try:
-                child.serve(parent, claims, shared, guard, runs, self._loaded.recycling)
-            finally:
-                runs.notify(Notice("worker_process_shutdown"))
+        live(number, fds, self._loaded)
+
+    def _reload(self, wanted: bytes) -> None:
+        modules, reloads = json.loads(wanted)
+        restart = Restart(None if modules is None else tuple(modules), reloads)
+        assert self._loaded.reload is not None, "who loads an app can load it again"
+        try:
+            self._loaded = self._loaded.reload(restart)
+        except Exception as exc:  # noqa: BLE001 - whatever a module raises is told to who asked for it
+            traceback.print_exc()
+            _say(self._control, frames.FAILED, repr(exc).encode())
+            return
+        _settle_down()
+        _say(self._control, frames.RESTARTED, self._loaded.facts)
 
     def _reap(self) -> None:
         # Each by its id: a process that the app itself started is for the app to wait for.

@@ -26,8 +26,8 @@ NOTICE = 4
 """Flags. EXPIRED: the hard time limit has ended its run; only what follows a failure is to be run. NOTICE: it is
 no task's message, but something to tell the app's code of."""
 
-NOTICE_HEAD = Struct("=IB")
-"""Before a notice's message: its number, and how many bytes of the signal's name come first."""
+NOTICE_HEAD = Struct("=IBI")
+"""Before a notice's message: its number, and how many bytes of the signal's name and of the sentence come first."""
 
 BELL = Struct("=BIHI")
 """Kind, number of the batch, how many of its tasks were begun, bytes in the region (SPILL: bytes that follow)."""
@@ -36,6 +36,7 @@ PROGRESS = 1
 DONE = 2
 SPILL = 3
 LIMITED = 4  # a time limit has begun late in a task's run: the words below have changed
+READY = 5  # first of all: the child has the app, and takes batches
 
 RECORD = Struct("=HBBdBIII")
 """Index in the batch, outcome, requeue, run time in seconds, log level, bytes of the result, of the line, of the rest."""
@@ -57,8 +58,15 @@ CONTROL = Struct("=BII")
 # Parent → fork server.
 FORK = 1  # with the child's socket, claim pipe and shared memory
 KILL = 2  # value: the signal's number
+RESTART = (
+    7  # value: bytes of JSON that follow, a Restart: import modules before the next child begins
+)
 # Fork server → parent.
 FACTS = 3  # value: bytes of JSON that follow
 REFUSED = 4  # the same: why the app cannot be loaded
 FORKED = 5  # value: process id
 EXITED = 6  # value: wait status
+RESTARTED = (
+    8  # value: bytes of the facts that follow; children that begin from now on have those modules
+)
+FAILED = 9  # the same: what went wrong with importing them, as text

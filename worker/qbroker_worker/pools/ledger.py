@@ -53,6 +53,8 @@ class Child:
     ) -> None:
         self.number = number
         self.pid = 0
+        self.is_ready = False
+        """It has said that it takes batches; a fresh interpreter has to load the app first."""
         self.link = link
         self.shared = mmap.mmap(memory, frames.SHARED_BYTES)
         self.batches: deque[Batch] = deque()

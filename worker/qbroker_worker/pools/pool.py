@@ -8,10 +8,22 @@ from logging import ERROR, WARNING
 from typing import Protocol
 
 from qbroker.exceptions import TimeLimitExceeded, WorkerLostError
-from qbroker_worker.values import REVOKED, TIMEOUT, WORKER_LOST, Delivery, Finished, Notice
+from qbroker_worker.values import (
+    REVOKED,
+    TIMEOUT,
+    WORKER_LOST,
+    Delivery,
+    Finished,
+    Notice,
+    Restart,
+)
 
 LostResult = Callable[[Delivery, Exception], tuple[bytes, bytes]]
 """Makes of a task whose process can say no more the result, and what else its settle says, from what ended it."""
+
+
+Restarted = Callable[[bytes, str], None]
+"""Hears how a restart went: facts of what is loaded now, or else what went wrong."""
 
 
 def lost(delivery: Delivery, sentence: str, make_result: LostResult) -> Finished:
@@ -125,6 +137,9 @@ class Pool(Protocol):
 
     def notify(self, notice: Notice) -> None:
         """Have a process that has the app tell its code of this, when one is free. Until then it is not idle."""
+
+    def restart(self, wanted: Restart, restarted: Restarted) -> None:
+        """Import modules, and replace the processes that run tasks, each when its task has ended."""
 
     def dump(self) -> None:
         """Have processes other than this one write down what their threads are at."""

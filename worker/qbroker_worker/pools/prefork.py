@@ -1,4 +1,4 @@
-"""Tasks run in child processes, forked from a process that has the app and never had grpc.
+"""Tasks run in child processes, begun by a process that has the app and never had grpc.
 
 A delivery's way through this module:
 
@@ -12,6 +12,7 @@ knows after a child's death what had.
 """
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -24,8 +25,8 @@ from qbroker_worker.pools.child import encode_notice
 from qbroker_worker.pools.forkserver import ForkServer, how_it_ended
 from qbroker_worker.pools.ledger import Batch, Child
 from qbroker_worker.pools.pace import Pace, Portion
-from qbroker_worker.pools.pool import LostResult, Reports, expired, lost, revoked
-from qbroker_worker.values import Delivery, Finished, Notice
+from qbroker_worker.pools.pool import LostResult, Reports, Restarted, expired, lost, revoked
+from qbroker_worker.values import Delivery, Finished, Notice, Restart
 
 LOOK_S = 0.005
 """How often the parent looks at children that have not said anything. Only while there are some."""
@@ -60,6 +61,8 @@ class PreforkPool:
         self._is_paused = False
         self._is_closing = False
         self._control_unread = b""
+        self._restarts: deque[Restarted] = deque()
+        """Who waits to hear how a restart went."""
         self._timer: asyncio.TimerHandle | None = None
         self._refills: set[asyncio.TimerHandle] = set()
         self._all_gone = asyncio.Event()
@@ -179,6 +182,18 @@ class PreforkPool:
         )
         self._dispatch()
 
+    def restart(self, wanted: Restart, restarted: Restarted) -> None:
+        body = json.dumps(wanted).encode()
+        self._restarts.append(restarted)
+        self._tell_server(frames.RESTART, 0, value=len(body), body=body)
+
+    def _restarted(self, facts: bytes, trouble: str) -> None:
+        if not trouble:
+            for child in list(self._children.values()):
+                if not child.is_retiring:
+                    self._retire(child)
+        self._restarts.popleft()(facts, trouble)
+
     def dump(self) -> None:
         for number, child in self._children.items():
             if child.pid:
@@ -234,8 +249,10 @@ class PreforkPool:
             self._tell_server(frames.FORK, number, *fds)
         self._loop.add_reader(link.fileno(), self._hear, child)
 
-    def _tell_server(self, kind: int, number: int, *fds: int, value: int = signal.SIGKILL) -> None:
-        frame = frames.CONTROL.pack(kind, number, value)
+    def _tell_server(
+        self, kind: int, number: int, *fds: int, value: int = signal.SIGKILL, body: bytes = b""
+    ) -> None:
+        frame = frames.CONTROL.pack(kind, number, value) + body
         control = self._server.control
         # The frames are few and small: they fit the socket's buffer, or the server is gone.
         try:
@@ -259,15 +276,23 @@ class PreforkPool:
             self._reports.failed("The fork server died, and its children with it.")
             return
         data = self._control_unread + data
-        whole = len(data) - len(data) % frames.CONTROL.size
-        self._control_unread = data[whole:]
-        for kind, number, value in frames.CONTROL.iter_unpack(data[:whole]):
-            child = self._children[number]
-            if kind == frames.FORKED:
-                child.pid = value
+        head = frames.CONTROL.size
+        while len(data) >= head:
+            kind, number, value = frames.CONTROL.unpack_from(data)
+            if kind in (frames.RESTARTED, frames.FAILED):
+                if len(data) < head + value:
+                    break
+                body = data[head : head + value]
+                data = data[value:]
+                is_done = kind == frames.RESTARTED
+                self._restarted(body if is_done else b"", "" if is_done else body.decode())
+            elif kind == frames.FORKED:
+                self._children[number].pid = value
                 self._dispatch()
             else:
-                self._mourn(child, how_it_ended(value))
+                self._mourn(self._children[number], how_it_ended(value))
+            data = data[head:]
+        self._control_unread = data
 
     def _mourn(self, child: Child, how: str) -> None:
         """A child has died: save what it finished, report what it was at, keep what it had not begun."""
@@ -299,9 +324,13 @@ class PreforkPool:
                 else:
                     unstarted.append(delivery)
         has_worked = claimed > 0
+        if not child.is_ready and self._notices:
+            # Where no child can begin there is nobody to tell, and nobody waits for it.
+            self._notices.clear()
+            self._reports.finished([])
         self._bury(child)
         if not self._is_closing:
-            if has_worked:
+            if has_worked or child.is_retiring:
                 self._refill()
             else:
                 self._refill_later()
@@ -343,7 +372,9 @@ class PreforkPool:
         ):
             return
         children = [
-            child for child in self._children.values() if child.pid and not child.is_retiring
+            child
+            for child in self._children.values()
+            if child.pid and child.is_ready and not child.is_retiring
         ]
         idle = [child for child in children if not child.batches]
         while self._notices and idle:
@@ -447,6 +478,10 @@ class PreforkPool:
             if kind == frames.LIMITED:
                 at += head
                 child.silent_looks = 0
+                continue
+            if kind == frames.READY:
+                at += head
+                child.is_ready = True
                 continue
             batch = next(found for found in child.batches if found.number == number)
             if kind == frames.SPILL:

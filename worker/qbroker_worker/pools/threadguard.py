@@ -1,8 +1,11 @@
-"""Time limits of tasks that run on threads of this process.
+"""Ends tasks that run on threads of this process: at their time limits, or because they were revoked.
 
 A thread cannot be ended from outside. What can be done is to have the interpreter raise an exception in it
 the next time it runs Python code: a task that waits in a system call or an extension gets it when that
 returns. Who watches the clock is the pool.
+
+A thread is struck only between `begin` and `end`, and what has not come by then is taken back. `end` may itself be
+struck before it has said so; that is why the pool calls it once more, outside of everything that the task runs in.
 """
 
 import ctypes
@@ -14,17 +17,27 @@ from qbroker.exceptions import SoftTimeLimitExceeded
 from qbroker_worker import clock
 
 
+class Revoked(SystemExit):
+    """Raised in the thread of a task that was revoked; passes by `except Exception`."""
+
+
 @dataclass(slots=True, eq=False)
 class Limited:
-    """A run with limits. `soft_at` and `hard_at` are moments of the monotonic clock; 0 is no limit."""
+    """What runs on a thread. `soft_at` and `hard_at` are moments of the monotonic clock; 0 is no limit."""
 
     thread: int
     soft_at: float
     hard_at: float
     soft_s: float
     hard_s: float
+    job: object = None
+    """Whose it is, to the pool."""
+    is_async: bool = False
+    """It is an asyncio task, and ended as such."""
     is_interrupted: bool = False
-    """An exception is on its way to the thread, or has come."""
+    """The soft limit was reached, or the thread is struck for something else."""
+    cancel: Callable[[], object] | None = None
+    """Cancels the asyncio task from any thread; None: it is not there yet, or over."""
 
     def next_at(self) -> float:
         """The next moment to look at it; 0: there is none."""
@@ -34,22 +47,45 @@ class Limited:
 
 
 class ThreadGuard:
-    """Keeps the time limits of what runs on each thread."""
+    """Keeps the time limits of what runs on each thread, and ends what was revoked."""
+
+    watches_all = True
+    """What has no limits may be revoked."""
 
     def __init__(self, monotonic: Callable[[], float] = clock.monotonic) -> None:
         self._now = monotonic
         self._limited: dict[int, Limited] = {}
+        self._jobs: dict[int, object] = {}
+        """What each thread is at, or was at last."""
+        self._revoked: dict[int, object] = {}
+        """Jobs that are to be ended, by their identity."""
         self._lock = threading.Lock()
 
-    def begin(self, soft_s: float | None, hard_s: float | None) -> None:
+    def take(self, job: object) -> None:
+        """This thread is at the job from now on."""
+        self._jobs[threading.get_ident()] = job
+
+    def leave(self) -> None:
+        """This thread is at none any more, and nothing strikes it."""
+        self.end()
+        self._jobs.pop(threading.get_ident(), None)
+
+    def begin(self, soft_s: float | None, hard_s: float | None, *, is_async: bool = False) -> None:
         now, thread = self._now(), threading.get_ident()
-        self._limited[thread] = Limited(
+        job = self._jobs.get(thread)
+        limited = Limited(
             thread,
             now + soft_s if soft_s else 0.0,
             now + hard_s if hard_s else 0.0,
             soft_s or 0.0,
             hard_s or 0.0,
+            job,
+            is_async,
         )
+        with self._lock:
+            if id(job) in self._revoked:
+                raise Revoked
+            self._limited[thread] = limited
 
     def end(self) -> None:
         thread = threading.get_ident()
@@ -59,13 +95,50 @@ class ThreadGuard:
                 # It may not have come yet, and is not to hit what runs here next.
                 _raise_in(thread, None)
 
+    def waits(self, cancel: Callable[[], object] | None) -> None:
+        limited = self._limited.get(threading.get_ident())
+        if limited is None:
+            return
+        with self._lock:
+            limited.cancel = cancel
+            if cancel is not None and id(limited.job) in self._revoked:
+                cancel()
+
+    def heed(self) -> None:
+        if id(self._jobs.get(threading.get_ident())) in self._revoked:
+            raise Revoked
+
+    # -- on any thread -------------------------------------------------------------------------
+
+    def revoke(self, job: object) -> None:
+        """End the job, which runs or is about to."""
+        with self._lock:
+            self._revoked[id(job)] = job
+            for limited in self._limited.values():
+                if limited.job is not job:
+                    continue
+                if not limited.is_async:
+                    limited.is_interrupted = True
+                    _raise_in(limited.thread, Revoked)
+                elif limited.cancel is not None:
+                    limited.cancel()
+
+    def is_revoked(self, job: object) -> bool:
+        """Whether the job is being ended."""
+        return id(job) in self._revoked
+
+    def forget(self, job: object) -> None:
+        """The job is over."""
+        self._revoked.pop(id(job), None)
+
     def of(self, thread: int) -> Limited | None:
         """What runs on the thread, if it has limits."""
         return self._limited.get(thread)
 
     def interrupt(self, limited: Limited) -> bool:
-        """Raise SoftTimeLimitExceeded in it; False when it has ended."""
-        return self._interrupt(limited, SoftTimeLimitExceeded)
+        """Raise SoftTimeLimitExceeded in it; False when it has ended, or was revoked."""
+        # A thread has one exception on its way, and the later one would take the place of Revoked.
+        return not self.is_revoked(limited.job) and self._interrupt(limited, SoftTimeLimitExceeded)
 
     def give_up(self, limited: Limited) -> bool:
         """Raise SystemExit in it, which ends it without its handlers; False when it has ended."""

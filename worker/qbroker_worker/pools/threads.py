@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import queue
 import threading
@@ -10,9 +11,11 @@ from collections.abc import Iterable
 
 from qbroker_worker import clock
 from qbroker_worker.pools.pace import Pace
-from qbroker_worker.pools.pool import LostResult, Reports, expired, lost
-from qbroker_worker.pools.threadguard import Limited, ThreadGuard
-from qbroker_worker.values import Delivery, Finished, Notice, Runs
+from qbroker_worker.pools.pool import LostResult, Reports, Restarted, expired, lost, revoked
+from qbroker_worker.pools.threadguard import Limited, Revoked, ThreadGuard
+from qbroker_worker.values import Delivery, Finished, Notice, Restart, Runs
+
+logger = logging.getLogger(__name__)
 
 LOOK_S = 0.005
 """How often the loop looks at what the threads are at. Only while it can learn something."""
@@ -38,6 +41,7 @@ class ThreadsPool:
         self._run = runs.run
         self._expire = runs.expire
         self._notify = runs.notify
+        self._reload = runs.reload
         self._notice_count = 0
         self._guard = guard or ThreadGuard()
         self._watched: dict[Limited, asyncio.TimerHandle] = {}
@@ -94,15 +98,29 @@ class ThreadsPool:
             except IndexError:
                 continue
             self._running[slot] = delivery
-            try:
-                ran = self._run(delivery.message, delivery.attempt, delivery.is_redelivered)
-                finished = Finished(delivery, *ran)
-            except BaseException as exc:  # noqa: BLE001 - SystemExit in a task ends its process elsewhere; here the process is everybody's
-                sentence = f"Worker exited prematurely: {exc!r} Job: {delivery.id}."
-                finished = lost(delivery, sentence, self._lost_result)
-            if not self._hand_back(slot, finished):
+            if not self._hand_back(slot, self._perform_here(delivery)):
                 return
         self._vacant.append(slot)
+
+    def _perform_here(self, delivery: Delivery) -> Finished:
+        """Run it on this thread, and leave nothing on its way to the thread."""
+        guard = self._guard
+        try:
+            try:
+                guard.take(delivery)
+                ran = self._run(delivery.message, delivery.attempt, delivery.is_redelivered)
+                return Finished(delivery, *ran)
+            finally:
+                guard.leave()
+        except Revoked:
+            return revoked(delivery)
+        except BaseException as exc:  # noqa: BLE001 - SystemExit in a task ends its process elsewhere; here the process is everybody's
+            return self._exited(delivery, exc)
+
+    def _exited(self, delivery: Delivery, exc: BaseException) -> Finished:
+        """What became of a task that wanted to take the process along."""
+        sentence = f"Worker exited prematurely: {exc!r} Job: {delivery.id}."
+        return lost(delivery, sentence, self._lost_result)
 
     def _hand_back(self, slot: int, finished: Finished) -> bool:
         """Have the loop report it; False when nobody listens any more."""
@@ -126,6 +144,7 @@ class ThreadsPool:
                 self._silent_looks[slot] = 0
             if self._given_up[slot] is done.delivery:
                 self._given_up[slot] = None
+            self._guard.forget(done.delivery)
             # Not open any more: it was given up by `kill`.
             if self._open.pop(id(done.delivery), None) is not None:
                 finished.append(done)
@@ -197,11 +216,19 @@ class ThreadsPool:
         self.submit(kept)
 
     def cancel(self, delivery: Delivery, number: int | None) -> bool:
-        del number  # A thread cannot be ended from outside.
         taken = self.withdraw()
         kept = [waiting for waiting in taken if waiting is not delivery]
         self.submit(kept)
-        return len(kept) < len(taken)
+        if len(kept) < len(taken):
+            return True
+        # No process of its own takes the signal; it says only that the task is to end.
+        if number is not None and id(delivery) in self._open:
+            self._end(delivery)
+        return False
+
+    def _end(self, delivery: Delivery) -> None:
+        """End what runs because it was revoked, as soon as it runs Python code."""
+        self._guard.revoke(delivery)
 
     def resize(self, slots: int) -> None:
         before, self.slots = self.slots, slots
@@ -235,6 +262,18 @@ class ThreadsPool:
     def _notified(self) -> None:
         self._notice_count -= 1
         self._reports.finished([])
+
+    def restart(self, wanted: Restart, restarted: Restarted) -> None:
+        def reload() -> None:
+            try:
+                facts, trouble = self._reload(wanted), ""
+            except Exception as exc:
+                logger.exception("Modules cannot be imported")
+                facts, trouble = b"", repr(exc)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the pool was killed
+                self._loop.call_soon_threadsafe(restarted, facts, trouble)
+
+        threading.Thread(target=reload, name="qbroker-reload", daemon=True).start()
 
     def dump(self) -> None:
         """There are no other processes."""
@@ -335,15 +374,21 @@ class ThreadsPool:
             return
         if limited.hard_at and clock.monotonic() >= limited.hard_at:
             self._give_up(slot, delivery, limited)
-        elif self._guard.interrupt(limited):
+            return
+        if self._guard.interrupt(limited):
             self._reports.interrupted(delivery, limited.soft_s)
-            self._watch_next(slot, limited)
+        self._watch_next(slot, limited)
 
     def _give_up(self, slot: int, delivery: Delivery, limited: Limited) -> None:
         """Report a task as timed out, although its thread may go on for as long as it likes."""
+        was_revoked = self._guard.is_revoked(delivery)
         if not self._guard.give_up(limited) or self._open.pop(id(delivery), None) is None:
             return
         self._given_up[slot] = delivery
+        if was_revoked:
+            self._reports.finished([revoked(delivery)])
+            self._reports.changed()
+            return
         self._overdue[id(delivery)] = delivery
 
         def handle() -> None:
