@@ -387,7 +387,9 @@ def decode_result(
         try:
             value = read(kept, accepted, bytes_max, seal)
         except _UNREADABLE as exc:
-            value, is_readable = exc, False
+            value, is_readable = _plain_failure(kept), True
+            if value is None:
+                value, is_readable = exc, False
     text = kept.traceback
     if kept.state in states.EXCEPTION_STATES and isinstance(value, dict):
         text = value.get("exc_traceback") or text
@@ -420,6 +422,41 @@ def decode_result(
         children=list(kept.children),
         call=serialization.json_decode(kept.call) if kept.call else {},
     )
+
+
+_TOLD_PLAINLY = frozenset(
+    [
+        "ContentDisallowed",
+        "SecurityError",
+        "TaskRevokedError",
+        "Terminated",
+        "TimeLimitExceeded",
+        "WorkerLostError",
+    ]
+)
+
+
+def _plain_failure(kept: Result) -> BaseException | None:
+    """A failure that came neither encrypted nor signed, from a worker that has no keys, as the parent of one that died has none.
+
+    It is believed where it says no more than the broker itself can say: that the task was ended, or could not be read.
+    """
+    is_plain = kept.content_type == serialization.JSON and not (
+        kept.compression or kept.encryption_key_id
+    )
+    if not is_plain or kept.state != states.FAILURE:
+        return None
+    try:
+        found = serialization.decode(kept.body, serialization.JSON, (serialization.JSON,))
+    except SerializationError:
+        return None
+    if (
+        not isinstance(found, dict)
+        or found.get("exc_module") != WorkerLostError.__module__
+        or str(found.get("exc_type")) not in _TOLD_PLAINLY
+    ):
+        return None
+    return decode_exception(found, kept.traceback)
 
 
 def _of_dependency(

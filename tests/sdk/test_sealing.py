@@ -8,7 +8,14 @@ from qbroker import App, envelope
 from qbroker.app.config import Settings
 from qbroker.app.trace import Ran
 from qbroker.envelope import STAGES
-from qbroker.exceptions import ImproperlyConfigured, SecurityError
+from qbroker.exceptions import (
+    ContentDisallowed,
+    ImproperlyConfigured,
+    SecurityError,
+    TimeLimitExceeded,
+    WorkerLostError,
+    WorkerShutdown,
+)
 from qbroker.sealing import Seal, keys_of
 from qbroker.serialization import Value
 from qbroker_proto.v1.message_pb2 import Message, Result
@@ -192,7 +199,9 @@ def test_who_has_not_the_key_runs_nothing_of_it_and_the_message_is_kept(
     assert info.detail.startswith(
         "SecurityError: what is said of task 'pay' is encrypted by the key 'new'"
     )
-    with pytest.raises(SecurityError, match="not encrypted"):
+    with pytest.raises(
+        SecurityError, match="encrypted by the key 'new', and there are no keys here"
+    ):
         result.get(timeout=5)
     with pytest.raises(SecurityError, match="'new'"):
         without.AsyncResult(result.id).get(timeout=5)
@@ -248,3 +257,55 @@ def test_events_of_a_worker_that_cannot_read_a_result_say_so() -> None:
 
     assert "SecurityError" in told["result"]
     assert CARD not in str(told)
+
+
+@pytest.mark.parametrize("accepted", [frozenset({"application/json"}), frozenset[str]()])
+@pytest.mark.parametrize(
+    ("exc", "is_believed"),
+    [
+        (WorkerLostError("Worker exited prematurely."), True),
+        (TimeLimitExceeded(5), True),
+        (LookupError("forged"), False),
+        (WorkerShutdown("forged"), False),
+        (SystemExit("forged"), False),
+    ],
+)
+def test_of_failures_that_are_not_encrypted_those_are_believed_that_the_broker_could_tell_too(
+    accepted: frozenset[str], exc: BaseException, is_believed: bool
+) -> None:
+    kept = Result(state="FAILURE", **envelope.write(envelope.encode_exception(exc), "json"))
+
+    stored = envelope.decode_result(
+        "FAILURE",
+        kept.SerializeToString(),
+        is_final=True,
+        end_reason=0,
+        detail="",
+        accepted=accepted,
+        seal=Seal(NEW),
+    )
+
+    assert stored.is_readable is is_believed
+    if is_believed:
+        assert (type(stored.result), stored.result.args) == (type(exc), exc.args)
+    else:
+        assert isinstance(stored.result, SecurityError | ContentDisallowed)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"exc_type": []}', b'{"exc_module": "qbroker.exceptions", "exc_type": []}', b'{"__type__": [], "__value__": 1}'])  # fmt: skip
+def test_nothing_else_that_is_not_encrypted_is_believed(body: bytes) -> None:
+    for state in ("SUCCESS", "FAILURE"):
+        kept = Result(state=state, content_type="application/json", body=body)
+
+        stored = envelope.decode_result(
+            state,
+            kept.SerializeToString(),
+            is_final=True,
+            end_reason=0,
+            detail="",
+            accepted=frozenset({"application/json"}),
+            seal=Seal(NEW),
+        )
+
+        assert isinstance(stored.result, SecurityError)
+        assert not stored.is_readable

@@ -1,6 +1,7 @@
 """A task's own class of requests: what its runs are, and what they are told."""
 
 import os
+from collections.abc import Callable
 
 import pytest
 
@@ -128,9 +129,17 @@ def test_a_soft_limit_that_was_reached_is_told_once_the_task_has_heeded_it(app: 
     class Limits:
         """Keeps none: the task is as if it had been interrupted."""
 
-        def begin(self, soft_s: float | None, hard_s: float | None) -> None: ...
+        watches_all = False
+
+        def begin(
+            self, soft_s: float | None, hard_s: float | None, *, is_async: bool = False
+        ) -> None: ...
 
         def end(self) -> None: ...
+
+        def waits(self, cancel: Callable[[], object] | None) -> None: ...
+
+        def heed(self) -> None: ...
 
     app.task(name="slow", base=Watched, soft_time_limit=1.0)(lambda: "heeded")
     app.task(name="quick", base=Watched, soft_time_limit=1_000.0)(lambda: "done")
