@@ -372,6 +372,8 @@ class BrokerMachine(RuleBasedStateMachine):
                 self.model.lose(message, now_ms, was_started=True)
             elif outcome == Outcome.RETRY:
                 self.model.retry(message, now_ms, eta_ms)
+            elif requeue and message.is_revoking:
+                self.model.end(message, now_ms, is_kept=True)
             elif requeue:
                 message.stage, message.session = Stage.QUEUED, ""
             elif outcome == Outcome.REJECTED:

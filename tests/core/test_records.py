@@ -6,6 +6,7 @@ from hypothesis import given, strategies as st
 from qbroker_server.core.errors import CorruptRecord
 from qbroker_server.core.records import (
     Extras,
+    Flag,
     Limit,
     QueueRecord,
     Record,
@@ -135,3 +136,10 @@ def test_a_queues_record_is_read_as_it_was_written(ready: int, leased: int, due:
     record = QueueRecord(ready, leased, due)
 
     assert decode_queue(b"key", encode_queue(record)) == record
+
+
+def test_each_flag_has_a_bit_of_its_own() -> None:
+    bits = [value for name, value in vars(Flag).items() if name.isupper()]
+
+    assert len(set(bits)) == len(bits)
+    assert all(bit.bit_count() == 1 for bit in bits)

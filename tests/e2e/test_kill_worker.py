@@ -58,3 +58,21 @@ def test_workers_killed_ten_times_lose_no_late_acknowledged_task(farm: "Farm") -
     assert len(states) > KILLS
     assert set(states) == {"SUCCESS"}
     assert [n for n in range(len(states)) if f"n{n}" not in noted] == []
+
+
+def test_a_killed_workers_beat_ends_with_it(farm: "Farm") -> None:
+    farm.broker()
+    worker = farm.worker("-B", "-P", "solo")
+    (beat,) = [
+        child for child in psutil.Process(worker.pid).children() if "beat" in child.cmdline()
+    ]
+
+    worker.popen.kill()
+    gone, _ = psutil.wait_procs([beat], timeout=20)
+
+    # Another beat comes with the next worker, and what only a beat can fire would be fired twice.
+    try:
+        assert gone == [beat]
+    finally:
+        if not gone:
+            beat.kill()

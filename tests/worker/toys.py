@@ -95,7 +95,7 @@ def _run_until_ended(verb: str, door: str) -> Ran:
 
 def _expire(message: bytes, attempt: int, redelivered: bool) -> Ran:
     """What is left of it when its time was over."""
-    verb, argument = json.loads(message)
+    verb, argument, *_ = json.loads(message)
     if verb == "die late":
         os.kill(os.getpid(), signal.SIGKILL)
     return Ran(TIMEOUT, f"handled {argument} {attempt} {redelivered}".encode(), False, 1.0)
@@ -141,6 +141,7 @@ run = Runs(_run, _expire, _run_natively, _is_async, _notify, lambda wanted: relo
 def guarded(guard: Guard) -> Runs:
     """The same, with toys that have limits: "soft" and "hard" wait so many seconds for each, and then for ever.
 
+    "hard late" is "hard", behind a gate.
     "spin" runs Python code until it is ended, "deaf" through its first end, and "slow" is in a call meanwhile.
     """
 
@@ -152,8 +153,11 @@ def guarded(guard: Guard) -> Runs:
                 return _run_until_ended(verb, argument)
             finally:
                 guard.end()
-        if verb not in ("soft", "hard", "die late", "quick"):
+        if verb not in ("soft", "hard", "die late", "quick", "hard late"):
             return _run(message, attempt, redelivered)
+        if verb == "hard late":
+            _run(json.dumps(("wait", argument)).encode(), attempt, redelivered)
+            argument = limit[0]
         try:
             try:
                 soft = argument if verb == "soft" else None

@@ -75,15 +75,26 @@ def _autoscale(
 def _beat_beside(project: Project) -> Iterator[None]:
     """`qbroker beat` as a process of its own, for as long as the worker runs."""
     level = logging.getLevelName(project.loglevel)
-    command = [sys.executable, "-m", "qbroker", "beat", "-A", project.app, "-l", level]
+    command = [
+        sys.executable,
+        "-m",
+        "qbroker",
+        "beat",
+        "-A",
+        project.app,
+        "-l",
+        level,
+        "--with-input",
+    ]
     if project.broker:
         command += ["-b", project.broker]
-    child = subprocess.Popen(command, process_group=0)  # noqa: S603 - our own program, with the user's options
+    # A killed worker says no goodbye; but its end of the pipe is closed, and the next worker has a beat of its own.
+    child = subprocess.Popen(command, process_group=0, stdin=subprocess.PIPE)  # noqa: S603 - our own program, with the user's options
     try:
         yield
     finally:
         child.terminate()
-        child.wait()
+        child.communicate()
 
 
 @click.command(

@@ -6,6 +6,7 @@ is a function of the app's, it fires itself, and for that it stays.
 
 import importlib
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -50,6 +51,7 @@ Show = Callable[[str], object]
 @click.option("--dry-run", is_flag=True, help="Only say what would be added, changed and removed.")
 @click.option("-S", "--scheduler", metavar="CLASS", help="A Scheduler of your own, run in the broker's place: pkg:Class.")  # fmt: skip
 @click.option("--max-interval", type=float, help="How many seconds that one sleeps at most.")
+@click.option("--with-input", is_flag=True, help="End when standard input does, as beside a worker.")  # fmt: skip
 @click.option("-l", "--loglevel", default="WARNING", show_default=True, metavar="LEVEL", help="What to log: DEBUG, INFO, WARNING, ERROR or CRITICAL.")  # fmt: skip
 @click.pass_context
 def beat(
@@ -62,12 +64,15 @@ def beat(
     *,
     once: bool,
     dry_run: bool,
+    with_input: bool,
 ) -> None:
     """Register the app's periodic tasks with the broker, which fires them."""
     preload = context.obj if isinstance(context.obj, Preload) else Preload()
     spec = app or preload.app
     if spec is None:
         raise click.UsageError("Which app? Name it: qbroker beat -A proj")
+    if with_input:
+        threading.Thread(target=_end_with_input, name="qbroker-beat-input", daemon=True).start()
     try:
         setup_logging(mlevel(loglevel))
     except ValueError as error:
@@ -84,6 +89,13 @@ def beat(
         declared = register(found, click.echo, dry_run=dry_run)
         if not (once or dry_run):
             stay(found, declared, max_interval)
+
+
+def _end_with_input() -> None:
+    """Stop when whoever started this program is gone, however it went; nothing is ever written there."""
+    with open(0, "rb", closefd=False) as stream:
+        stream.read()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _class_of(name: str) -> type[Scheduler] | None:

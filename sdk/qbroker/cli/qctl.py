@@ -4,6 +4,7 @@ A verb asks the broker, which answers from its own state: no worker has to be up
 tables, programs get `--json`. A verb that destroys says how much, and asks.
 """
 
+import sys
 from collections.abc import Sequence
 
 import click
@@ -19,7 +20,7 @@ from qbroker.cli.remote import control, inspect
 from qbroker.cli.routes import binding, exchange, route
 from qbroker.cli.schedules import schedule
 from qbroker.cli.tables import Plain, duration, echo_json, plain, show
-from qbroker.cli.target import Target
+from qbroker.cli.target import EX_IOERR, Target
 from qbroker.cli.tasks import explain, revoke, task
 from qbroker.cli.top import top
 from qbroker.cli.workers import show_workers, worker
@@ -133,5 +134,13 @@ def headline(found: Plain, url: str, now_ms: int) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command and exit."""
-    qctl.main(args=None if argv is None else list(argv), prog_name="qctl")
+    """Run the command and exit; what the system refuses is one sentence on standard error."""
+    try:
+        qctl.main(args=None if argv is None else list(argv), prog_name="qctl")
+    except OSError as error:
+        # A full disk behind `>`, a folder for settings that cannot be written; click sees to readers that have gone.
+        where = f"{error.filename}: " if error.filename is not None else ""
+        click.echo(f"Error: {where}{error.strerror or error}", err=True)
+        # What is left in the buffer cannot be written either, and would be tried once more at the end.
+        sys.stdout = None
+        sys.exit(EX_IOERR)

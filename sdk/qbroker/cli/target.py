@@ -1,7 +1,7 @@
 """Which broker a verb speaks to, and how what it answers ends the command.
 
 0 done   1 error   2 usage   3 not found   5 the broker cannot be reached   6 what is there stands against it
-8 done for some   69 no worker answered, as in Celery
+8 done for some   69 no worker answered, as in Celery   74 the output or a file could not be written
 """
 
 import sys
@@ -24,6 +24,7 @@ TIMEOUT_S = 5.0
 """How long a broker may be silent."""
 
 EX_PARTIAL = 8
+EX_IOERR = 74
 
 
 class Misused(click.ClickException):

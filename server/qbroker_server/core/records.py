@@ -79,13 +79,13 @@ class Flag:
     """Scheduled because the task asked for another try."""
     HAS_ERRBACKS = 4096
     """What is published when it fails is in a row of its own (joins.py)."""
+    PAYLOAD_KEPT = 8192
+    """Ended in failure, and kept whole so that its workflow can be tried again; its result is kept beside the record."""
     IS_ERRBACK = 16384
     """Told of another message's failure, which is in a row of its own (joins.py)."""
     PAYLOAD_SHARED = 32768
     """The payload is in rows that other records name too (payloads.py)."""
-    PAYLOAD_KEPT = 8192
-    """Ended in failure, and kept whole so that its workflow can be tried again; its result is kept beside the record."""
-    TERMINATING = 32768
+    TERMINATING = 65536
     """With REVOKING: its worker is to end it although it runs."""
 
 

@@ -232,11 +232,11 @@ class Control(control_pb2_grpc.ControlServicer):
                 code = grpc.StatusCode.RESOURCE_EXHAUSTED
             await context.abort(code, listener.reason)
 
-    async def SendEvents(
+    async def SendEvents(  # type: ignore[override]  # the stubs know only servicers that yield; this one writes
         self,
         request_iterator: AsyncIterator[control_pb2.SendEventsRequest],
         context: SendContext,
-    ) -> AsyncIterator[control_pb2.SendEventsReply]:
+    ) -> None:
         changed = asyncio.Event()
         changed.set()
         is_over = False
@@ -265,7 +265,8 @@ class Control(control_pb2_grpc.ControlServicer):
             with self._hub.follow(follow), self._streams.open(close):
                 while not is_over:
                     changed.clear()
-                    yield control_pb2.SendEventsReply(is_wanted=self._hub.is_wanted)
+                    # Not by `yield`: whoever closes a generator amid a group of tasks gets the group's complaint.
+                    await context.write(control_pb2.SendEventsReply(is_wanted=self._hub.is_wanted))
                     await changed.wait()
             hearing.cancel()
         if fault is not None:

@@ -132,3 +132,25 @@ def test_a_url_of_another_kind_is_a_usage_error(tmp_path: Path) -> None:
 
     assert code == 2
     assert "'redis'" in command.output
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("XDG_CONFIG_HOME=. qctl ctx ls --json > /dev/full", "Error: No space left on device\n"),
+        (
+            "qctl ctx add a qbroker://127.0.0.1:1",
+            "Error: /dev/null/qbroker/contexts.json: Not a directory\n",
+        ),
+    ],
+)
+def test_what_cannot_be_written_is_one_sentence_and_exit_code_74(
+    tmp_path: Path, command: str, sentence: str
+) -> None:
+    env = programs.environment(1, XDG_CONFIG_HOME="/dev/null")
+
+    with Program(("sh", "-c", command), cwd=tmp_path, env=env) as shell:
+        code = shell.wait()
+
+    assert (code, shell.output) == (74, sentence)

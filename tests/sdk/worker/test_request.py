@@ -1,7 +1,6 @@
 """A task's own class of requests: what its runs are, and what they are told."""
 
 import os
-from collections.abc import Callable
 
 import pytest
 
@@ -137,7 +136,7 @@ def test_a_soft_limit_that_was_reached_is_told_once_the_task_has_heeded_it(app: 
 
         def end(self) -> None: ...
 
-        def waits(self, cancel: Callable[[], object] | None) -> None: ...
+        def waits(self, cancel: Value) -> None: ...
 
         def heed(self) -> None: ...
 

@@ -1,6 +1,8 @@
 """Time limits, pool by pool: what is interrupted, what is ended, who runs the handlers, who is spared."""
 
+import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +11,18 @@ from qbroker_worker.pools.prefork import PreforkPool
 from qbroker_worker.pools.threadguard import ThreadGuard
 from qbroker_worker.pools.threads import ThreadsPool
 from qbroker_worker.values import FAILURE, SUCCESS, TIMEOUT
-from tests.worker.toys import Recorder, delivery, echoes, fork_server, guarded, ids, lost_result
+from tests.worker.toys import (
+    Recorder,
+    delivery,
+    echoes,
+    fork_server,
+    gate,
+    guarded,
+    has_begun,
+    ids,
+    lost_result,
+    release,
+)
 
 LIMIT = 0.05
 
@@ -60,6 +73,26 @@ async def test_at_the_hard_limit_the_task_is_ended_and_its_handlers_run_elsewher
     assert reports.outcome(job) == TIMEOUT
     assert reports.result(job) == f"handled {LIMIT} 3 True".encode()
     assert pool.is_idle
+
+
+async def test_limits_that_begin_when_the_pool_looks_no_more_are_kept(
+    pool: Pool, reports: Recorder, tmp_path: Path
+) -> None:
+    door = gate(tmp_path / "door")
+    job = delivery("hard late", str(door))._replace(
+        message=json.dumps(("hard late", str(door), LIMIT)).encode()
+    )
+    pool.submit(echoes(300))
+    await reports.until_done(300)
+    pool.submit([job])
+    await has_begun(door)
+    # It counts as long, so that the pool wants less at hand: that is what the last look found.
+    await reports.until(lambda: pool.wanted_count == pool.slots)
+
+    await release(door)
+    await reports.until_done(301)
+
+    assert reports.outcome(job) == TIMEOUT
 
 
 async def test_what_was_handed_over_behind_a_task_that_ran_out_of_time_runs_once(

@@ -139,6 +139,24 @@ async def test_a_surprisingly_long_task_does_not_hold_back_its_neighbours(tmp_pa
         assert pool.is_idle
 
 
+async def test_a_child_that_does_not_begin_gives_back_what_it_was_handed() -> None:
+    reports = Recorder()
+    async with pool_of(2, reports) as pool:
+        await _warm(pool, reports)
+        asleep = pool.pids[0]
+        os.kill(asleep, signal.SIGSTOP)
+
+        jobs = echoes(200)
+        pool.submit(jobs)
+        await reports.until_done(200)
+
+        assert {done.delivery.id for done in reports.done} == set(ids(jobs))
+        os.kill(asleep, signal.SIGCONT)
+        more = echoes(200)
+        pool.submit(more)
+        await reports.until_done(400)
+
+
 async def test_a_child_works_on_after_its_tail_was_taken_back(tmp_path: Path) -> None:
     reports = Recorder()
     async with pool_of(1, reports) as pool:

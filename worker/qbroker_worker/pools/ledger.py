@@ -17,6 +17,9 @@ from qbroker_worker.values import Delivery, Finished
 SILENT_LOOKS = 4
 """After so many looks at the same task a child counts as busy for long."""
 
+ASLEEP_LOOKS = 40
+"""After so many at a child that has not begun what it was handed, it is taken to be stopped, or stuck in the kernel."""
+
 READ_BYTES = 64 * 1024
 
 
@@ -125,8 +128,9 @@ class Child:
 
     @property
     def is_long(self) -> bool:
-        """Whether it has been in one task for long."""
-        return self.silent_looks >= SILENT_LOOKS
+        """Whether it has been in one task for long, or has long not begun what it was handed."""
+        is_at_it = self.looked_at > self.finished
+        return self.silent_looks >= (SILENT_LOOKS if is_at_it else ASLEEP_LOOKS)
 
     @property
     def is_idle(self) -> bool:

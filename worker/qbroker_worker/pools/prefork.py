@@ -601,7 +601,7 @@ class PreforkPool:
 
     def _look_at(self, child: Child) -> list[Finished]:
         claimed = child.claimed()
-        is_same = claimed == child.looked_at and claimed > child.finished
+        is_same = claimed == child.looked_at and child.handed > child.finished
         child.looked_at = claimed
         child.silent_looks = child.silent_looks + 1 if is_same else 0
         # Records of tasks before the one that was claimed last are complete and visible: the

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from qbroker.exceptions import SoftTimeLimitExceeded
 from qbroker_worker import clock
 
+LATE_S = 0.01
+"""How long a task may have run before its limits begin without the pool being told: it looks by itself for longer."""
+
 
 class Revoked(SystemExit):
     """Raised in the thread of a task that was revoked; passes by `except Exception`."""
@@ -57,13 +60,21 @@ class ThreadGuard:
         self._limited: dict[int, Limited] = {}
         self._jobs: dict[int, object] = {}
         """What each thread is at, or was at last."""
+        self._taken: dict[int, float] = {}
+        """Since when."""
+        self._tell: Callable[[], None] | None = None
         self._revoked: dict[int, object] = {}
         """Jobs that are to be ended, by their identity."""
         self._lock = threading.Lock()
 
+    def listen(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called, on the thread of a task, when its limits begin long after it was taken."""
+        self._tell = tell
+
     def take(self, job: object) -> None:
         """This thread is at the job from now on."""
-        self._jobs[threading.get_ident()] = job
+        thread = threading.get_ident()
+        self._jobs[thread], self._taken[thread] = job, self._now()
 
     def leave(self) -> None:
         """This thread is at none any more, and nothing strikes it."""
@@ -86,6 +97,12 @@ class ThreadGuard:
             if id(job) in self._revoked:
                 raise Revoked
             self._limited[thread] = limited
+        if (
+            (soft_s or hard_s)
+            and self._tell is not None
+            and now - self._taken.get(thread, now) > LATE_S
+        ):
+            self._tell()
 
     def end(self) -> None:
         thread = threading.get_ident()

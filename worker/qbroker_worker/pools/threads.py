@@ -74,6 +74,7 @@ class ThreadsPool:
     async def start(self, reports: Reports) -> None:
         self._reports = reports
         self._loop = asyncio.get_running_loop()
+        self._guard.listen(self._limits_began_late)
         self._start_threads()
 
     def _start_threads(self) -> None:
@@ -352,6 +353,16 @@ class ThreadsPool:
             self._return_excess()
 
     # -- time limits ---------------------------------------------------------------------------
+
+    def _limits_began_late(self) -> None:
+        """Limits have begun on this thread, when the loop may look no more."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the pool was killed
+            self._loop.call_soon_threadsafe(self._watch_all)
+
+    def _watch_all(self) -> None:
+        for slot, delivery in enumerate(self._running):
+            if delivery is not None:
+                self._watch(slot)
 
     def _watch(self, slot: int) -> None:
         """Be there when the next limit of what the slot runs is reached."""
