@@ -906,6 +906,8 @@ class Client:
         """Keep a result that no message made, in place of what was kept under the id; `ttl_ms` 0: as long as results are.
 
         `state` is how it ended, "" for success.
+
+        Raises Conflict where the id is a task's that has not ended, or of which something is kept.
         """
         request = KeepRequest(id=kept_id, result=result, ttl_ms=ttl_ms, state=state)
         self._ask("Results/Keep", request, KeepReply)

@@ -169,6 +169,15 @@ def _written(result: Result, terms: Terms) -> bytes:
     return result.SerializeToString()
 
 
+def encode_call(args: Value, kwargs: Value, stamps: Value) -> bytes:
+    """What a task was called with, for its result; as it is printed where that is nothing JSON has."""
+    call = {"args": args, "kwargs": kwargs} | ({"stamps": stamps} if stamps else {})
+    try:
+        return serialization.json_encode(call)
+    except EncodeError:
+        return serialization.json_encode({**call, "args": repr(args), "kwargs": repr(kwargs)})
+
+
 def decode_headers(raw: bytes) -> dict[str, Value]:
     """The caller's own headers of a serialized message."""
     headers: dict[str, Value] = json.loads(Message.FromString(raw).headers or "{}")
@@ -318,6 +327,7 @@ class Stored:
     parent_id: str | None = None
     root_id: str | None = None
     children: list[str] = field(default_factory=list)
+    call: dict[str, Value] = field(default_factory=dict)
 
 
 def encode_state(
@@ -442,6 +452,7 @@ def decode_result(
         parent_id=kept.parent_id or None,
         root_id=kept.root_id or None,
         children=list(kept.children),
+        call=serialization.json_decode(kept.call) if kept.call else {},
     )
 
 

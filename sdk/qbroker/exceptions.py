@@ -71,6 +71,7 @@ __all__ = [
     "Replaced",
     "RequestRefused",
     "Retry",
+    "RetryTaskError",
     "SecurityError",
     "SecurityWarning",
     "SerializationError",
@@ -377,6 +378,10 @@ class Retry(TaskPredicate):
 
     def __reduce__(self) -> tuple[type["Retry"], tuple[object, ...]]:
         return self.__class__, (self.message, self.exc, self.when)
+
+
+RetryTaskError = Retry
+"""Its name in Celery's version 3."""
 
 
 class WorkerTerminate(SystemExit):

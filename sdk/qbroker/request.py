@@ -5,8 +5,9 @@ Fields are read from the message when they are first asked for, because most tas
 
 import datetime as dt
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from functools import cached_property
 from typing import Generic, TypeVar, overload
 
 from qbroker.serialization import Value, json_decode
@@ -44,6 +45,22 @@ class _Field(Generic[T]):
         return value
 
 
+class _Computed(Generic[T]):
+    """A property that gives way to what is set on the instance."""
+
+    __slots__ = ("_read",)
+
+    def __init__(self, read: "Callable[[Context], T]") -> None:
+        self._read = read
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> "_Computed[T]": ...
+    @overload
+    def __get__(self, instance: "Context", owner: type) -> T: ...
+    def __get__(self, instance: "Context | None", owner: type) -> "_Computed[T] | T":
+        return self if instance is None else self._read(instance)
+
+
 def _iso(unix_ms: int) -> str | None:
     if not unix_ms:
         return None
@@ -69,9 +86,12 @@ _PERSISTENT = 2
 """AMQP's number for it; every message is."""
 
 
-def _stamps(message: Message) -> dict[str, list[str]] | None:
+def _stamps(message: Message) -> dict[str, Value] | None:
     if not message.stamped_headers:
         return None
+    if message.stamps:
+        said: dict[str, Value] = json_decode(message.stamps)
+        return said
     found: dict[str, list[str]] = {name: [] for name in message.stamped_headers}
     for label in message.labels:
         name, _, value = label.partition("=")
@@ -118,7 +138,6 @@ class Context:
     _outer: "Context | None" = None
     _redelivered = False
     _protected = False
-    _children: "list[Value] | None" = None
     task: Value = None
 
     id: str | None = None
@@ -176,7 +195,15 @@ class Context:
     kwargsrepr = _Field(lambda m: m.kwargsrepr or None)
 
     def __init__(self, given: Value = (), /, **fields: Value) -> None:
-        self.__dict__.update(given, **fields)
+        self.__dict__.update(fields)
+        if given or "timelimit" in fields:
+            self.update(given, **fields)
+            if self.headers is None:
+                # What a message of Celery's has beside the fields are its caller's own headers.
+                own = {
+                    name: value for name, value in dict(given).items() if not hasattr(Context, name)
+                }
+                self.headers = own or None
 
     def __getattr__(self, name: str) -> Value:
         # A caller's own header is an attribute too, as in Celery.
@@ -202,40 +229,44 @@ class Context:
         self._protected = True
         return True
 
-    @property
+    @_Computed
     def redelivered(self) -> bool:
         """Whether some worker had it before and died, or gave it back started."""
         return self._redelivered
 
-    @property
-    def timelimit(self) -> tuple[float | None, float | None]:
-        """The hard and the soft limit, in seconds."""
-        return self.time_limit, self.soft_time_limit
+    @_Computed
+    def timelimit(self) -> Value:
+        """The hard and the soft limit, in seconds; None where no message says anything of limits."""
+        limits = self.time_limit, self.soft_time_limit
+        return None if self.message is None and limits == (None, None) else limits
 
-    @property
+    @cached_property
     def delivery_info(self) -> dict[str, Value]:
         """How the message came: its exchange, its key or its queue as `routing_key`, its priority, whether it came again."""
-        if "_delivery_info" not in self.__dict__:
-            message = self.message
-            self._delivery_info = {
-                "exchange": message.exchange if message else "",
-                "routing_key": (message.routing_key or message.queue) if message else None,
-                "priority": message.priority if message else None,
-                "redelivered": self._redelivered,
-                "is_eager": self.is_eager,
-            }
-        return self._delivery_info
+        message = self.message
+        return {
+            "exchange": message.exchange if message else "",
+            "routing_key": (message.routing_key or message.queue) if message else None,
+            "priority": message.priority if message else None,
+            "redelivered": self._redelivered,
+            "is_eager": self.is_eager,
+        }
 
-    @property
+    @cached_property
     def children(self) -> list[Value]:
         """Results of the tasks this one called."""
-        if self._children is None:
-            self._children = []
-        return self._children
+        return []
 
     def update(self, given: Value = (), /, **fields: Value) -> None:
-        """Set fields, of a dict or pairs and by name."""
-        self.__dict__.update(given, **fields)
+        """Set fields, of a dict or pairs and by name; `timelimit` stands for both limits."""
+        fields = dict(given, **fields)
+        if "timelimit" in fields:
+            self.time_limit, self.soft_time_limit = fields["timelimit"] or (None, None)
+        self.__dict__.update(fields)
+
+    def clear(self) -> None:
+        """Have no field set any more."""
+        self.__dict__.clear()
 
     def get(self, key: str, default: Value = None) -> Value:
         """A field, or the default where there is none."""
@@ -254,6 +285,8 @@ class Context:
             "headers": self.headers,
             "retries": self.retries,
             "reply_to": self.reply_to,
+            "stamped_headers": self.stamped_headers,
+            **{name: (self.stamps or {}).get(name) for name in self.stamped_headers or ()},
         }
 
     def __repr__(self) -> str:
@@ -266,6 +299,55 @@ class Context:
 
 
 _SHOWN = ("id", "args", "kwargs", "retries", "hostname", "is_eager", "called_directly", "root_id")
+
+
+class RequestStack:
+    """The runs of one task that this thread, or asyncio task, is inside of."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: object) -> None:
+        self._task = task
+
+    def __iter__(self) -> Iterator[Context]:
+        request = current_request.get()
+        while request is not None:
+            if request.is_of(self._task):
+                yield request
+            request = request.outer
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    @property
+    def top(self) -> Context | None:
+        """The innermost one."""
+        return next(iter(self), None)
+
+    @property
+    def stack(self) -> list[Context]:
+        """All of them, the innermost last."""
+        return [*self][::-1]
+
+    def push(self, request: Context) -> None:
+        """Be inside of a run from now on."""
+        request.update(task=self._task, _outer=current_request.get())
+        current_request.set(request)
+
+    def pop(self) -> Context | None:
+        """Be no more inside of the innermost one, which is answered; None where there is none."""
+        gone, within = self.top, current_request.get()
+        if gone is None:
+            return None
+        if within is gone:
+            current_request.set(gone.outer)
+            return gone
+        while within is not None and within.outer is not gone:
+            within = within.outer
+        assert within is not None
+        within.update(_outer=gone.outer)
+        return gone
+
 
 current_request: ContextVar[Context | None] = ContextVar("qbroker_request", default=None)
 """The run this thread, or asyncio task, is inside of. Each knows the one around it."""

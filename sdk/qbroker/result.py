@@ -41,12 +41,14 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncResult",
     "Backend",
+    "BaseAsyncResult",
     "DisabledBackend",
     "EagerResult",
     "Explanation",
     "GroupResult",
     "ResultBase",
     "ResultSet",
+    "TaskSetResult",
     "allow_join_result",
     "assert_will_not_block",
     "child_of",
@@ -236,6 +238,31 @@ class Backend(ABC):
     ) -> None:
         """Keep what such a task raised. Errbacks are called where a task fails, not where that is told."""
         del call_errbacks
+        if store_result:
+            self.store_result(task_id, exc, state, traceback, request)
+
+    def mark_as_revoked(
+        self,
+        task_id: str,
+        reason: str = "",
+        request: Value = None,
+        store_result: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        state: str = states.REVOKED,
+    ) -> None:
+        """Say that nobody will do it."""
+        if store_result:
+            self.store_result(task_id, TaskRevokedError(reason), state, request=request)
+
+    def mark_as_retry(
+        self,
+        task_id: str,
+        exc: BaseException,
+        traceback: str | None = None,
+        request: Value = None,
+        store_result: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
+        state: str = states.RETRY,
+    ) -> None:
+        """Say why it is tried again."""
         if store_result:
             self.store_result(task_id, exc, state, traceback, request)
 
@@ -435,8 +462,11 @@ class BrokerBackend(Backend):
         encoded = envelope.encode_ended(
             state, fields, traceback, clock.wall_ms(), terms, request, map(child_of, children)
         )
-        ttl_s = self._kept_s()
-        self._client().keep(task_id, encoded, int((ttl_s or _FOR_EVER_S) * 1000), state)
+        self._client().keep(task_id, encoded, self._kept_ms(), state)
+
+    def _kept_ms(self) -> int:
+        # 0 would be what the broker keeps results for; what is kept for ever here has a date all the same.
+        return int((self._kept_s() or _FOR_EVER_S) * 1000)
 
     def read_many(self, task_ids: Iterable[str]) -> dict[str, Stored]:
         found = self._asked().read_many(task_ids)
@@ -463,6 +493,13 @@ class BrokerBackend(Backend):
                     answer = answers.get(timeout=left)
                 except queue.Empty:
                     if deadline is not None and self._monotonic() >= deadline:
+                        # However short the time, what has ended by now counts.
+                        for task_id, stored in self.read_many([*left_ids]).items():
+                            if stored.is_final:
+                                left_ids.discard(task_id)
+                                yield task_id, stored
+                        if not left_ids:
+                            return
                         raise ResultTimeout("The operation timed out.") from None
                     if on_interval is not None:
                         on_interval()
@@ -534,6 +571,9 @@ class BrokerBackend(Backend):
                     answer = answers.get(timeout=left)
                 except queue.Empty:
                     if deadline is not None and self._monotonic() >= deadline:
+                        # However short the time, a task that has ended by now has.
+                        if not told and (stored := self.read(task_id)).is_final:
+                            return stored
                         raise ResultTimeout("The operation timed out.") from None
                     if on_interval is not None:
                         on_interval()
@@ -576,9 +616,7 @@ class BrokerBackend(Backend):
 
     def save_group(self, group_id: str, result: "GroupResult") -> None:
         raw = envelope.encode_kept(result.as_tuple(), self._terms())
-        # 0 would be what the broker keeps results for; what is kept for ever here has a date all the same.
-        ttl_s = self._kept_s()
-        self._client().keep(_SAVED + group_id, raw, int((ttl_s or _FOR_EVER_S) * 1000))
+        self._client().keep(_SAVED + group_id, raw, self._kept_ms())
 
     def restore_group(self, group_id: str) -> "GroupResult | None":
         kept = self.read(_SAVED + group_id)
@@ -706,7 +744,7 @@ class AsyncResult(ResultBase, Generic[R_co]):
         return stored
 
     def _get_task_meta(self) -> dict[str, Value]:
-        """All that is known, as Celery's backends say it: packages ask this way."""
+        # Packages ask this way, and Celery's guide has its readers look for stamps in it.
         return _meta(self.id, self._read())
 
     def get(
@@ -970,12 +1008,14 @@ class AsyncResult(ResultBase, Generic[R_co]):
         )
 
     @property
-    def args(self) -> None:
-        """None: a result does not keep what its task was called with."""
+    def args(self) -> Value:
+        """What its task was called with; None unless `result_extended` is set."""
+        return self._read().call.get("args")
 
     @property
-    def kwargs(self) -> None:
-        """None, as args."""
+    def kwargs(self) -> Value:
+        """The same by name."""
+        return self._read().call.get("kwargs")
 
     def ready(self) -> bool:
         """Whether it has ended."""
@@ -1045,7 +1085,7 @@ def child_of(result: Value) -> str:
 
 
 def _meta(task_id: str, stored: Stored) -> dict[str, Value]:
-    return {
+    meta = {
         "task_id": task_id,
         "status": stored.state,
         "result": stored.result,
@@ -1053,6 +1093,22 @@ def _meta(task_id: str, stored: Stored) -> dict[str, Value]:
         "children": [(child, None) for child in stored.children],
         "date_done": _when(stored),
     }
+    if stored.parent_id:
+        meta["parent_id"] = stored.parent_id
+    if stored.call:
+        stamps = stored.call.get("stamps") or {}
+        meta |= {
+            **stamps,
+            "name": stored.name,
+            "args": stored.call["args"],
+            "kwargs": stored.call["kwargs"],
+            "worker": stored.worker,
+            "retries": stored.retries,
+            "queue": stored.queue,
+        }
+        if stamps:
+            meta["stamped_headers"] = [*stamps]
+    return meta
 
 
 def _when(stored: Stored) -> dt.datetime | None:
@@ -1553,3 +1609,8 @@ def result_from_tuple(r: Value, app: Value = None) -> Value:
             nodes = [result_from_tuple(member, app) for member in members]
             result = GroupResult(result_id, nodes, parent=result, app=app)
     return result
+
+
+BaseAsyncResult = AsyncResult
+TaskSetResult = GroupResult
+"""Their names in Celery's versions 2 and 3."""

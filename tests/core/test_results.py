@@ -263,3 +263,21 @@ def test_the_id_of_a_task_keeps_no_other_result() -> None:
         scene.do(Keep("m1", b"x", 0))
     with pytest.raises(Invalid, match="must have 1 to 255 bytes and no NUL"):
         scene.do(Keep("a\x00", b"x", 0))
+    with pytest.raises(Invalid, match="state '' must have 1 to 255 bytes"):
+        scene.do(Keep("a", b"x", 0, ""))
+
+
+def test_a_task_that_left_nothing_gets_its_result_from_somebody_else() -> None:
+    scene = Scene()
+    scene.register()
+    scene.publish(new("m1"), new("m2"))
+    first, second = scene.take()
+    scene.settle(first, Outcome.IGNORED, b"")
+    scene.settle(second, Outcome.SUCCESS, b"own")
+
+    scene.do(Keep("m1", b"why", 0, "FAILURE"))
+
+    assert (scene.record("m1").state, scene.payload("m1")) == ("FAILURE", b"why")
+    assert scene.faults() == []
+    with pytest.raises(Conflict, match="'m2' is the id of a task"):
+        scene.do(Keep("m2", b"x", 0))

@@ -10,7 +10,9 @@ from qbroker import App, Celery, Task, _state, current_app, shared_task, signals
 from qbroker.app.pipeline import CALLS_MIN
 from qbroker.exceptions import (
     AlwaysEagerIgnored,
+    DuplicateTaskNameWarning,
     ImproperlyConfigured,
+    InvalidTaskError,
     LimitExceeded,
     MessageRefused,
     NotRegistered,
@@ -335,6 +337,60 @@ def test_a_call_by_name_goes_to_the_broker_and_says_so_where_calls_are_eager(app
         result = app.send_task("add", (4,))
 
     assert result.get(timeout=5) == 4
+
+
+def test_tasks_are_registered_and_removed_by_hand(app: App) -> None:
+    class Hello(Task[..., Value]):
+        name = "hello"
+
+    class Nameless(Task[..., Value]):
+        pass
+
+    app.tasks.register(Hello)
+
+    assert isinstance(app.tasks["hello"], Hello)
+    assert "hello" in app.tasks.regular()
+    assert app.tasks.periodic() == {}
+    app.tasks.unregister(app.tasks["hello"])
+    with pytest.raises(app.tasks.NotRegistered):
+        app.tasks.unregister("hello")
+    with pytest.raises(InvalidTaskError, match="'Nameless' must specify"):
+        app.tasks.register(Nameless)
+
+
+def test_an_app_tells_apart_the_task_that_is_run_and_the_one_it_calls(app: App) -> None:
+    seen: list[Value] = []
+
+    @app.task(name="inner")
+    def inner() -> None:
+        seen.extend([app.current_task, app.current_worker_task])
+
+    @app.task(name="outer")
+    def outer() -> None:
+        inner()
+
+    _ = outer.apply()
+    inner()
+
+    assert [getattr(task, "name", None) for task in seen] == ["inner", "outer", "inner", None]
+    assert app.current_worker_task is None
+
+
+def test_a_registered_task_that_replaces_another_is_warned_of(app: App) -> None:
+    class First(Task[..., Value]):
+        name = "same"
+
+    class Second(Task[..., Value]):
+        name = "same"
+
+    app.register_task(First)
+    app.register_task(First())
+    with pytest.warns(
+        DuplicateTaskNameWarning, match=r"'same' is replaced: .*First, and is .*Second"
+    ):
+        app.register_task(Second)
+
+    assert type(app.tasks["same"]) is Second
 
 
 def test_an_app_has_an_id_and_each_thread_of_it_another(make_app: MakeApp) -> None:

@@ -3,7 +3,8 @@
 import pytest
 
 from qbroker import App
-from qbroker.exceptions import OperationalError
+from qbroker.exceptions import NotFound, OperationalError
+from qbroker.testing import LocalBroker
 from tests.sdk.conftest import MakeApp
 from tests.sdk.real_broker import RealBroker
 
@@ -37,6 +38,43 @@ def test_a_broker_that_is_away_is_an_error(make_app: MakeApp) -> None:
 
     with pytest.raises(OperationalError, match=r"127\.0\.0\.1:1"):
         app.connection_for_write().ensure_connection()
+
+
+def test_a_queue_is_looked_at_by_the_names_of_amqp(real_app: App) -> None:
+    for _ in range(2):
+        _ = real_app.send_task("t", queue="mail")
+    with real_app.connection_or_acquire() as connection:
+        channel = connection.default_channel
+
+        assert channel.queue_declare(queue="mail", passive=True) == ("mail", 2, 0)
+        assert channel.queue_declare("new", durable=True).message_count == 0
+        assert channel.queue_declare("new", passive=True).queue == "new"
+        assert channel.queue_purge("mail") == 2
+        with pytest.raises(NotFound, match="no queue 'absent'"):
+            channel.queue_declare("absent", passive=True)
+
+
+def test_calls_are_sent_with_what_pools_have(real_app: App) -> None:
+    @real_app.task(name="t")
+    def task(x: int) -> None: ...
+
+    with real_app.producer_pool.acquire(block=True) as producer:
+        _ = task.apply_async((1,), producer=producer)
+    with (
+        real_app.pool.acquire(block=True, timeout=3) as connection,
+        task.get_publisher(connection) as publisher,
+    ):
+        _ = task.apply_async((2,), publisher=publisher)
+
+    assert publisher.channel.queue_declare("celery", passive=True).message_count == 2
+
+
+def test_a_broker_in_this_process_has_no_port(make_app: MakeApp) -> None:
+    with LocalBroker() as broker:
+        connection = make_app(broker=broker.url).connection()
+
+        assert (connection.hostname, connection.port) == ("localhost", None)
+        assert connection.connect() is connection
 
 
 def test_what_pools_give_is_handed_to_calls(real_app: App) -> None:

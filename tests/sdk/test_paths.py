@@ -9,12 +9,14 @@ from zoneinfo import ZoneInfo
 import pytest
 
 import qbroker
-from qbroker import App, exceptions
+from qbroker import App, decorators, exceptions
 from qbroker.app import annotations, routes
 from qbroker.execute import apply_async, delay_task, send_task
 from qbroker.loaders import autodiscover_tasks
 from qbroker.registry import tasks
 from qbroker.serialization import Value
+from qbroker.task import PeriodicTask
+from qbroker.task.sets import TaskSet
 from qbroker.utils import (
     functional,
     imports,
@@ -44,7 +46,7 @@ PATHS = {
     "app.task": "Context Task",
     "app.trace": "LOG_FAILURE LOG_RECEIVED LOG_SUCCESS",
     "app.utils": "Settings appstr bugreport find_app",
-    "backends.base": "Backend BaseBackend DisabledBackend",
+    "backends.base": "Backend BaseBackend BaseKeyValueStoreBackend DisabledBackend KeyValueStoreBackend states",
     "beat": "PersistentScheduler ScheduleEntry Scheduler Service",
     "bin.base": "CeleryCommand CeleryOption",
     "bin.beat": "beat",
@@ -67,6 +69,7 @@ PATHS = {
     "contrib.testing.mocks": "ContextMock TaskMessage TaskMessage1 task_message_from_sig",
     "contrib.testing.tasks": "ping",
     "contrib.testing.worker": "start_worker",
+    "decorators": "periodic_task task",
     "events": "Event",
     "events.dispatcher": "",
     "events.event": "Event",
@@ -79,7 +82,7 @@ PATHS = {
     "loaders.base": "autodiscover_tasks find_related_module",
     "local": "PromiseProxy Proxy",
     "registry": "tasks",
-    "result": "AsyncResult EagerResult GroupResult ResultSet allow_join_result result_from_tuple",
+    "result": "BaseAsyncResult TaskSetResult AsyncResult EagerResult GroupResult ResultSet allow_join_result result_from_tuple",
     "schedules": "crontab schedule solar",
     "security": "disable_untrusted_serializers setup_security",
     "security.certificate": "CertStore Certificate FSCertStore",
@@ -88,9 +91,13 @@ PATHS = {
     "security.utils": "get_digest_algorithm reraise_errors",
     "signals": "celeryd_init task_failure task_postrun task_prerun worker_process_init worker_ready",
     "states": "FAILURE PENDING READY_STATES SUCCESS",
-    "task": "Context Task",
+    "task": "BaseTask Context PeriodicTask Task TaskSet chord group periodic_task subtask task",
+    "task.base": "BaseTask PeriodicTask Task",
+    "task.chords": "chord",
     "task.control": "broadcast inspect ping rate_limit revoke",
     "task.http": "HttpDispatchTask URL",
+    "task.schedules": "crontab schedule",
+    "task.sets": "TaskSet subtask",
     "utils": "cached_property gen_unique_id noop uuid worker_direct",
     "utils.functional": "chunks first maybe_list memoize noop uniq",
     "utils.graph": "DependencyGraph",
@@ -212,6 +219,62 @@ def test_the_paths_of_celery_3_speak_to_the_current_app() -> None:
     assert apply_async(add, (2, 2)).get() == 4
     assert callable(send_task)
     assert callable(delay_task)
+
+
+def test_tasks_are_declared_as_in_celery_2_and_3() -> None:
+    app = App("older", task_always_eager=True)
+
+    declare: Value = qbroker.task
+
+    @declare(shared=False)  # type: ignore[untyped-decorator] # it is anything, to the type checker
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    @decorators.task(name="double", shared=False)  # type: ignore[untyped-decorator] # the same
+    def double(x: int) -> int:
+        return x * 2
+
+    calls = TaskSet(tasks=[add.subtask((1, 2)), double.subtask((5,))])
+
+    assert (calls.total, [one.task for one in calls.tasks]) == (2, [add.name, "double"])
+    assert calls.apply_async().join() == [3, 10]
+    assert calls.apply().get() == [3, 10]
+    assert app.tasks["double"].app is app
+
+
+def test_a_periodic_task_enters_itself_in_the_schedule() -> None:
+    app = App("oldest", task_always_eager=True)
+
+    @decorators.periodic_task(  # type: ignore[untyped-decorator] # the options of a task are any
+        run_every=dt.timedelta(minutes=5), name="tidy", shared=False, options={"queue": "low"}
+    )
+    def tidy() -> str:
+        return "tidy"
+
+    class Sweep(PeriodicTask[..., str]):
+        name = "sweep"
+        run_every = 60
+
+        def run(self) -> str:
+            return "swept"
+
+    app.register_task(Sweep())
+
+    assert tidy.apply().get() == "tidy"
+    assert app.conf.beat_schedule["tidy"]["options"] == {"queue": "low"}
+    assert app.conf.beat_schedule["tidy"]["schedule"].run_every == dt.timedelta(minutes=5)
+    assert app.conf.beat_schedule["sweep"]["schedule"].run_every == dt.timedelta(minutes=1)
+    assert sorted(app.tasks.periodic()) == ["sweep", "tidy"]
+
+
+def test_a_periodic_task_without_a_period_is_an_error() -> None:
+    app = App("oldest", task_always_eager=True)
+
+    class Never(PeriodicTask[..., None]):
+        name = "never"
+
+    with pytest.raises(NotImplementedError, match="'never' must have run_every"):
+        app.register_task(Never)
 
 
 def test_functions_on_sequences() -> None:

@@ -41,6 +41,7 @@ from qbroker_proto.v1 import results_pb2 as wire
 from qbroker_proto.v1.message_pb2 import Result
 from tests.sdk.conftest import MakeApp
 from tests.sdk.fake_broker import FakeBroker, failure
+from tests.sdk.real_broker import RealBroker, ToyWorker
 
 
 class OwnError(Exception):
@@ -199,6 +200,34 @@ def test_a_request_takes_fields_as_dict_pairs_and_by_name() -> None:
 
     assert (request.id, request.retries, request.hostname) == ("x", 2, "w@here")
     assert request.get("timelimit_note") == "none"
+
+
+def test_a_request_knows_both_limits_by_one_name() -> None:
+    request = Context()
+
+    request.update({"timelimit": [30, 20]})
+    request.update([("id", "x")])
+
+    assert (request.time_limit, request.soft_time_limit) == (30, 20)
+    request.update(timelimit=None)
+    assert (request.time_limit, request.soft_time_limit) == (None, None)
+    request.clear()
+    assert (request.id, request.timelimit) == (None, None)
+
+
+def test_what_a_message_has_beside_the_fields_are_its_callers_headers() -> None:
+    assert Context({"id": "x", "customer": 7}).headers == {"customer": 7}
+    assert Context({"id": "x", "headers": {"a": 1}, "customer": 7}).headers == {"a": 1}
+    assert Context({"id": "x"}).headers is None
+
+
+def test_a_requests_options_have_the_stamps_that_it_declares() -> None:
+    request = Context(stamped_headers=["team"], stamps={"team": ["red"], "retries": 99}, retries=2)
+
+    options = request.as_execution_options()
+
+    assert (options["stamped_headers"], options["team"]) == (["team"], ["red"])
+    assert options["retries"] == 2
 
 
 def test_a_task_that_no_worker_runs_may_wait(app: App) -> None:
@@ -686,6 +715,109 @@ def test_packages_may_ask_as_celerys_own_do(app: App, broker: FakeBroker) -> Non
     assert result._get_task_meta()["status"] == "SUCCESS"
     result.backend = app.backend
     assert result.backend is app.backend
+
+
+def test_what_is_said_of_an_unknown_id_is_its_result(real_app: App) -> None:
+    backend = real_app.backend
+
+    backend.mark_as_done("done", [1, 2])
+    backend.mark_as_failure("failed", ValueError("no"), traceback="here")
+    backend.mark_as_revoked("revoked", "nobody wants it")
+
+    assert real_app.AsyncResult("done").get(timeout=5) == [1, 2]
+    failed = real_app.AsyncResult("failed")
+    assert (failed.state, failed.traceback) == ("FAILURE", "here")
+    with pytest.raises(ValueError, match="no"):
+        failed.get(timeout=5)
+    assert isinstance(real_app.AsyncResult("revoked").result, TaskRevokedError)
+
+
+def test_who_finishes_the_work_of_a_task_that_raised_ignore_says_what_came_of_it(
+    real_app: App, real_broker: RealBroker
+) -> None:
+    @real_app.task(name="begin")
+    def begin() -> None:
+        raise Ignore
+
+    result = begin.delay()
+    worker = ToyWorker(real_app, real_broker.url, "celery")
+    worker.work()
+    worker.leave()
+
+    real_app.backend.mark_as_done(result.id, "from outside")
+
+    assert result.get(timeout=5) == "from outside"
+
+
+def test_what_a_worker_made_of_a_task_stays(real_app: App, real_broker: RealBroker) -> None:
+    @real_app.task(name="five")
+    def five() -> int:
+        return 5
+
+    result = five.delay()
+    real_app.backend.mark_as_started(result.id, pid=7)
+    assert (result.state, result.info) == ("STARTED", {"pid": 7})
+    worker = ToyWorker(real_app, real_broker.url, "celery")
+    worker.work()
+    worker.leave()
+
+    real_app.backend.mark_as_retry(result.id, OSError("again"))
+    real_app.backend.mark_as_done(result.id, 6)
+
+    assert result.get(timeout=5) == 5
+
+
+def test_an_extended_result_tells_what_its_task_was_called_with(
+    make_app: MakeApp, real_broker: RealBroker
+) -> None:
+    app = make_app(broker=real_broker.url, backend="qbroker://", result_extended=True)
+
+    @app.task(name="add")
+    def add(x: Value, y: Value) -> None: ...
+
+    plain = add.delay(1, y=2)
+    stamped = add.s(3, 4)
+    stamped.stamp(stamp="mine")
+    marked = stamped.apply_async()
+    odd = add.apply_async(({5},), {"y": 6}, serializer="pickle")
+    app.conf.accept_content = ["json", "pickle"]
+    worker = ToyWorker(app, real_broker.url, "celery")
+    worker.work(3)
+    worker.leave()
+
+    assert (plain.args, plain.kwargs) == ([1], {"y": 2})
+    meta = app.backend.get_task_meta(marked.id)
+    assert (meta["name"], meta["worker"], meta["queue"]) == ("add", "toy@here", "celery")
+    assert (meta["args"], meta["retries"], meta["stamp"]) == ([3, 4], 0, "mine")
+    assert meta["stamped_headers"] == ["stamp"]
+    assert marked._get_task_meta() == meta
+    assert (odd.args, odd.kwargs) == ("[{5}]", "{'y': 6}")
+
+
+def test_a_result_keeps_no_arguments_by_default(real_app: App, real_broker: RealBroker) -> None:
+    _ = real_app.task(name="t")(lambda x: x)
+    result = real_app.send_task("t", (1,))
+    worker = ToyWorker(real_app, real_broker.url, "celery")
+    worker.work()
+    worker.leave()
+
+    assert result.get(timeout=5) == 1
+    assert (result.args, result.kwargs) == (None, None)
+    assert "args" not in real_app.backend.get_task_meta(result.id)
+
+
+def test_without_any_time_what_has_ended_is_there(real_app: App) -> None:
+    real_app.backend.mark_as_done("a", 1)
+    real_app.backend.mark_as_done("b", 2)
+    both = [real_app.AsyncResult("a"), real_app.AsyncResult("b")]
+    more = [*both, real_app.AsyncResult("c")]
+
+    assert real_app.AsyncResult("a").get(timeout=0) == 1
+    assert real_app.ResultSet(both).join(timeout=0) == [1, 2]
+    with pytest.raises(ResultTimeout):
+        real_app.AsyncResult("c").get(timeout=0)
+    with pytest.raises(ResultTimeout):
+        real_app.ResultSet(more).join(timeout=0)
 
 
 def test_a_result_that_may_not_be_read_is_raised_and_its_state_is_known(

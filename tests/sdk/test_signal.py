@@ -117,3 +117,32 @@ def test_who_is_tried_again_is_held() -> None:
     gc.collect()
 
     assert signal
+
+
+def test_a_receiver_may_die_while_another_is_connected_or_disconnected() -> None:
+    signal = Signal(name="s")
+    victims: list[Value] = []
+
+    class Name:
+        """A dispatch_uid whose comparison frees a receiver, as the garbage collector may at any time."""
+
+        def __hash__(self) -> int:
+            return 1
+
+        def __eq__(self, other: object) -> bool:
+            victims.clear()
+            return self is other
+
+    def victim(**_: Value) -> None: ...
+
+    def other(**_: Value) -> None: ...
+
+    victims.append(victim)
+    signal.connect(victim)
+    del victim
+
+    signal.connect(other, dispatch_uid=Name())
+
+    assert victims == []
+    assert signal._live(None) == [other]
+    assert len(signal._receivers) == 1

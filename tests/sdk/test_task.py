@@ -2,7 +2,8 @@
 
 import pytest
 
-from qbroker import App, Task
+from qbroker import App, Task, signals
+from qbroker.exceptions import Retry
 from qbroker.serialization import Value
 from tests.sdk.conftest import MakeApp
 
@@ -104,30 +105,103 @@ def test_a_class_with_an_apply_async_of_its_own_may_have_options_of_its_own(
         _ = plain.apply_async((), once=True)
 
 
-def test_a_test_gives_a_request_to_what_it_runs_itself(app: App) -> None:
-    @app.task(bind=True)
-    def show(self: Task[..., Value]) -> tuple[Value, ...]:
-        request = self.request
-        return request.id, request.retries, request.called_directly, request.tenant
-
-    show.push_request(id="i", retries=2, called_directly=False, headers={"tenant": 7})
-    inside = show.run()
-    show.push_request(retries=3)
-    nested = show.run()
-    popped = show.pop_request()
-    show.pop_request()
-
-    assert inside == ("i", 2, False, 7)
-    assert nested == ("i", 3, False, 7)
-    assert popped.retries == 3
-    assert show.request.id is None
-    with pytest.raises(IndexError, match="no request was pushed"):
-        show.pop_request()
-
-
 def test_the_empty_request_outside_of_a_run_is_the_tasks_own(app: App) -> None:
     one, other = app.task(name="one")(lambda: 1), app.task(name="other")(lambda: 2)
 
     one.request.id = "mine"
 
     assert (one.request.id, other.request.id) == ("mine", None)
+
+
+def test_a_body_can_be_tried_with_a_request_of_ones_own(app: App) -> None:
+    @app.task(bind=True, name="who")
+    def who(self: Value) -> Value:
+        return self.request.id, self.request.retries
+
+    who.push_request(id="mine", retries=2)
+
+    assert who.run() == ("mine", 2)
+    assert who.request_stack.top is who.request
+    assert len(who.request_stack) == 1
+    popped = who.pop_request()
+    assert popped is not None
+    assert popped.id == "mine"
+    assert (who.request.id, who.pop_request()) == (None, None)
+
+
+def test_requests_of_several_tasks_are_popped_in_any_order(app: App) -> None:
+    one, two = app.task(name="one")(add), app.task(name="two")(add)
+    one.push_request(id="1")
+    two.push_request(id="2")
+
+    one.pop_request()
+
+    assert (one.request.id, two.request.id) == (None, "2")
+    assert [request.id for request in two.request_stack.stack] == ["2"]
+    two.pop_request()
+    assert two.request.id is None
+
+
+def test_a_pushed_request_says_what_it_was_given_of_everything(app: App) -> None:
+    task = app.task(name="task")(add)
+    task.push_request(delivery_info={"routing_key": "mail"}, timelimit=(10, 5), children=["child"])
+    request = task.request
+    task.pop_request()
+
+    assert request.delivery_info == {"routing_key": "mail"}
+    assert (request.time_limit, request.soft_time_limit) == (10, 5)
+    assert request.children == ["child"]
+
+
+def test_a_tasks_backend_is_its_apps(app: App) -> None:
+    assert app.task(name="task")(add).backend is app.backend
+
+
+def test_what_is_run_right_here_knows_its_stamps(app: App) -> None:
+    @app.task(bind=True, name="stamped")
+    def stamped(self: Value) -> Value:
+        return self.request.stamped_headers, self.request.stamps
+
+    signature = stamped.s()
+    signature.stamp(customer="acme")
+
+    assert signature.apply().get() == (["customer"], {"customer": ["acme"]})
+    assert stamped.apply().get() == (None, None)
+
+
+def test_a_task_says_by_which_name_its_calls_are_shown(real_app: App) -> None:
+    def shown(task: Value, args: Value, kwargs: Value, options: Value) -> str:
+        return f"{task.name} of {args[0]}"
+
+    @real_app.task(name="apply", shadow_name=shown)
+    def apply(what: str) -> None: ...
+
+    seen: list[Value] = []
+
+    def publishing(headers: Value, **_: Value) -> None:
+        seen.append(headers["shadow"])
+
+    signals.before_task_publish.connect(publishing)
+    _ = apply.delay("mail")
+    _ = apply.apply_async(("mail",), shadow="letters")
+    signals.before_task_publish.disconnect(publishing)
+
+    assert seen == ["apply of mail", "letters"]
+
+
+def test_a_body_that_is_tried_with_a_request_is_tried_again_as_in_a_worker(real_app: App) -> None:
+    @real_app.task(bind=True, name="again", max_retries=3)
+    def again(self: Value, x: int) -> None:
+        raise self.retry(countdown=60)
+
+    again.push_request(
+        id="mine", args=(1,), kwargs={}, retries=1, called_directly=False, delivery_info={}
+    )
+    try:
+        with pytest.raises(Retry):
+            again.run(1)
+    finally:
+        again.pop_request()
+
+    (sent,) = real_app.client().list_tasks(queue="celery").tasks
+    assert (sent.id, sent.task) == ("mine", "again")

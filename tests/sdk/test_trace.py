@@ -621,6 +621,19 @@ def test_the_traceback_of_an_async_task_begins_in_the_task(app: App) -> None:
     assert ", in fail" in lines[1]
 
 
+def test_a_task_finds_its_stamps_as_they_were_given(app: App) -> None:
+    seen: list[Value] = []
+
+    @app.task(name="stamped", bind=True)
+    def stamped(self: Value) -> None:
+        seen.append(self.request.stamps)
+
+    for stamps in ({"n": 42}, {"n": {"a"}}, {"n": ["a", "b"]}):
+        run(app, "stamped", stamped_headers=["n"], **stamps)
+
+    assert seen == [{"n": 42}, {"n": ["a"]}, {"n": ["a", "b"]}]
+
+
 def test_messages_that_nobody_can_run_are_told_of_by_the_workers_name(app: App) -> None:
     app.task(name="known")(lambda: 1)
     heard: list[Value] = []

@@ -9,6 +9,8 @@ from qbroker.contrib.testing.app import TestApp, Trap, set_trap, setup_default_a
 from qbroker.contrib.testing.manager import Manager, Sentinel
 from qbroker.contrib.testing.worker import start_worker
 from qbroker.serialization import Value
+from qbroker.testing import LocalBroker
+from qbroker.utils.nodenames import anon_nodename
 
 URL = "memory://kit"
 
@@ -122,3 +124,14 @@ def test_a_join_that_lasts_too_long_says_what_is_missing() -> None:
             Manager(app, block_timeout=0.02).join(result, max_retries=2)
         assert Manager(app, no_join=True).join(result) is None
     inprocess.stop(URL)
+
+
+def test_a_worker_of_a_test_has_the_name_that_celerys_has() -> None:
+    with LocalBroker() as broker:
+        app = TestApp(broker=broker.url, backend="qbroker://")
+        with start_worker(app) as first, start_worker(app, perform_ping_check=False) as second:
+            names = first.hostname, second.hostname
+            assert names == (anon_nodename(), anon_nodename(prefix="gen2-"))
+        with start_worker(app) as again:
+            assert again.hostname == names[0]
+        app.close()

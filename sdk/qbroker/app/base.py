@@ -37,6 +37,7 @@ from qbroker.app.control import Control
 from qbroker.app.events import Events
 from qbroker.app.loader import Loader
 from qbroker.app.pipeline import Pipeline, current_pipeline
+from qbroker.app.programs import Worker
 from qbroker.app.sending import (
     PROPERTIES,
     Call,
@@ -55,6 +56,7 @@ from qbroker.exceptions import (
     AlwaysEagerIgnored,
     DuplicateTaskNameWarning,
     ImproperlyConfigured,
+    InvalidTaskError,
     NotRegistered,
     Replaced,
     Retry,
@@ -129,14 +131,40 @@ _CONNECTION_SETTINGS = frozenset({"broker_url", "broker_connection_timeout", "re
 class TaskRegistry(dict[str, BaseTask[..., Value]]):
     """Tasks by name."""
 
+    NotRegistered = NotRegistered
+
     def __missing__(self, name: str) -> BaseTask[..., Value]:
         raise NotRegistered(name)
 
-    def unregister(self, name: str) -> None:
-        """Remove a task, by its name."""
-        if name not in self:
+    def register(self, task: Value) -> None:
+        """Add a task: an instance, or a class of which one is made."""
+        if isinstance(task, type):
+            task = task()
+        if not task.name:
+            raise InvalidTaskError(
+                f"Task class {type(task).__name__!r} must specify .name attribute"
+            )
+        self[task.name] = task
+
+    def unregister(self, name: Value) -> None:
+        """Remove a task, by its name or itself."""
+        known: Value = getattr(name, "name", name)
+        if self.pop(known, None) is None:
             raise NotRegistered(name)
-        del self[name]
+
+    def regular(self) -> dict[str, BaseTask[..., Value]]:
+        """Those that are not periodic."""
+        return self.filter_types("regular")
+
+    def periodic(self) -> dict[str, BaseTask[..., Value]]:
+        """Those whose class says that they are periodic, as Celery's version 3 had them."""
+        return self.filter_types("periodic")
+
+    def filter_types(self, type: str) -> dict[str, BaseTask[..., Value]]:  # noqa: A002 - Celery's name
+        """Those of a kind, "regular" or "periodic"."""
+        return {
+            name: task for name, task in self.items() if getattr(task, "type", "regular") == type
+        }
 
 
 class Decorator(Protocol):
@@ -596,7 +624,16 @@ class App:
         if made.typing is None:
             made.typing = self.strict_typing
         with self._lock:
+            known = self._tasks.get(made.name)
             self._tasks[made.name] = made
+        if known is not None and type(known) is not type(made):
+            warnings.warn(
+                DuplicateTaskNameWarning(
+                    f"the task {made.name!r} is replaced: it was a {type(known).__qualname__}, and is a "
+                    f"{type(made).__qualname__} now"
+                ),
+                stacklevel=2,
+            )
         made.bind(self)
         return made
 
@@ -680,6 +717,14 @@ class App:
     def current_task(self) -> BaseTask[..., Value] | None:
         """The task this thread is inside of."""
         request = current_request.get()
+        return None if request is None else cast("BaseTask[..., Value]", request.task)
+
+    @property
+    def current_worker_task(self) -> BaseTask[..., Value] | None:
+        """The task that a worker runs on this thread, whatever task it has called like a function."""
+        request = current_request.get()
+        while request is not None and request.called_directly:
+            request = request.outer
         return None if request is None else cast("BaseTask[..., Value]", request.task)
 
     # -- the broker
@@ -1162,6 +1207,7 @@ class App:
             keep = self._keep_eager
         outer = current_request.get()
         args, kwargs = args or (), kwargs or {}
+        stamped = as_list(options.get("stamped_headers"))
         while True:
             request = Context(
                 id=task_id,
@@ -1180,6 +1226,8 @@ class App:
                 callbacks=as_list(link) or None,
                 hostname=platform.node(),
                 ignore_result=ignores,
+                stamped_headers=stamped or None,
+                stamps={name: as_list(options.get(name)) for name in stamped} or None,
             )
             ended = execute(plan_of(task), request, args, kwargs, keep, keeps_success=not ignores)
             if not isinstance(ended.value, Retry) or ended.value.sig is None:
@@ -1304,6 +1352,12 @@ class App:
                 "Use app.start() to programmatically start other commands."
             )
         self.start(arguments)
+
+    def Worker(self, **options: Value) -> Worker:  # noqa: N802 - Celery's name
+        """A worker of this app, to be started: `app.Worker(concurrency=4, loglevel="INFO").start()`."""
+        return Worker(self.worker_main, **options)
+
+    WorkController = Worker
 
     def bugreport(self) -> str:
         """What to paste into a bug report; secrets are masked."""

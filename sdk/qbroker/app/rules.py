@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn, Protocol
 
 from qbroker.limits import Key, Limit
-from qbroker.serialization import Value
+from qbroker.serialization import Value, json_encode
 
 __all__ = ["Ruled", "rules_of"]
 
@@ -171,13 +171,22 @@ def _add_labels(fields: dict[str, Value], call: _Call, options: dict[str, Value]
         labels += wanted or ()
     if stamped:
         names = [stamped] if isinstance(stamped, str) else list(stamped)
+        stamps: dict[str, Value] = {}
         for name in names:
             if name not in options:
                 raise TypeError(
                     f"stamped_headers of task {call.name!r} names {name!r}, but the call has no {name}=…"
                 )
-            labels += _labels_of(name, options.pop(name))
+            stamp = stamps[name] = options.pop(name)
+            labels += _labels_of(name, stamp)
         fields["stamped_headers"] = names
+        if not all(map(_is_as_labels, stamps.values())):
+            fields["stamps"] = json_encode(
+                {
+                    name: [*stamp] if isinstance(stamp, set | frozenset) else stamp
+                    for name, stamp in stamps.items()
+                }
+            )
     for label in labels:
         if not isinstance(label, str) or not label.partition("=")[1] or label.startswith("="):
             raise ValueError(f"label {label!r} of task {call.name!r} is not 'name=value'")
@@ -192,6 +201,11 @@ def _add_labels(fields: dict[str, Value], call: _Call, options: dict[str, Value]
             f"a call of {call.name!r} has {len(labels)} labels; it may have {LABELS_MAX}"
         )
     fields["labels"] = labels
+
+
+def _is_as_labels(stamp: Value) -> bool:
+    """Whether a stamp can be read from its labels: a list of text."""
+    return isinstance(stamp, list | tuple) and all(isinstance(one, str) for one in stamp)
 
 
 def _labels_of(name: Value, value: Value) -> list[str]:

@@ -53,6 +53,7 @@ OPTIONS_NEEDLESS = frozenset(
         "immediate",
         "mandatory",
         "producer",
+        "publisher",
         "queue_arguments",
         "retry",
         "retry_policy",

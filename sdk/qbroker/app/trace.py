@@ -776,6 +776,8 @@ def build_runner(
     parse = Message.FromString
     json_encode = serialization.json_encode
     write_result = _result_writer(app.conf)
+    # What is encrypted in the message is not to lie beside its result in plain sight.
+    keeps_calls = app.conf.result_extended and not app.conf.security_encryption_keys
     bytes_max = app.conf.unpacked_bytes_max
     seal: Seal | None = app.conf.seal
     terms = envelope.Terms(app.accepted_results, bytes_max, seal)
@@ -815,10 +817,12 @@ def build_runner(
             result.parent_id = message.parent_id
         if message.root_id:
             result.root_id = message.root_id
-        if request._children:  # noqa: SLF001 - without making the list
-            result.children.extend(map(child_of, request._children))  # noqa: SLF001 - the same
+        if "children" in request.__dict__:  # looked at without making the list
+            result.children.extend(map(child_of, request.children))
         if message.followers and state == states.SUCCESS:
             result.children.extend(message.followers)
+        if keeps_calls:
+            result.call = envelope.encode_call(request.args, request.kwargs, request.stamps)
         # What all results of a task have in common is written once: protobuf messages in a row are one.
         common = message.task, message.queue, state
         head = heads.get(common)

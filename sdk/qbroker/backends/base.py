@@ -1,7 +1,22 @@
-"""Celery's place for where results are kept; here that is the broker, so there is no other to choose."""
+"""Celery's path to the classes of backends, for programs that ask what `app.backend` is."""
 
+from qbroker import states
 from qbroker.result import Backend, DisabledBackend
 
-__all__ = ["Backend", "BaseBackend", "DisabledBackend"]
+__all__ = [
+    "Backend",
+    "BaseBackend",
+    "BaseKeyValueStoreBackend",
+    "DisabledBackend",
+    "KeyValueStoreBackend",
+    "states",
+]
 
 BaseBackend = Backend
+
+
+class BaseKeyValueStoreBackend(Backend):
+    """What Celery's backends are that poll a store of keys. No backend of qbroker's is one: it is told by the broker."""
+
+
+KeyValueStoreBackend = BaseKeyValueStoreBackend

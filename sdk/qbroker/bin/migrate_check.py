@@ -51,15 +51,6 @@ _KOMBU: Final = {
 }
 """Where we have what users import from kombu and billiard."""
 
-_GONE_NAMES: Final = {
-    ("celery", "task"): "decorate with @app.task or @shared_task",
-    ("celery.decorators", "periodic_task"): "use @app.task and beat_schedule",
-    ("celery.decorators", "task"): "decorate with @app.task or @shared_task",
-    ("celery.task", "periodic_task"): "use @app.task and beat_schedule",
-    ("celery.task", "task"): "decorate with @app.task or @shared_task",
-}
-"""Names of Celery's early days that are functions there, and modules or nothing here."""
-
 _PACKAGES: Final = {
     "billiard": "qbroker's pools use multiprocessing's own processes, so billiard tells nothing about them",
     "celery_once": "is written for Celery; unique_key of a task does the same",
@@ -73,8 +64,6 @@ _PACKAGES: Final = {
 """Packages that people use beside Celery."""
 
 _APP: Final = {
-    "Worker": "start a worker with `qbroker worker`, and in tests with qbroker.contrib.testing.worker.start_worker",
-    "WorkController": "start a worker with `qbroker worker`, and in tests with qbroker.contrib.testing.worker.start_worker",
     "Beat": "the broker fires periodic tasks; `qbroker beat --once` registers them",
     "log": "logging is set up by signals: setup_logging, after_setup_logger",
     "steps": "the worker has no bootsteps; use signals",
@@ -158,13 +147,6 @@ class _Reader(ast.NodeVisitor):
             }
 
     def _imported(self, node: ast.AST, module: str, names: tuple[str, ...]) -> None:
-        for name in names:
-            if (module, name) in _GONE_NAMES:
-                self._say(node, f"there is no {module}.{name}: {_GONE_NAMES[module, name]}.")
-        names_left = tuple(name for name in names if (module, name) not in _GONE_NAMES)
-        if names and not names_left:
-            return
-        names = names_left
         root = module.partition(".")[0]
         if root in _PACKAGES and module not in _KOMBU:
             self._say(node, f"{root} {_PACKAGES[root]}.")

@@ -1,4 +1,8 @@
-"""Tasks: functions that can be called from elsewhere. Public: `Task`, `Context`."""
+"""Tasks: functions that can be called from elsewhere. Public: `Task`, `Context`.
+
+And the decorators of Celery's versions 2 and 3, which declare tasks of the current app: `from qbroker.task import
+task, periodic_task`, or the module itself, `from qbroker import task`.
+"""
 
 import datetime as dt
 import inspect
@@ -17,7 +21,7 @@ from typing import (
 )
 
 from qbroker import _state, canvas, states
-from qbroker.canvas import Signature
+from qbroker.canvas import Signature, chord, group, subtask
 from qbroker.exceptions import (
     Ignore,
     ImproperlyConfigured,
@@ -28,14 +32,28 @@ from qbroker.exceptions import (
     Retry,
 )
 from qbroker.limits import Key, Limit
-from qbroker.request import Context, current_request
+from qbroker.request import Context, RequestStack, current_request
 from qbroker.result import AsyncResult, EagerResult
+from qbroker.schedules import maybe_schedule
 from qbroker.serialization import Value
+from qbroker.task.sets import TaskSet
 
 if TYPE_CHECKING:
     from qbroker.ports import Sender
 
-__all__ = ["Context", "Task", "header_of"]
+__all__ = [
+    "BaseTask",
+    "Context",
+    "PeriodicTask",
+    "Task",
+    "TaskSet",
+    "chord",
+    "group",
+    "header_of",
+    "periodic_task",
+    "subtask",
+    "task",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -244,19 +262,23 @@ class Task(Generic[P, R]):
             self._outside = Context()
         return self._outside
 
-    def push_request(self, *args: Value, **kwargs: Value) -> None:
-        """Have `self.request` be one with these fields until `pop_request`: for tests that call `run` themselves."""
-        fields = {**self.request.__dict__, **dict(*args), **kwargs}
-        fields |= {"task": self, "_outer": current_request.get()}
-        current_request.set(Context(fields))
+    @property
+    def request_stack(self) -> RequestStack:
+        """The runs of the task that this is asked in."""
+        return RequestStack(self)
 
-    def pop_request(self) -> Context:
-        """Undo the last `push_request`; answers what the request was."""
-        request = current_request.get()
-        if request is None or not request.is_of(self):
-            raise IndexError(f"no request was pushed for the task {self.name!r}")
-        current_request.set(request.outer)
-        return request
+    def push_request(self, *args: Value, **kwargs: Value) -> None:
+        """Have `self.request` be one made of these fields until `pop_request`, as tests of a task's body want it."""
+        self.request_stack.push(Context(*args, **kwargs))
+
+    def pop_request(self) -> Context | None:
+        """Have it be again what it was before; answers the one that was pushed."""
+        return self.request_stack.pop()
+
+    @property
+    def backend(self) -> Value:
+        """Where the results of its app are."""
+        return self.app.backend
 
     # -- calling
 
@@ -311,6 +333,8 @@ class Task(Generic[P, R]):
         app = self.app
         if self.typing:
             self.check_arguments(args or (), kwargs or {})
+        if "shadow" not in options and (shadow := self.shadow_name(args, kwargs, options)):
+            options["shadow"] = shadow
         if app.conf.task_always_eager:
             return cast(
                 "AsyncResult[Value]",
@@ -348,6 +372,8 @@ class Task(Generic[P, R]):
         app = self.app
         if self.typing:
             self.check_arguments(args or (), kwargs or {})
+        if "shadow" not in options and (shadow := self.shadow_name(args, kwargs, options)):
+            options["shadow"] = shadow
         if app.conf.task_always_eager:
             return cast(
                 "AsyncResult[Value]",
@@ -396,6 +422,15 @@ class Task(Generic[P, R]):
                 self, args, kwargs, task_id=task_id, throw=throw, headers=headers, **options
             ),
         )
+
+    def shadow_name(
+        self,
+        args: Sequence[Value] | None,
+        kwargs: Mapping[str, Value] | None,
+        options: Mapping[str, Value],
+    ) -> str | None:
+        """What a call is to be called in logs and events, in place of the task's name; None: that."""
+        return None
 
     def check_arguments(self, args: Sequence[Value], kwargs: Mapping[str, Value]) -> None:
         """Raise the TypeError that the call would end in."""
@@ -460,7 +495,10 @@ class Task(Generic[P, R]):
         retry = Retry(exc=exc, when=eta or countdown, is_eager=request.is_eager, sig=sig)
         if not request.is_eager:
             try:
-                retry.again = self.app.resend(request, args, kwargs, {**when, **options})
+                if request.message is None:  # a request that a test has pushed
+                    _ = sig.apply_async()
+                else:
+                    retry.again = self.app.resend(request, args, kwargs, {**when, **options})
             except KombuError as why:
                 raise Reject(why, requeue=False) from why
             request.pending_retry = retry
@@ -502,12 +540,12 @@ class Task(Generic[P, R]):
     ) -> Signature[R]:
         """The call that a run came from, with what is given in place of what it had."""
         request = self.request if request is None else request
-        came_by = request.delivery_info
+        came_by = request.delivery_info or {}
         known = {
             **request.as_execution_options(),
             "ignore_result": request.ignore_result,
-            "priority": came_by["priority"],
-            "queue": queue or came_by["routing_key"],
+            "priority": came_by.get("priority"),
+            "queue": queue or came_by.get("routing_key"),
         }
         return self.signature(
             request.args if args is None else args,
@@ -543,6 +581,10 @@ class Task(Generic[P, R]):
         """The result of an earlier call of this task."""
         result: AsyncResult[R] = self.app.AsyncResult(task_id, task_name=self.name, **kwargs)
         return result
+
+    def get_publisher(self, connection: Value = None, **_: Value) -> Value:
+        """What Celery's programs send many calls with: `task.apply_async(args, publisher=publisher)`."""
+        return self.app.producer_or_acquire()
 
     # -- calls as values
 
@@ -691,6 +733,50 @@ class Task(Generic[P, R]):
 
     def __reduce__(self) -> tuple[Value, ...]:
         return _find_task, (self.name,)
+
+
+BaseTask = Task
+
+
+class PeriodicTask(Task[P, R]):
+    """A task that says itself when it runs, as in Celery's versions 2 and 3: it is an entry of `beat_schedule`."""
+
+    abstract = True
+    type = "periodic"
+    ignore_result: bool | None = True
+    run_every: Value = None
+    """Seconds, a timedelta or a schedule as crontab."""
+    relative = False
+    """Run at round times: a timedelta of hours at full hours."""
+    options: Mapping[str, Value] | None = None
+    """Options of its calls."""
+
+    def on_bound(self, app: Value) -> None:
+        """Enter it in the app's schedule."""
+        if self.run_every is None:
+            raise NotImplementedError(f"the periodic task {self.name!r} must have run_every")
+        every = maybe_schedule(self.run_every, self.relative, app)
+        app.add_periodic_task(every, self, name=self.name, **(self.options or {}))
+
+
+def task(*args: Value, **options: Value) -> Value:
+    """Make a function a task of the current app: `app.task`."""
+    return _state.get_current_app().task(*args, **options)
+
+
+def periodic_task(*args: Value, **options: Value) -> Value:
+    """Make a function a task that runs every so often: `@periodic_task(run_every=timedelta(minutes=5))`."""
+    return task(*args, **{"base": PeriodicTask, **options})
+
+
+class _Module(types.ModuleType):
+    """This module, which is a decorator too: `from qbroker import task`, as from Celery 3."""
+
+    def __call__(self, *args: Value, **options: Value) -> Value:
+        return task(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Module
 
 
 def _raise_with_context(exc: BaseException) -> NoReturn:

@@ -65,7 +65,7 @@ class Request(Context):
     @property
     def time_limits(self) -> tuple[float | None, float | None]:
         """The hard and the soft limit, in seconds."""
-        return self.timelimit
+        return self.time_limit, self.soft_time_limit
 
     @property
     def store_errors(self) -> bool:

@@ -147,6 +147,15 @@ def _let_go(txn: Txn, message_id: str, record: Record) -> None:
         index.end(txn, message_id, record.extras)
 
 
+def _is_left(record: Record) -> bool:
+    """Whether nothing is kept of a task that ended, and nobody goes by its record any more."""
+    extras = record.extras
+    is_alone = extras is None or not (
+        extras.place or extras.wait or extras.workflow_id or extras.unique_until_ms
+    )
+    return is_alone and bool(record.flags & Flag.NOTHING_KEPT)
+
+
 @dataclass(frozen=True, slots=True)
 class Forget:
     """Keep nothing of these ended messages; answers how many there were. Others are left alone."""
@@ -223,7 +232,10 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Keep a result that no task made, in place of what was kept under the id."""
+    """Keep a result that no task made, in place of what was kept under the id.
+
+    A task that ended with nothing kept, as one that raised Ignore, leaves its id to whoever finishes its work.
+    """
 
     id: str
     result: bytes
@@ -242,8 +254,10 @@ class Keep:
             raise Invalid(
                 f"id {self.id[:60]!r} must have 1 to {limits.NAME_BYTES_MAX} bytes and no NUL"
             )
+        if not 0 < len(self.state.encode()) <= limits.NAME_BYTES_MAX:
+            raise Invalid(f"state {self.state[:60]!r} must have 1 to {limits.NAME_BYTES_MAX} bytes")
         record = message.find(txn, self.id, effects)
-        if record is not None and record.task:
+        if record is not None and record.task and not _is_left(record):
             raise Conflict(f"{self.id!r} is the id of a task; keep the result under another")
         if record is not None:
             payloads.detach(txn, self.id, record)

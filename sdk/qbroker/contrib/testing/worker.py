@@ -1,17 +1,17 @@
 """`start_worker`: a worker on threads of the test's process, which so sees the test's memory."""
 
+import itertools
 import logging
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from qbroker import inprocess
 from qbroker.app import App
-from qbroker.ids import uuid7
 from qbroker.result import allow_join_result
 from qbroker.serialization import Value
 from qbroker.signals import Signal
 from qbroker.url import parse_url
+from qbroker.utils.nodenames import anon_nodename
 
 __all__ = [
     "TestWorkController",
@@ -50,7 +50,7 @@ class TestWorkController:
     ) -> None:
         self.app = app
         self.concurrency = concurrency
-        self.hostname = hostname or f"gen{uuid7()[-6:]}@{platform.node()}"
+        self.hostname = hostname or _free_name()
         self.queues = _names(queues) or (app.conf.task_default_queue,)
         self._shutdown_timeout_s = shutdown_timeout
         self._worker: inprocess.Worker | None = None
@@ -66,6 +66,7 @@ class TestWorkController:
             name=self.hostname,
         )
         self._worker.start()
+        _names_taken.add(self.hostname)
         test_worker_started.send(self.app, worker=self, consumer=self)
 
     def ensure_started(self) -> None:
@@ -74,6 +75,7 @@ class TestWorkController:
     def stop(self) -> None:
         """Finish what runs; RuntimeError when that takes longer than it may."""
         worker, self._worker = self._worker, None
+        _names_taken.discard(self.hostname)
         if worker is not None and not worker.stop(self._shutdown_timeout_s):
             raise RuntimeError(
                 f"the worker {self.hostname} did not end within {self._shutdown_timeout_s:g} s; give start_worker a "
@@ -84,6 +86,20 @@ class TestWorkController:
         """Tell the broker of tasks that were registered since."""
         self.stop()
         self.start()
+
+
+_names_taken: set[str] = set()
+"""Names of the workers that run in this process."""
+
+
+def _free_name() -> str:
+    """The name that Celery's test worker has, `anon_nodename()`; where there is one already, another."""
+    name = anon_nodename()
+    for number in itertools.count(2):
+        if name not in _names_taken:
+            break
+        name = anon_nodename(prefix=f"gen{number}-")
+    return name
 
 
 def _names(queues: Value) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 Receiver = Callable[..., Value]
 F = TypeVar("F", bound=Receiver)
 _Key = tuple[Hashable, Hashable]
+_Receivers = tuple[tuple[_Key, Callable[[], Receiver | None]], ...]
 
 
 class Signal:
@@ -43,9 +44,10 @@ class Signal:
         self.name = name or ""
         self.providing_args = set(providing_args or ())
         self._pause = pause
-        self._lock = threading.Lock()
+        # A receiver may die, and be dropped, while this very thread connects another.
+        self._lock = threading.RLock()
         # Replaced, never changed: a sender walks the tuple it has seen.
-        self._receivers: tuple[tuple[_Key, Callable[[], Receiver | None]], ...] = ()
+        self._receivers: _Receivers = ()
 
     def __repr__(self) -> str:
         return f"<Signal: {self.name}>"
@@ -115,9 +117,11 @@ class Signal:
             reference = weakref.WeakMethod(receiver, lambda _: self._drop(key))
         else:
             reference = weakref.ref(receiver, lambda _: self._drop(key))
-        with self._lock:
-            if all(known != key for known, _ in self._receivers):
-                self._receivers = (*self._receivers, (key, reference))
+        self._change(
+            lambda before: (
+                before if any(known == key for known, _ in before) else (*before, (key, reference))
+            )
+        )
         return receiver
 
     def _persistent(self, receiver: Receiver) -> Receiver:
@@ -148,10 +152,18 @@ class Signal:
         return self._drop(_key(receiver, sender, dispatch_uid))
 
     def _drop(self, key: _Key) -> bool:
+        return self._change(lambda before: tuple(entry for entry in before if entry[0] != key))
+
+    def _change(self, change: Callable[[_Receivers], _Receivers]) -> bool:
+        """Have other receivers; tells whether there are fewer now."""
         with self._lock:
-            before = self._receivers
-            self._receivers = tuple(entry for entry in before if entry[0] != key)
-            return len(self._receivers) < len(before)
+            while True:
+                before = self._receivers
+                after = change(before)
+                # Where a receiver died meanwhile it is done once more, for it is gone from what is there by now.
+                if self._receivers is before:
+                    self._receivers = after
+                    return len(after) < len(before)
 
     def has_listeners(self, sender: object = None) -> bool:
         """Whether a signal of this sender would reach anybody."""
