@@ -163,7 +163,7 @@ _CHANNEL_OPTIONS = (
     # A workflow travels whole.
     ("grpc.max_send_message_length", 64 * MIB),
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 500),
     # A connection attempt that nobody answers is given up after this, not after 20 s.
     ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.keepalive_time_ms", 30_000),
@@ -179,7 +179,7 @@ _FORK_PATIENCE_S = 0.2
 _EXIT_PATIENCE_S = 1.0
 """How long each of a connection's threads has to end when the program does."""
 _PAUSE_FIRST_S = 0.05
-_PAUSE_MAX_S = 1.0
+_PAUSE_MAX_S = 0.5
 _FINAL_CODES = frozenset(
     {
         grpc.StatusCode.UNIMPLEMENTED,
@@ -350,23 +350,27 @@ class _Lane(ABC):
             broken_s = broken_s if broken_s is not None else self._monotonic()
             if is_final or self._monotonic() - broken_s >= self._timeout_s:
                 self._fail(self.error("no answer from"))
-            self._start_over()
+            if not self._start_over():
+                # Nobody waits, so who comes next has all the time there is.
+                pause_s, broken_s = _PAUSE_FIRST_S, None
             self._closed.wait(pause_s * self._chance.uniform(0.5, 1.5))
             pause_s = min(2 * pause_s, _PAUSE_MAX_S)
 
-    def _start_over(self) -> None:
+    def _start_over(self) -> bool:
+        """Make ready for the next stream; whether it is wanted already."""
         with self._lock:
             self.quiet.set()
             self._inbox.put(None)
             self._permits.put(None)
             if self._closed.is_set():
                 # Whoever closed it has told everybody, and waits for this thread to see it.
-                return
+                return False
             self._inbox = queue.SimpleQueue()
             self._wanted.clear()
             for item in self._outstanding():
                 self._inbox.put(item)
                 self._wanted.set()
+            return self._wanted.is_set()
 
 
 # -- publishing ----------------------------------------------------------------------------------

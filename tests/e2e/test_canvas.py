@@ -215,6 +215,9 @@ KILLS_COUNT = 32
 PUBLISHER = f"""
 import json
 from canvas import canvas
+from proj import app
+# The broker is away again and again, and may be found by chance only when it is about to be killed.
+app.conf.broker_connection_timeout = 60
 results = [canvas(n).delay() for n in range({CHORDS_COUNT})]
 print("PUBLISHED")
 found = [result.get(timeout=120, propagate=False) for result in results]

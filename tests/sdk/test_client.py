@@ -1,6 +1,7 @@
 """The connection: confirms, re-sends, deadlines, forks."""
 
 import queue
+import random
 import subprocess
 import sys
 import threading
@@ -62,6 +63,36 @@ def test_a_confirm_that_does_not_come_is_an_error_within_the_deadline() -> None:
         client.publish([message("a")])
 
     broker.confirms.set()
+    client.close()
+    broker.stop()
+
+
+def test_who_calls_long_after_an_idle_connection_broke_has_the_whole_deadline() -> None:
+    now_s = [0.0]
+    pauses = threading.Semaphore(0)
+
+    class Chance(random.Random):
+        """Tells that a broken stream has been cleared away."""
+
+        def uniform(self, a: float, b: float) -> float:
+            pauses.release()
+            return super().uniform(a, b)
+
+    broker = FakeBroker().start()
+    client = Client(broker.url, timeout_s=20, monotonic=lambda: now_s[0], chance=Chance(4))
+    client.publish([message("a")])
+    broker.stop()
+    assert pauses.acquire(timeout=5), "the broken connection was not noticed"
+    now_s[0] = 1_000.0
+
+    ticket = client.submit([message("b")])
+    # Nobody listens now, which is found out once and once more.
+    for _ in range(2):
+        assert pauses.acquire(timeout=5)
+    broker.start(port=broker.port)
+
+    assert client.wait(ticket) == ()
+    assert list(broker.messages) == ["a", "b"]
     client.close()
     broker.stop()
 
