@@ -143,3 +143,21 @@ def test_each_flag_has_a_bit_of_its_own() -> None:
 
     assert len(set(bits)) == len(bits)
     assert all(bit.bit_count() == 1 for bit in bits)
+
+
+@given(
+    root_id=st.text(max_size=20),
+    workflow_id=st.text(max_size=20),
+    join_id=st.text(min_size=1, max_size=20),
+    index=st.integers(0, 2**40),
+)
+def test_a_member_of_a_join_is_written_like_all_others(
+    root_id: str, workflow_id: str, join_id: str, index: int
+) -> None:
+    member = Extras(root_id=root_id, workflow_id=workflow_id, place=(join_id, index))
+    other = Extras(
+        labels=("a=b",), root_id=root_id, workflow_id=workflow_id, place=(join_id, index)
+    )
+
+    assert member.encode() == other.encode().replace(b'"s":["a=b"],', b"", 1)
+    assert Extras.decode(member.encode()) == member

@@ -33,7 +33,10 @@ def origins(message_id: str, extras: Extras) -> list[bytes]:
 
 def add(txn: Txn, message_id: str, extras: Extras) -> None:
     """Have the message found by what it is labelled with and where it comes from."""
-    for row in (*labels(message_id, extras), *origins(message_id, extras)):
+    if extras.labels:
+        for row in labels(message_id, extras):
+            txn.put(row, b"")
+    for row in origins(message_id, extras):
         txn.put(row, b"")
 
 

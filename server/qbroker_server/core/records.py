@@ -182,6 +182,23 @@ class Extras:
         if self._raw:
             return self._raw
         wait = self.wait
+        if not (
+            wait
+            or self.labels
+            or self.limits
+            or self.unique_key
+            or self.fairness_key
+            or self.history
+        ):
+            # The member of a workflow, of which many come at once: the same text, and four times as fast.
+            parts: list[str] = []
+            if self.root_id:
+                parts.append(f'"r":{_to_json(self.root_id)}')
+            if self.workflow_id:
+                parts.append(f'"g":{_to_json(self.workflow_id)}')
+            if self.place is not None:
+                parts.append(f'"p":[{_to_json(self.place[0])},{self.place[1]}]')
+            return f"{{{','.join(parts)}}}".encode()
         values = {
             "u": [self.unique_key, self.unique_scope, self.unique_until_ms]
             if self.unique_key

@@ -180,6 +180,13 @@ _JSON_CHARS_MAX = 64 * limits.KIB
 
 
 def _extras(wire: message_pb2.Message, workflow_id: str) -> Extras:
+    root_id = wire.root_id if wire.root_id != wire.id else ""
+    place = (wire.join_id, wire.join_index) if wire.join_id else None
+    if not (
+        wire.waits_for or wire.labels or wire.limits or wire.fairness_key or wire.HasField("unique")
+    ):
+        # The member of a workflow, of which many come at once: each look at a field costs.
+        return Extras(root_id=root_id, workflow_id=workflow_id, place=place)
     unique = wire.unique
     return Extras(
         unique_key=unique.key,
@@ -192,9 +199,9 @@ def _extras(wire: message_pb2.Message, workflow_id: str) -> Extras:
         fairness_key=wire.fairness_key,
         fairness_weight=wire.fairness_weight or 1,
         labels=tuple(wire.labels),
-        root_id=wire.root_id if wire.root_id != wire.id else "",
+        root_id=root_id,
         workflow_id=workflow_id,
-        place=(wire.join_id, wire.join_index) if wire.join_id else None,
+        place=place,
         wait=Wait(
             wire.waits_for,
             wire.takes_input,
