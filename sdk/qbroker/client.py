@@ -301,6 +301,9 @@ class _Lane(ABC):
             stream.cancel()  # type: ignore[attr-defined] # a gRPC call is more than an iterator
         if thread is not None and thread is not threading.current_thread():
             thread.join(patience_s)
+        # A stream takes a lock of gRPC's when it goes. While the interpreter ends, a thread may have been stopped
+        # with that lock, so it goes now.
+        self._stream = stream = None
         self._fail(OperationalError(f"the connection to {self._url} was closed"))
 
     def _requests(
@@ -345,6 +348,8 @@ class _Lane(ABC):
             except grpc.RpcError as exc:
                 code, self.trouble = _said(exc)
                 is_final = code in _FINAL_CODES
+                # The error is the stream: with its traceback it would hold this frame, and the frame it.
+                exc.__traceback__ = None
             if self._closed.is_set():
                 return
             broken_s = broken_s if broken_s is not None else self._monotonic()

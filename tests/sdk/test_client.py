@@ -1,10 +1,12 @@
 """The connection: confirms, re-sends, deadlines, forks."""
 
+import gc
 import queue
 import random
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -345,6 +347,25 @@ def test_a_program_that_ends_without_closing_leaves_no_thread_of_ours_to_be_stop
     )
 
     assert ran.stdout == "[]\n", ran.stderr
+
+
+def test_a_closed_connection_leaves_no_stream_for_the_end_of_the_interpreter(
+    broker: FakeBroker,
+) -> None:
+    client = Client(broker.url, timeout_s=20)
+    client.publish([message("a")])
+    stream = client._connected().publisher._stream
+    assert stream is not None
+    kept = weakref.ref(stream)
+    del stream
+
+    # Not the collector's business: it would come to it when threads have been stopped in the middle of anything.
+    gc.disable()
+    try:
+        client.close()
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_a_state_is_read_also_where_only_the_end_is_waited_for(broker: FakeBroker) -> None:
