@@ -87,6 +87,9 @@ class Interrupts:
             yield
         finally:
             self._may_raise = False
+        if self._came:
+            # It was raised inside a callback, a weak reference's say, where Python drops what is raised.
+            raise KeyboardInterrupt
 
 
 def sources(folder: Path) -> list[Path]:
