@@ -9,12 +9,6 @@ from typing import NoReturn
 
 import click
 
-# Read once, when the core starts. Its sockets are read on the threads that wait for what is read; else threads of its
-# own hand that over: a message confirmed costs a tenth less, and takes 50 to 100 us less.
-os.environ.setdefault(
-    "GRPC_EXPERIMENTS",
-    "-event_engine_client,-event_engine_listener,-event_engine_for_all_other_endpoints",
-)
 from qbroker_server import config as configuration, daemon
 from qbroker_server.lock import DataDirError
 
