@@ -195,7 +195,11 @@ class Broker:
                 if effects.ended:
                     joins.resolve(txn, now_ms, effects)
             self.dispatcher.absorb(effects)
-            deliveries = self.dispatcher.dispatch(txn, now_ms, effects)
+            deliveries: dict[str, list[Delivery]] = {}
+            if effects.commits_first:
+                has_more = True
+            else:
+                deliveries = self.dispatcher.dispatch(txn, now_ms, effects)
             if effects.ended:
                 # What expired on its way out: others may have waited for it.
                 joins.resolve(txn, now_ms, effects)

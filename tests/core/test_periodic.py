@@ -25,7 +25,7 @@ from qbroker_server.core.periodic import (
 )
 from qbroker_server.core.queue import Declare as DeclareQueue
 from qbroker_server.core.records import VERSION, QueueOptions, Stage
-from qbroker_server.core.schedule import PERIODIC_PER_STEP_MAX, Sweep
+from qbroker_server.core.schedule import CROWD_MIN, PERIODIC_PER_STEP_MAX, Sweep
 from tests.support.almanac import ALMANAC
 from tests.support.engines import FlakyEngine
 from tests.support.scene import QUEUE, TASK, Scene
@@ -97,6 +97,21 @@ def test_entries_of_one_moment_fire_in_parts_each_once() -> None:
     assert all(scene.find(id_of(f"e{n}", tick_ms)) for n in range(count))
     assert [entry(scene, f"e{n}").run_count for n in range(count)] == [1] * count
     assert scene.faults() == []
+
+
+def test_a_crowd_is_on_disk_before_any_of_it_is_given_out() -> None:
+    scene = Scene()
+    scene.register(prefetch_count=CROWD_MIN)
+    entries = tuple((f"e{n}", EVERY_10) for n in range(CROWD_MIN))
+    scene.do(Declare("proj", entries, ALMANAC))
+    scene.clock.advance(10_000)
+
+    scene.broker.submit(Sweep(almanac=ALMANAC), lambda _: None)
+    fired, given = scene.broker.step(), scene.broker.step()
+
+    assert sum(fired.came.values()) == CROWD_MIN
+    assert (fired.deliveries, fired.has_more) == ({}, True)
+    assert sum(map(len, given.deliveries.values())) == CROWD_MIN
 
 
 def test_an_entry_is_read_as_it_was_written_and_what_is_none_is_not_read() -> None:

@@ -89,6 +89,7 @@ class Effects:
         "cancels",
         "changed",
         "closed",
+        "commits_first",
         "consuming",
         "copied_count",
         "damaged",
@@ -126,6 +127,8 @@ class Effects:
         self.policy = policy
         self.routes = Table() if routes is None else routes
         """Which queues a message goes to."""
+        self.commits_first = False
+        """What came in is to be on disk before any of it is given out: the next step dispatches."""
         self.is_consumed = is_consumed
         """Whether a connected worker takes from the queue."""
         self.worker_name = worker_name

@@ -14,7 +14,7 @@ does not fire a tick twice.
 """
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
@@ -91,6 +91,16 @@ class Definition:
     end_ms: int = 0
     runs_max: int = 0
     """After so many ticks it has ended; 1: a one-off."""
+    _told: str = field(default="", init=False, repr=False, compare=False)
+    """As it is stored, once it was: it is the same at each tick."""
+
+    def as_json(self) -> str:
+        """All but the template, as it is stored."""
+        if not self._told:
+            values = asdict(self)
+            del values["template"], values["_told"]
+            object.__setattr__(self, "_told", _to_json(values))
+        return self._told
 
 
 @dataclass(slots=True)
@@ -149,30 +159,30 @@ def key_of(name: str) -> bytes:
 
 def encode(entry: Entry) -> bytes:
     """The entry as it is stored: version, checksum, length of what follows, that as JSON, and the template."""
-    values = _to_json({name: getattr(entry, name) for name in _PROGRESS})
-    told = f"[{_definition_as_json(entry.definition)},{values}]".encode()
+    e = entry
+    # Written at each tick, and three times as fast as by way of a dictionary.
+    told = (
+        f'[{e.definition.as_json()},{{"owner":{_quoted(e.owner)},"declared":{_quoted(e.declared)},'
+        f'"anchor_ms":{e.anchor_ms},"next_ms":{e.next_ms},"paused_ms":{e.paused_ms},'
+        f'"paused_by":{_quoted(e.paused_by)},"paused_why":{_quoted(e.paused_why)},'
+        f'"changed_ms":{e.changed_ms},"run_count":{e.run_count},"skipped_count":{e.skipped_count},'
+        f'"last_ms":{e.last_ms},"last_id":{_quoted(e.last_id)},"note":{_quoted(e.note)}}}]'
+    ).encode()
     body = keys.U32.pack(len(told)) + told + entry.definition.template
     return bytes((VERSION,)) + keys.U32.pack(crc32(body)) + body
 
 
 _to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
-_PROGRESS: Final = tuple(one.name for one in fields(Entry) if one.name != "definition")
-_BETWEEN: Final = f'}},{{"{_PROGRESS[0]}":'
+# `json.loads` looks for what cannot be there.
+_from_json: Final = json.JSONDecoder().raw_decode
+_quoted: Final = json.encoder.encode_basestring_ascii
+_BETWEEN: Final = b'},{"owner":'
 """Where one object ends and the next begins: inside of a string its quotes would have backslashes."""
 
-# A definition is the same at each tick, so it is written and read once.
-_KNOWN_MAX: Final = 4_096
 
-
-@lru_cache(maxsize=_KNOWN_MAX)
-def _definition_as_json(definition: Definition) -> str:
-    values = asdict(definition)
-    del values["template"]
-    return _to_json(values)
-
-
-@lru_cache(maxsize=_KNOWN_MAX)
-def _definition_from_json(told: str, template: bytes) -> Definition:
+@lru_cache(maxsize=4_096)
+def _definition_from_json(told: bytes, template: bytes) -> Definition:
+    """Read once, because it is the same at each tick."""
     return Definition(template=template, **json.loads(told))
 
 
@@ -185,11 +195,11 @@ def decode(key: bytes, raw: bytes) -> Entry:
     if keys.U32.unpack_from(raw, 1)[0] != crc32(memoryview(raw)[5:]):
         raise CorruptRecord(key, "the checksum differs")
     template_at = 9 + keys.U32.unpack_from(raw, 5)[0]
-    definition, between, values = raw[9:template_at].decode().partition(_BETWEEN)
+    definition, between, values = raw[9:template_at].partition(_BETWEEN)
     if not between:
         raise CorruptRecord(key, "it is not an entry")
-    known = _definition_from_json(f"{definition[1:]}}}", raw[template_at:])
-    return Entry(known, **json.loads(f"{between[2:]}{values[:-1]}"))
+    known = _definition_from_json(definition[1:] + b"}", raw[template_at:])
+    return Entry(known, **_from_json((between[2:] + values).decode())[0])
 
 
 def peek(txn: ReadTxn, name: str) -> Entry:
@@ -220,7 +230,7 @@ def id_of(name: str, tick_ms: int) -> str:
     number = int.from_bytes(digest.digest(), "big")
     high = (tick_ms % 2**48) << 16 | 0x7000 | number >> 62 & 0xFFF
     text = f"{high << 64 | 1 << 63 | number & (1 << 62) - 1:032x}"
-    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def check(name: str, definition: Definition, almanac: Almanac) -> None:
@@ -312,6 +322,9 @@ def _due(entry: Entry, now_ms: int, almanac: Almanac) -> list[int]:
         if is_missed and not is_each and (found or definition.catch_up == CatchUp.NONE):
             break
         found.append(tick_ms)
+        if tick_ms == entry.next_ms:
+            # Nothing was to be fired before it.
+            break
         tick_ms = almanac.last_ms(definition.timing, tick_ms - 1, entry.anchor_ms)
     if not found:
         entry.note = f"the tick at {entry.next_ms} was missed"
@@ -360,8 +373,8 @@ def _publish(
     effects: Effects,
     almanac: Almanac,
 ) -> None:
+    # Its form was looked at when the entry was made.
     new = _message(name, entry.definition, message_id, tick_ms, now_ms, almanac)
-    publish.check(new)
     if effects.room_bytes < effects.policy.reserve_bytes:
         raise publish.full(effects)
     if txn.get(message.key_of(message_id)) is None:

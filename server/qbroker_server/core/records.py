@@ -103,6 +103,7 @@ _unpack_head = _HEAD.unpack_from
 # Each message of a workflow has extras, and they are read at each of its steps: `json.loads` looks for what
 # cannot be there, and `json.dumps` makes an encoder each time.
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
+_quoted = json.encoder.encode_basestring_ascii
 _from_json = json.JSONDecoder().raw_decode
 
 
@@ -182,22 +183,17 @@ class Extras:
         if self._raw:
             return self._raw
         wait = self.wait
-        if not (
-            wait
-            or self.labels
-            or self.limits
-            or self.unique_key
-            or self.fairness_key
-            or self.history
-        ):
-            # The member of a workflow, of which many come at once: the same text, and four times as fast.
+        if not (wait or self.limits or self.unique_key or self.fairness_key or self.history):
+            # What comes in crowds, members of a workflow and ticks: the same text, and four times as fast.
             parts: list[str] = []
+            if self.labels:
+                parts.append(f'"s":[{",".join(map(_quoted, self.labels))}]')
             if self.root_id:
-                parts.append(f'"r":{_to_json(self.root_id)}')
+                parts.append(f'"r":{_quoted(self.root_id)}')
             if self.workflow_id:
-                parts.append(f'"g":{_to_json(self.workflow_id)}')
+                parts.append(f'"g":{_quoted(self.workflow_id)}')
             if self.place is not None:
-                parts.append(f'"p":[{_to_json(self.place[0])},{self.place[1]}]')
+                parts.append(f'"p":[{_quoted(self.place[0])},{self.place[1]}]')
             return f"{{{','.join(parts)}}}".encode()
         values = {
             "u": [self.unique_key, self.unique_scope, self.unique_until_ms]

@@ -16,8 +16,11 @@ from qbroker_server.core.errors import Conflict, Invalid, NotFound
 from qbroker_server.core.ports import Txn
 from qbroker_server.core.records import EndReason, Record, Stage
 
-PERIODIC_PER_STEP_MAX = 100
+PERIODIC_PER_STEP_MAX = 500
 """How many entries one step looks at."""
+
+CROWD_MIN = 100
+"""So many entries that fire together are on disk, and so fired, before the first of their messages is given out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,10 @@ class Sweep:
         periodic_count = 0
         for key, at_ms, kind, message_id in rows:
             if kind == timetable.PERIODIC:
-                # What fires at the same moment goes out in parts: the first tasks run while the last are made.
                 periodic_count += 1
                 if periodic_count > PERIODIC_PER_STEP_MAX:
                     return True
+                effects.commits_first = periodic_count >= CROWD_MIN
             txn.delete(key)
             if kind == timetable.IDLE:
                 queue.look_at_idle(txn, message_id, now_ms, effects)
