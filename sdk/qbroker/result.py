@@ -482,7 +482,7 @@ class BrokerBackend(Backend):
         answers: queue.SimpleQueue[TaskState | OperationalError] = queue.SimpleQueue()
         client = self._asked()
         left_ids = set(task_ids)
-        subscriptions = client.watch_ends(left_ids, answers.put)
+        subscriptions = client.watch_ends(left_ids, answers.put, is_waited_for=True)
         deadline = None if timeout_s is None else self._monotonic() + timeout_s
         try:
             while left_ids:
@@ -490,7 +490,7 @@ class BrokerBackend(Backend):
                 if on_interval is not None:
                     left = interval_s if left is None else min(left, interval_s)
                 try:
-                    answer = answers.get(timeout=left)
+                    answer = client.next_answer(answers, left)
                 except queue.Empty:
                     if deadline is not None and self._monotonic() >= deadline:
                         # However short the time, what has ended by now counts.
@@ -559,7 +559,7 @@ class BrokerBackend(Backend):
     ) -> Stored:
         answers: queue.SimpleQueue[TaskState | OperationalError] = queue.SimpleQueue()
         client = self._asked()
-        subscription = client.watch(task_id, answers.put)
+        subscription = client.watch(task_id, answers.put, is_waited_for=True)
         deadline = None if timeout_s is None else self._monotonic() + timeout_s
         told: tuple[Value, ...] = ()
         try:
@@ -568,7 +568,7 @@ class BrokerBackend(Backend):
                 if on_interval is not None:
                     left = interval_s if left is None else min(left, interval_s)
                 try:
-                    answer = answers.get(timeout=left)
+                    answer = client.next_answer(answers, left)
                 except queue.Empty:
                     if deadline is not None and self._monotonic() >= deadline:
                         # However short the time, a task that has ended by now has.

@@ -1,28 +1,24 @@
 """The connection: confirms, re-sends, deadlines, forks."""
 
-import gc
 import queue
 import random
 import subprocess
 import sys
 import threading
-import weakref
 from pathlib import Path
 
+import psutil
 import pytest
 
-from qbroker import client as clients
 from qbroker.client import (
-    BATCH_BYTES_MAX,
-    BATCH_COUNT_MAX,
     Answer,
     Client,
     Ticket,
     Verdict,
     batches,
-    reason_of,
 )
 from qbroker.exceptions import ImproperlyConfigured, OperationalError
+from qbroker.lane import BATCH_BYTES_MAX, BATCH_COUNT_MAX, hand_out
 from qbroker.url import parse_url
 from qbroker_proto.v1.message_pb2 import Message
 from qbroker_proto.v1.producer_pb2 import Existing, Refusal
@@ -260,13 +256,6 @@ def test_parent_and_children_go_on_after_hundreds_of_forks_under_load() -> None:
     assert (forking.returncode, forking.stderr) == (0, "")
 
 
-def test_the_environment_of_programs_started_from_here_is_left_as_it_was() -> None:
-    names = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout  # noqa: S607 - found on PATH everywhere
-
-    assert "GRPC_POLL_STRATEGY" not in names
-    assert "GRPC_VERBOSITY" not in names
-
-
 def test_each_ticket_gets_the_verdicts_on_its_own_messages() -> None:
     first, second, third = Ticket([b"a"]), Ticket([b"b", b"c"]), Ticket([b"d"])
     verdicts: list[Verdict] = [
@@ -275,30 +264,12 @@ def test_each_ticket_gets_the_verdicts_on_its_own_messages() -> None:
         Existing(index=2, id="x"),
     ]
 
-    clients._hand_out(verdicts, [first, second, third])
+    hand_out(verdicts, [first, second, third])
 
     assert first.verdicts == []
     assert [verdict.index for verdict in second.verdicts] == [1, 1]
     assert {type(verdict) for verdict in second.verdicts} == {Refusal, Existing}
     assert third.verdicts == [Refusal(index=0, reason="d")]
-
-
-@pytest.mark.parametrize(
-    ("details", "reason"),
-    [
-        (
-            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote host: Connection refused",
-            "Connection refused",
-        ),
-        (
-            "failed to connect to all addresses; last error: UNAVAILABLE: ipv6:[::1]:1: Socket closed",
-            "Socket closed",
-        ),
-        ("the queue 'last error: x' is full", "the queue 'last error: x' is full"),
-    ],
-)
-def test_a_reason_is_told_without_the_words_of_the_transport(details: str, reason: str) -> None:
-    assert reason_of(details) == reason
 
 
 def test_an_order_to_a_broker_that_is_away_is_an_error_within_the_deadline() -> None:
@@ -349,23 +320,21 @@ def test_a_program_that_ends_without_closing_leaves_no_thread_of_ours_to_be_stop
     assert ran.stdout == "[]\n", ran.stderr
 
 
-def test_a_closed_connection_leaves_no_stream_for_the_end_of_the_interpreter(
-    broker: FakeBroker,
-) -> None:
+def sockets_to(port: int) -> int:
+    connections = psutil.Process().net_connections("tcp")
+    return sum(tuple(one.raddr)[1:] == (port,) for one in connections)
+
+
+def test_a_closed_connection_leaves_no_socket(broker: FakeBroker) -> None:
     client = Client(broker.url, timeout_s=20)
     client.publish([message("a")])
-    stream = client._connected().publisher._stream
-    assert stream is not None
-    kept = weakref.ref(stream)
-    del stream
+    client.read("a")
+    client.status()
+    assert sockets_to(broker.port) == 3
 
-    # Not the collector's business: it would come to it when threads have been stopped in the middle of anything.
-    gc.disable()
-    try:
-        client.close()
-        assert kept() is None
-    finally:
-        gc.enable()
+    client.close()
+
+    assert sockets_to(broker.port) == 0
 
 
 def test_a_state_is_read_also_where_only_the_end_is_waited_for(broker: FakeBroker) -> None:

@@ -121,6 +121,8 @@ class FakeBroker(WorkerServicer):
                     self.asides.append(request)
                 elif self.applies:
                     self._apply(request)
+                    # Who has left is gone once he hears of it, and ends this task.
+                    self._news.set()
                     cancels, self.revoked = self.revoked, []
                     await self._write(
                         context, WorkReply(applied_seq=self._applied_seq, cancels=cancels)

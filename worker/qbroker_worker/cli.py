@@ -321,14 +321,14 @@ def worker(
         if lock is not None:
             lock.take()
         if pool is None or POOLS[pool] == "prefork":
-            # Before grpc is imported and before there is a second thread: neither survives a fork.
+            # Before there is a second thread, which would not survive a fork.
             if pool_start_method == "spawn" or not CAN_FORK:
                 server = forkserver.spawn(spawned.briefed(project), ends.fd)
             else:
                 load = spawned.children(project, project.load)
                 server = forkserver.fork(ends.beside(load))
         # From here on this process may be what the fork server must not be.
-        from qbroker_worker import launch  # noqa: PLC0415 - it imports grpc, which must come after the fork
+        from qbroker_worker import launch  # noqa: PLC0415 - it imports asyncio and the wire, of which the fork server needs nothing
         from qbroker_worker.worker import RESTART  # noqa: PLC0415 - the same
 
         config = launch.Config(

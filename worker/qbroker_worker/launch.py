@@ -1,4 +1,4 @@
-"""From settings to a running worker. Imports grpc: in the prefork pool, only after the fork."""
+"""From settings to a running worker. In the prefork pool, imported only after the fork."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Carries the session's words to the broker and back, over link after link; alone in speaking gRPC."""
+"""Carries the session's words to the broker and back, over link after link; alone in knowing the wire."""
 
 import asyncio
 import logging
@@ -6,11 +6,9 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
-import grpc
-
-from qbroker.client import reason_of
+from qbroker.http2 import Code, Status
+from qbroker.link import words
 from qbroker_proto.v1.admin_pb2 import Topology
 from qbroker_proto.v1.control_pb2 import Consume, ControlReply, Event as WireEvent
 from qbroker_proto.v1.message_pb2 import ACK_POLICY_LATE, Message, TaskLimits
@@ -22,18 +20,16 @@ from qbroker_proto.v1.worker_pb2 import (
     WorkReply,
     WorkRequest,
 )
-from qbroker_proto.v1.worker_pb2_grpc import WorkerStub
+from qbroker_worker.link import Link, connect
 from qbroker_worker.session import Heard, Hello, News, Request, Session
 from qbroker_worker.values import Answer, Aside, Ask, Cancel, Delivery, Event, Lease, Queues
 
 logger = logging.getLogger(__name__)
 
-Call: TypeAlias = "grpc.aio.StreamStreamCall[WorkRequest, WorkReply]"
+PATH = "/qbroker.v1.Worker/Work"
 
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 2.0
-
-MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 
 ASIDES_MAX = 20_000
 """What may wait to be said aside; what is more is dropped."""
@@ -43,26 +39,13 @@ ASIDES_REQUEST_MAX = 1_000
 GATHER_S = 0.02
 """How long events gather behind those that were said last: a message of the stream costs as much as many events in it."""
 
-CHANNEL_OPTIONS = (
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-    # A link whose other end vanished without a word is found out after at most 2 + 2 s.
-    ("grpc.keepalive_time_ms", 2_000),
-    ("grpc.keepalive_timeout_ms", 2_000),
-    # Without it gRPC waits a minute for the answer to its ping, whatever the time-out above says.
-    ("grpc.http2.ping_timeout_ms", 2_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    # Each attempt is a channel of its own, and does not wait out the backoff of an earlier one.
-    ("grpc.use_local_subchannel_pool", 1),
-)
-
 PERMANENT = frozenset(
     {
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.UNAUTHENTICATED,
-        grpc.StatusCode.PERMISSION_DENIED,
-        grpc.StatusCode.UNIMPLEMENTED,
-        grpc.StatusCode.FAILED_PRECONDITION,
+        Code.INVALID_ARGUMENT,
+        Code.UNAUTHENTICATED,
+        Code.PERMISSION_DENIED,
+        Code.UNIMPLEMENTED,
+        Code.FAILED_PRECONDITION,
     }
 )
 """What the broker would say again however often it is asked."""
@@ -107,6 +90,8 @@ class Stream:
         self._session = session
         self._identity = identity
         self._address = address
+        host, _, port = address.rpartition(":")
+        self._host, self._port = host.strip("[]"), int(port)
         self._on_news = on_news
         self._on_link = on_link
         self._on_asked = on_asked
@@ -154,10 +139,10 @@ class Stream:
             self._asides_due = True
             self._wake.set()
 
-    async def _say_asides(self, call: Call) -> None:
+    async def _say_asides(self, link: Link) -> None:
         self._asides_due = False
         while self._asides:
-            await call.write(_aside(self._asides))
+            await link.write(_aside(self._asides).SerializeToString())
         if self._asides_timer is None:
             loop = asyncio.get_running_loop()
             self._asides_timer = loop.call_later(GATHER_S, self._gathered)
@@ -181,67 +166,58 @@ class Stream:
                     if self._was_linked
                     else "The broker at %s cannot be reached (%s). Trying again until it can…"
                 )
-                logger.warning(trouble, self._address, reason_of(details) or code.name)
+                logger.warning(trouble, self._address, details or code.name)
             self._failures += 1
             await asyncio.sleep(backoff_s(self._failures, self._chance))
 
-    async def _link(self) -> tuple[grpc.StatusCode, str]:
+    async def _link(self) -> Status:
         """Live through one link, and say how it ended."""
         session = self._session
-        async with grpc.aio.insecure_channel(self._address, options=CHANNEL_OPTIONS) as channel:
-            call = WorkerStub(channel).Work()
-            hello = session.greet()
-            try:
-                async with asyncio.TaskGroup() as group:
-                    speaking = group.create_task(self._speak(call, hello))
-                    goodbye = await self._listen(call)
-                    speaking.cancel()
-                call.cancel()
-                if goodbye:
-                    return grpc.StatusCode.UNAVAILABLE, goodbye
-                return await call.code(), await call.details() or ""
-            finally:
-                call.cancel()
-                self._is_linked = False
-                self._asides.clear()
-                if self._asides_timer is not None:
-                    self._asides_timer.cancel()
-                    self._asides_timer = None
-                session.hang_up()
-                self._on_link(False)  # noqa: FBT003 - a plain callback
+        try:
+            link = await connect(self._host, self._port, PATH)
+        except OSError as exc:
+            self._on_link(False)  # noqa: FBT003 - a plain callback
+            return Status(Code.UNAVAILABLE, words(exc))
+        hello = session.greet()
+        try:
+            async with asyncio.TaskGroup() as group:
+                speaking = group.create_task(self._speak(link, hello))
+                goodbye = await self._listen(link)
+                speaking.cancel()
+            return Status(Code.UNAVAILABLE, goodbye) if goodbye else link.status
+        finally:
+            link.close()
+            self._is_linked = False
+            self._asides.clear()
+            if self._asides_timer is not None:
+                self._asides_timer.cancel()
+                self._asides_timer = None
+            session.hang_up()
+            self._on_link(False)  # noqa: FBT003 - a plain callback
 
-    async def _speak(self, call: Call, hello: Hello) -> None:
+    async def _speak(self, link: Link, hello: Hello) -> None:
         """Say what there is to say. What piles up during a write leaves as one request."""
         next_request, wake = self._session.next_request, self._wake
-        try:
-            await call.write(_hello(hello, self._identity))
-            while True:
-                wake.clear()
-                if self._asides_due:
-                    await self._say_asides(call)
-                while (request := next_request()) is not None:
-                    if request.leave:
-                        # After its farewell the session is not listened to.
-                        await self._say_asides(call)
-                    await call.write(_request(request))
-                if self._session.has_left:
-                    return
-                await wake.wait()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            return  # the link broke; who listens learns how
+        await link.write(_hello(hello, self._identity).SerializeToString())
+        while True:
+            wake.clear()
+            if self._asides_due:
+                await self._say_asides(link)
+            while (request := next_request()) is not None:
+                if request.leave:
+                    # After its farewell the session is not listened to.
+                    await self._say_asides(link)
+                await link.write(_request(request).SerializeToString())
+            if self._session.has_left:
+                return
+            await wake.wait()
 
-    async def _listen(self, call: Call) -> str:
+    async def _listen(self, link: Link) -> str:
         """Hear the broker out; its goodbye, or "" when the link broke."""
         session = self._session
         begun: dict[str, list[bytes]] = {}
-        while True:
-            try:
-                reply = await call.read()
-            except grpc.aio.AioRpcError:
-                return ""
-            if reply is grpc.aio.EOF:
-                return ""
-            assert isinstance(reply, WorkReply), "the other possibility was EOF"
+        while (raw := await link.read()) is not None:
+            reply = WorkReply.FromString(raw)
             heard = _heard(reply, begun)
             news = session.heard(heard)
             if heard.is_registered:
@@ -261,6 +237,7 @@ class Stream:
                 return ""
             if reply.goodbye:
                 return reply.goodbye
+        return ""
 
 
 def backoff_s(failures: int, chance: random.Random) -> float:

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 __all__ = ["CALLS_MIN", "Pipeline", "current_pipeline"]
 
 CALLS_MIN = 50
-"""So many leave together as soon as the broker has nothing of this pipeline to do."""
-_CALLS_MAX = 1_000
+"""So many leave together while the broker has nothing of this pipeline to do."""
+_CALLS_MAX = 200
+"""So many leave together whatever the broker has to do: it reads some while it commits others."""
 _BYTES_MAX = 1024 * 1024
-_BATCHES_IN_FLIGHT_MAX = 16
+_BATCHES_IN_FLIGHT_MAX = 64
 
 
 class Pipeline:
@@ -43,15 +44,9 @@ class Pipeline:
         if (
             count >= _CALLS_MAX
             or self._bytes_count >= _BYTES_MAX
-            or (not count % CALLS_MIN and self._is_all_confirmed())
+            or (count == CALLS_MIN and not self._in_flight)
         ):
             self.flush()
-
-    def _is_all_confirmed(self) -> bool:
-        """Whether the broker waits: then what was gathered is better on its way."""
-        # This thread writes messages without a pause; the one that takes in confirms needs a turn.
-        clock.give_way()
-        return all(ticket.is_settled for _, ticket in self._in_flight)
 
     def flush(self) -> None:
         """Send what was gathered. Waits only where too much is unconfirmed."""

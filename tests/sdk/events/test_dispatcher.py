@@ -79,7 +79,7 @@ def test_where_nobody_listens_nothing_is_sent(real_app: App) -> None:
         dispatcher.send("custom-unheard")
 
     assert first["type"] == "custom-first"
-    assert teller._inbox.empty()
+    assert not teller._inbox
 
 
 def test_without_an_app_it_is_the_current_ones(real_app: App) -> None:
