@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -22,6 +23,8 @@ else:
 EX_USAGE = 64
 EX_UNAVAILABLE = 69
 EX_IOERR = 74
+
+_FILES_MAX = 65_536
 
 
 @click.command(
@@ -93,6 +96,7 @@ def serve(
         format="[%(asctime)s: %(levelname)s/%(name)s] %(message)s",
         stream=sys.stderr,
     )
+    _have_files()
     # The store's thread and the streams take turns by agreement (pump.py); where they do not, short turns.
     sys.setswitchinterval(0.0005)
     try:
@@ -104,6 +108,14 @@ def serve(
         _fail(str(error), EX_UNAVAILABLE)
     except daemon.StoreFailed as error:
         _fail(str(error), EX_IOERR)
+
+
+def _have_files() -> None:
+    """Have as many open files as the system lets us, up to `_FILES_MAX`: each connection is one, and many a shell gives 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, _FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _announce(line: str) -> None:

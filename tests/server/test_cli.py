@@ -1,8 +1,12 @@
 """`qbroker serve`: one sentence and an exit code when it cannot start."""
 
+import contextlib
 import fcntl
 import os
+import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,3 +97,28 @@ def test_a_store_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
 
     assert result.exit_code == EX_IOERR
     assert f"The store in {tmp_path} cannot be opened" in only_line(result)
+
+
+def test_it_has_as_many_connections_as_the_system_lets_it(tmp_path: Path) -> None:
+    program = (
+        "import resource, sys; from qbroker_server.cli import serve;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]));"
+        "serve(['--listen', '127.0.0.1:0', '--engine', 'memory', '--data-dir', sys.argv[1]])"
+    )
+    argv = (sys.executable, "-c", program, str(tmp_path))
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as broker:
+        assert broker.stdout is not None
+        found = re.search(r"listens on 127\.0\.0\.1:(\d+)", broker.stdout.readline())
+        assert found is not None
+        port = int(found[1])
+        with contextlib.ExitStack() as held:
+            held.callback(broker.terminate)
+            for _ in range(100):
+                sock = held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+                # It speaks first, to those it has taken.
+                sock.sendall(
+                    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+                )
+                assert sock.recv(1)
+
+    assert broker.returncode == 0

@@ -34,6 +34,9 @@ LOOK_S = 0.005
 REFILL_S = 1.0
 """How long the pool waits before it replaces a child that died before it began a task."""
 
+DUMP_APART_S = 0.05
+"""Between one child's stacks and the next one's."""
+
 TERMINATE_S = 0.5
 """How long a task that is terminated may take to heed the signal, before it is killed."""
 
@@ -195,9 +198,14 @@ class PreforkPool:
         self._restarts.popleft()(facts, trouble)
 
     def dump(self) -> None:
-        for number, child in self._children.items():
-            if child.pid:
-                self._tell_server(frames.KILL, number, value=signal.SIGUSR2)
+        # One after the other: a child writes its stacks line by line, and two at once write into each other's.
+        for place, number in enumerate(self._children):
+            self._loop.call_later(place * DUMP_APART_S, self._dump, number)
+
+    def _dump(self, number: int) -> None:
+        child = self._children.get(number)
+        if child is not None and child.pid:
+            self._tell_server(frames.KILL, number, value=signal.SIGUSR2)
 
     def kill(self) -> None:
         self._is_closing = True
