@@ -1,4 +1,4 @@
-"""The process the children of the prefork pool come from: it has the app, and never had grpc.
+"""The process the children of the prefork pool come from: it has the app, and never had a connection.
 
 It is forked first thing, while the worker has one thread and few modules. It loads the app, tells
 what it found, and from then on only forks, reaps and kills for the parent. When the parent goes,

@@ -1,4 +1,4 @@
-"""Tasks run in child processes, begun by a process that has the app and never had grpc.
+"""Tasks run in child processes, begun by a process that has the app and never had a connection.
 
 A delivery's way through this module:
 
