@@ -12,7 +12,7 @@ PROTOS := proto/qbroker_proto/v1/*.proto
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo prose test fast cover bench lint format types imports proto proto-check settings check lock wheel clean
+.PHONY: help demo prose test fast cover bench lint format types imports proto proto-check settings changelog check lock wheel clean
 
 help:         ## say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -73,6 +73,9 @@ proto-check: $(READY) ## fail if the generated code is not what would be generat
 
 settings: $(READY) ## write the tables of docs/settings.md
 	$(BIN)/python -m tests.docs.settings_page
+
+changelog: $(READY) ## show the changelog that the fragments make
+	$(BIN)/towncrier build --draft --version next
 
 check: lint types imports proto-check test ## everything a change must pass
 

@@ -4,7 +4,10 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
+FRAGMENTS = sorted((ROOT / "changelog.d").glob("*.*.md"))
 LINES = (ROOT / "CHANGELOG.md").read_text().splitlines()
 SECTIONS = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"]
 HEADING = re.compile(r"## (Unreleased|\d+\.\d+\.\d+ \(\d{4}-\d\d-\d\d\))")
@@ -43,3 +46,16 @@ def test_entries_are_sentences() -> None:
 
     assert entries
     assert [entry for entry in entries if not entry.rstrip().endswith(".")] == []
+
+
+@pytest.mark.parametrize("fragment", FRAGMENTS, ids=lambda path: path.name)
+def test_a_fragment_is_named_for_its_section_and_holds_sentences(fragment: Path) -> None:
+    topic, type_, *number, _ = fragment.name.split(".")
+
+    text = fragment.read_text().strip()
+
+    assert topic
+    assert type_.capitalize() in SECTIONS
+    assert number == [] or number[0].isdigit()
+    assert text.endswith(".")
+    assert not text.startswith(("-", "#"))
