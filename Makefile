@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# A file's tests stay in one process: they share what its fixtures made.
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 READY := $(VENV)/.ready
 
 # The constraints reach the build of the package too, so a fresh machine builds with what we built with.
@@ -31,10 +34,10 @@ prose: $(READY) ## compare the docstrings of the standard library: one workflow 
 	$(BIN)/python docs/examples/prose
 
 test: $(READY) ## run the whole suite, real processes included
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 fast: $(READY) ## run what needs no processes
-	$(BIN)/python -m pytest -m "not e2e"
+	$(PYTEST) -m "not e2e"
 
 cover: $(READY) ## run the whole suite and show the lines and branches it never met
 	$(BIN)/coverage erase

@@ -33,7 +33,9 @@ def test_tasks_take_attributes_by_their_name_and_those_of_any(make_app: MakeApp)
     assert (other.priority, other.queue) == (None, "all")
 
 
-@pytest.mark.parametrize("entry", [ByQueue, ByQueue(), f"{__name__}:ByQueue"], ids=repr)
+@pytest.mark.parametrize(
+    "entry", [ByQueue, ByQueue(), f"{__name__}:ByQueue"], ids=["class", "object", "path"]
+)
 def test_an_entry_may_be_an_object_a_class_or_its_path(
     make_app: MakeApp, entry: Value, monkeypatch: pytest.MonkeyPatch
 ) -> None:

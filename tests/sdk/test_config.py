@@ -43,7 +43,11 @@ def module(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     return made
 
 
-@pytest.mark.parametrize("source", [Old, Old(), New, New(), vars(New)], ids=repr)
+@pytest.mark.parametrize(
+    "source",
+    [Old, Old(), New, New(), vars(New)],
+    ids=["old class", "old object", "new class", "new object", "mapping"],
+)
 def test_settings_come_from_classes_objects_and_mappings_by_either_spelling(
     make_app: MakeApp, source: Value
 ) -> None:
