@@ -24,6 +24,7 @@ from qbroker.task.http import (
     UnknownStatusError,
     extract_response,
     is_public,
+    keeps_credentials,
 )
 from qbroker.testing import LocalBroker
 from tests.sdk.conftest import MakeApp
@@ -109,7 +110,7 @@ def test_a_failure_has_the_reason_that_was_given(site: str) -> None:
     ("path", "why"),
     [
         ("/odd", "maybe"),
-        ("/html", "is no JSON"),
+        ("/html", "is not valid JSON"),
         ("/empty", "Empty response"),
         ("/broken", "the status 500"),
         ("/loop", "redirects more than 5 times"),
@@ -205,6 +206,235 @@ def test_nobody_there_is_told_and_whether_the_request_was_sent() -> None:
         ).dispatch()
 
     assert (refused.value.was_sent, late.value.was_sent) == (False, True)
+
+
+# -- redirects to another origin -------------------------------------------------------------------
+
+
+class Recorder(ThreadingHTTPServer):
+    """Answers each path as told, and keeps every request it got."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), RecorderHandler)
+        self.answers: dict[str, tuple[int, dict[str, str]]] = {}
+        self.requests: list[tuple[str, str, dict[str, str], str]] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def paths(self) -> list[str]:
+        return [path for _, path, _, _ in self.requests]
+
+
+class RecorderHandler(BaseHTTPRequestHandler):
+    """Answers for a Recorder."""
+
+    def do_GET(self) -> None:
+        assert isinstance(self.server, Recorder)
+        size = int(self.headers["Content-Length"] or 0)
+        form = self.rfile.read(size).decode()
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.requests.append((self.command, self.path, headers, form))
+        status, answer = self.server.answers.get(self.path, (200, {}))
+        body = b'{"status": "success", "retval": "done"}'
+        self.send_response(status)
+        for name, value in answer.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+        """Log nothing."""
+
+
+@pytest.fixture
+def origins() -> Iterator[tuple[Recorder, Recorder]]:
+    servers = (Recorder(), Recorder())
+    threads = [threading.Thread(target=one.serve_forever) for one in servers]
+    for thread in threads:
+        thread.start()
+    yield servers
+    for one, thread in zip(servers, threads, strict=True):
+        one.shutdown()
+        thread.join()
+        one.server_close()
+
+
+SECRETS = {
+    "authorization": "Bearer hunter2",
+    "Cookie": "session=hunter2",
+    "X-Api-Key": "hunter2",
+    "Proxy-Authorization": "Basic hunter2",
+    "Referer": "http://inside/?token=hunter2",
+}
+
+
+def send(url: str, method: str = "GET", form: dict[str, Value] | None = None, **options: Value) -> Value:  # fmt: skip
+    given: dict[str, Value] = {"allowed_hosts": ["127.0.0.0/8"], "headers": SECRETS} | options
+    return HttpDispatch(url, method, form or {}, **given).dispatch()
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_to_another_origin_carries_no_header_of_the_task(
+    origins: tuple[Recorder, Recorder], status: int, method: str
+) -> None:
+    first, second = origins
+    first.answers["/start"] = (status, {"Location": f"{second.url}/end"})
+
+    assert send(f"{first.url}/start", method) == "done"
+
+    ((_, _, headers, form),) = second.requests
+    assert "hunter2" not in str(headers)
+    assert headers["accept"] == "application/json"
+    assert form == ""
+    assert first.requests[0][2]["authorization"] == "Bearer hunter2"
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_form_is_not_sent_to_another_origin(
+    origins: tuple[Recorder, Recorder], status: int
+) -> None:
+    first, second = origins
+    first.answers["/start"] = (status, {"Location": f"{second.url}/end"})
+
+    with pytest.raises(InvalidResponseError, match="to another origin"):
+        send(f"{first.url}/start", "POST", {"card": "hunter2"})
+
+    assert second.requests == []
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_headers_and_form_follow_a_redirect_within_the_origin(
+    origins: tuple[Recorder, Recorder], status: int
+) -> None:
+    first, _ = origins
+    first.answers["/start"] = (status, {"Location": "/end", "Set-Cookie": "step=1"})
+
+    assert send(f"{first.url}/start", "POST", {"x": 1}) == "done"
+
+    method, path, headers, form = first.requests[1]
+    assert (method, path, form) == ("POST", "/end", "x=1")
+    assert headers["authorization"] == "Bearer hunter2"
+    assert headers["x-api-key"] == "hunter2"
+
+
+def test_headers_do_not_come_back_when_a_chain_returns_to_its_origin(
+    origins: tuple[Recorder, Recorder],
+) -> None:
+    first, second = origins
+    first.answers["/start"] = (302, {"Location": f"{second.url}/away"})
+    second.answers["/away"] = (302, {"Location": f"{first.url}/end"})
+
+    assert send(f"{first.url}/start") == "done"
+
+    assert first.paths() == ["/start", "/end"]
+    assert "hunter2" not in str(first.requests[1])
+
+
+def test_a_cookie_that_one_origin_set_is_not_sent_to_another(
+    origins: tuple[Recorder, Recorder],
+) -> None:
+    first, second = origins
+    first.answers["/start"] = (
+        302,
+        {"Location": f"{second.url}/end", "Set-Cookie": "session=hunter2; Path=/"},
+    )
+
+    assert send(f"{first.url}/start", headers={}) == "done"
+
+    assert "cookie" not in second.requests[0][2]
+
+
+def test_user_and_password_of_a_url_stay_with_its_origin(
+    origins: tuple[Recorder, Recorder],
+) -> None:
+    first, second = origins
+    first.answers["/start"] = (302, {"Location": f"{second.url}/end"})
+    url = first.url.replace("://", "://bob:hunter2@")
+
+    assert send(f"{url}/start", headers={}) == "done"
+
+    assert first.requests[0][2]["authorization"].startswith("Basic ")
+    assert "authorization" not in second.requests[0][2]
+
+
+def test_a_host_that_is_allowed_by_name_is_still_another_origin(
+    origins: tuple[Recorder, Recorder],
+) -> None:
+    first, _ = origins
+    port = first.url.rpartition(":")[2]
+    first.answers["/start"] = (302, {"Location": f"http://b.test:{port}/end"})
+
+    options: dict[str, Value] = {
+        "allowed_hosts": ["a.test", "b.test"],
+        "resolve": lambda *_: ["127.0.0.1"],
+    }
+    assert send(f"http://a.test:{port}/start", **options) == "done"
+
+    assert first.requests[1][2]["host"] == f"b.test:{port}"
+    assert "hunter2" not in str(first.requests[1])
+
+
+@pytest.mark.parametrize(
+    ("url", "target_url", "keeps"),
+    [
+        ("http://a.test/x", "http://a.test/y", True),
+        ("http://a.test/x", "HTTP://A.Test:80/y", True),
+        ("https://a.test/x", "https://a.test:443/", True),
+        ("http://u:p@a.test/x", "http://a.test/", True),
+        ("http://a.test/x", "https://a.test/x", True),
+        ("http://a.test:80/x", "https://a.test:443/x", True),
+        ("http://a.test:8080/x", "https://a.test/x", False),
+        ("http://a.test/x", "https://a.test:8443/x", False),
+        ("https://a.test/x", "http://a.test/x", False),
+        ("https://a.test/x", "http://a.test:443/x", False),
+        ("http://a.test/x", "http://a.test:81/x", False),
+        ("http://a.test/x", "http://sub.a.test/x", False),
+        ("http://a.test/x", "http://a.test.evil.test/x", False),
+        ("http://a.test/x", "http://a.test@evil.test/x", False),
+    ],
+)
+def test_an_origin_is_scheme_host_and_port(url: str, target_url: str, keeps: bool) -> None:
+    assert keeps_credentials(url, target_url) is keeps
+
+
+@pytest.mark.parametrize("location", ["http://[broken", "http://a.test:x/"])
+def test_a_redirect_to_a_malformed_url_is_told(
+    origins: tuple[Recorder, Recorder], location: str
+) -> None:
+    first, _ = origins
+    first.answers["/start"] = (302, {"Location": location})
+
+    with pytest.raises((HttpUnreachable, InvalidResponseError)):
+        send(f"{first.url}/start")
+
+
+def test_a_host_header_of_the_task_does_not_replace_the_hosts_name(
+    origins: tuple[Recorder, Recorder],
+) -> None:
+    first, _ = origins
+
+    assert send(f"{first.url}/end", headers={"host": "elsewhere"}) == "done"
+
+    assert first.requests[0][2]["host"] == first.url.removeprefix("http://")
+
+
+def test_errors_about_a_url_hide_its_password_and_tokens(
+    origins: tuple[Recorder, Recorder],
+) -> None:
+    first, _ = origins
+    first.answers["/broken?token=hunter2"] = (500, {})
+    url = first.url.replace("://", "://bob:hunter2@")
+
+    with pytest.raises(InvalidResponseError, match="status 500") as broken:
+        send(f"{url}/broken?token=hunter2")
+    with pytest.raises(HostRefused) as refused:
+        send("ftp://bob:hunter2@127.0.0.1/?token=hunter2")
+
+    assert "hunter2" not in f"{broken.value}{refused.value}{URL(url)!r}"
 
 
 # -- as tasks --------------------------------------------------------------------------------------

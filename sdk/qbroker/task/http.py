@@ -4,7 +4,7 @@
 
 The answer is JSON: {"status": "success", "retval": 100}, or {"status": "failure", "reason": "Invalid moon alignment."}.
 A worker runs such tasks when it imports this module (`-I qbroker.task.http`, or the setting `imports`); it needs httpx
-(`pip install qbroker[http]`).
+(`pip install httpx`).
 
 A queue must not be a way into the network its workers stand in: what is not a public address is refused unless the
 setting `http_allowed_hosts` names it, and the address that was checked is the one that is spoken to.
@@ -23,6 +23,7 @@ from qbroker._version import __version__
 from qbroker.exceptions import ImproperlyConfigured
 from qbroker.serialization import Value
 from qbroker.task import Task
+from qbroker.url import masked
 
 if TYPE_CHECKING:
     import httpx
@@ -68,7 +69,7 @@ class HostRefused(Exception):
 
 
 class HttpUnreachable(Exception):
-    """Nobody answered, or not in time. `was_sent` tells whether somebody may have got the request all the same."""
+    """No answer, or not in time. `was_sent` says whether the request may have arrived."""
 
     def __init__(self, sentence: str = "", was_sent: bool = True) -> None:  # noqa: FBT001, FBT002 - rebuilt from its arguments
         super().__init__(sentence)
@@ -82,10 +83,10 @@ def extract_response(raw: bytes | str) -> Value:
     try:
         payload = json.loads(raw)
     except ValueError as exc:
-        raise InvalidResponseError(f"the answer is no JSON: {exc}") from exc
+        raise InvalidResponseError(f"the answer is not valid JSON: {exc}") from exc
     if not isinstance(payload, dict) or "status" not in payload:
         raise InvalidResponseError(
-            "the answer is to be an object with a status: {'status': 'success', 'retval': …} or "
+            "the answer must be an object with a status: {'status': 'success', 'retval': …} or "
             "{'status': 'failure', 'reason': …}"
         )
     status = payload["status"]
@@ -108,7 +109,7 @@ class MutableURL:
         return urlunsplit((scheme, netloc, path, urlencode(self.query, doseq=True), fragment))
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self}>"
+        return f"<{type(self).__name__}: {masked(str(self))}>"
 
 
 class HttpDispatch:
@@ -144,43 +145,76 @@ class HttpDispatch:
         return extract_response(self.make_request())
 
     def make_request(self) -> bytes:
-        """Ask, follow redirects as far as may be, and answer what was answered."""
+        """Send the request, follow redirects within the bound, and return the body of the answer."""
         httpx = _httpx()
         method, url, form = self.method, self.url, dict(self.task_kwargs)
         if method in GET_METHODS:
             target = MutableURL(url)
             target.query.update(form)
             url, form = str(target), {}
+        headers = self._headers
         verify = ssl.create_default_context(cafile=self._ca_file)
-        # Proxies of the environment would make the check of addresses void.
-        with httpx.Client(timeout=self._timeout_s, verify=verify, trust_env=False) as client:
+        client = self._client(verify)
+        try:
             for _ in range(self._redirects_max + 1):
-                status, location, body = self._ask(client, method, url, form)
+                status, location, body = self._ask(client, method, url, form, headers)
                 if not location:
                     if status >= 400:
-                        raise InvalidResponseError(f"{url} answered with the status {status}")
+                        raise InvalidResponseError(
+                            f"{masked(url)} answered with the status {status}"
+                        )
                     return body
                 if status in (301, 302, 303) and method not in GET_METHODS:
                     method, form = "GET", {}
-                url = str(httpx.URL(url).join(location))
+                try:
+                    target_url = str(httpx.URL(url).join(location))
+                    is_trusted = keeps_credentials(url, target_url)
+                except (httpx.InvalidURL, ValueError) as exc:
+                    raise InvalidResponseError(
+                        f"{masked(url)} redirects to {masked(location)!r}, which is not a valid URL: {exc}"
+                    ) from exc
+                if not is_trusted:
+                    if form:
+                        raise InvalidResponseError(
+                            f"{masked(url)} redirects the form of a {method} with the status {status} to another "
+                            f"origin, {masked(target_url)}; the form is not sent there: call that URL itself"
+                        )
+                    headers = {}
+                    # Cookies, and connections whose certificate was checked for another name, go as well.
+                    client.close()
+                    client = self._client(verify)
+                url = target_url
+        finally:
+            client.close()
         raise InvalidResponseError(
-            f"{self.url} redirects more than {self._redirects_max} times (http_redirects_max)"
+            f"{masked(self.url)} redirects more than {self._redirects_max} times (http_redirects_max)"
         )
 
+    def _client(self, verify: ssl.SSLContext) -> "httpx.Client":
+        # Proxies of the environment would make the check of addresses void.
+        client: httpx.Client = _httpx().Client(
+            timeout=self._timeout_s, verify=verify, trust_env=False
+        )
+        return client
+
     def _ask(
-        self, client: "httpx.Client", method: str, url: str, form: Mapping[str, Value]
+        self,
+        client: "httpx.Client",
+        method: str,
+        url: str,
+        form: Mapping[str, Value],
+        own_headers: Mapping[str, str],
     ) -> tuple[int, str, bytes]:
-        """One request, to an address that was checked: status, where it redirects to, body."""
+        """Send one request to a checked address; return status, redirect target and body."""
         httpx = _httpx()
         host, port, address = self._checked(url)
         shown = f"[{host}]" if ":" in host else host
-        is_usual = port == (443 if url.startswith("https:") else 80)
-        headers = {
-            "User-Agent": f"qbroker/{__version__}",
-            "Accept": "application/json",
-            **self._headers,
-            "Host": shown if is_usual else f"{shown}:{port}",
-        }
+        is_usual = port == (443 if url.lower().startswith("https:") else 80)
+        headers = httpx.Headers(
+            {"User-Agent": f"qbroker/{__version__}", "Accept": "application/json"}
+        )
+        headers.update(own_headers)
+        headers["Host"] = shown if is_usual else f"{shown}:{port}"
         encoded = urlencode(form, doseq=True).encode()
         if encoded:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
@@ -200,7 +234,7 @@ class HttpDispatch:
                 answer.close()
         except httpx.TransportError as exc:
             was_sent = not isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout)
-            raise HttpUnreachable(f"{url}: {type(exc).__name__}: {exc}", was_sent) from exc
+            raise HttpUnreachable(f"{masked(url)}: {type(exc).__name__}: {exc}", was_sent) from exc
         redirects_to = answer.headers.get("Location", "") if answer.is_redirect else ""
         return answer.status_code, redirects_to, body
 
@@ -210,40 +244,61 @@ class HttpDispatch:
         for piece in pieces:
             size += len(piece)
             if size > RESPONSE_BYTES_MAX:
-                raise InvalidResponseError(f"{url} answers more than {RESPONSE_BYTES_MAX} bytes")
+                raise InvalidResponseError(
+                    f"{masked(url)} answers more than {RESPONSE_BYTES_MAX} bytes"
+                )
             yield piece
 
     def _checked(self, url: str) -> tuple[str, int, str]:
         """Host, port, and the address to speak to; HostRefused."""
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             port = parts.port or (443 if parts.scheme == "https" else 80)
-        except ValueError as exc:
-            raise HostRefused(f"{url!r} has no port one can speak to: {exc}") from exc
+        except ValueError:
+            # The cause would show a piece of a password that holds a slash.
+            raise HostRefused(f"the URL {masked(url)!r} has no valid port") from None
         host = parts.hostname
         if parts.scheme not in ("http", "https") or not host:
-            raise HostRefused(f"{url!r} is no URL of http or https")
+            raise HostRefused(f"{masked(url)!r} is not an http or https URL")
         try:
             addresses = self._resolve(host, port)
         except OSError as exc:
-            sentence = f"{url}: the host {host!r} is not known: {exc}"
+            sentence = f"{masked(url)}: the host {host!r} is not known: {exc}"
             raise HttpUnreachable(sentence, was_sent=False) from exc
         for address in addresses:
             if self._may_reach(host, port, address):
                 return host, port, address
         advice = (
-            "name it in the setting http_allowed_hosts if workers may speak to it"
+            "name it in the setting http_allowed_hosts if workers may send requests to it"
             if not self._allowed_hosts
             else f"the setting http_allowed_hosts names only {', '.join(self._allowed_hosts)}"
         )
         raise HostRefused(
-            f"{host}:{port} ({', '.join(addresses) or 'no address'}) may not be spoken to from a worker; {advice}"
+            f"{host}:{port} ({', '.join(addresses) or 'no address'}) is not allowed for workers; {advice}"
         )
 
     def _may_reach(self, host: str, port: int, address: str) -> bool:
         if not self._allowed_hosts:
             return is_public(address)
         return any(_fits(pattern, host, port, address) for pattern in self._allowed_hosts)
+
+
+def keeps_credentials(url: str, target_url: str) -> bool:
+    """Whether a redirect from one URL to the other may carry headers, cookies and form of the first.
+
+    It may within one origin (scheme, host, port), and from http to https on one host with the default ports,
+    as in httpx and requests. Raises ValueError for a port that is not a number.
+    """
+    before, after = _origin(url), _origin(target_url)
+    if before == after:
+        return True
+    return before[1] == after[1] and before[::2] == ("http", 80) and after[::2] == ("https", 443)
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.scheme, parts.hostname or "", port
 
 
 def is_public(address: str) -> bool:
@@ -283,7 +338,7 @@ def _httpx() -> Value:
         import httpx  # noqa: PLC0415 - an extra, needed where such tasks run
     except ImportError as exc:
         raise ImproperlyConfigured(
-            "tasks over HTTP need httpx where they run: pip install 'qbroker[http]'"
+            "the worker that runs HTTP tasks needs httpx: pip install httpx"
         ) from exc
     return httpx
 
