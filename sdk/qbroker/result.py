@@ -1179,6 +1179,13 @@ class EagerResult(AsyncResult[R_co]):
 # -- several results -----------------------------------------------------------------------------
 
 
+def _value_of(result: Value) -> Value:
+    """The value of a result that has ended, which may be an exception; for a set, the list of its values."""
+    if isinstance(result, ResultSet):
+        return result._values()  # noqa: SLF001 - of its own module
+    return None if result.ignored else result.result
+
+
 def _leaves(result: Value) -> "list[AsyncResult[Value]]":
     """The results of tasks in it, in order."""
     found: list[AsyncResult[Value]] = []
@@ -1346,7 +1353,8 @@ class ResultSet(ResultBase):
         """Wait for all and answer their values, in order; raises what the first raises that fails.
 
         Raises the SDK's TimeoutError after `timeout` seconds. With `propagate` False exceptions are
-        among the values. With `callback` it is called with id and value of each as it ends, and nothing is answered.
+        among the values. With `callback` it is called with id and value of each member as it ends, and nothing is
+        answered; the value of a group in the group is the list of its values.
         """
         return self.join_native(
             timeout,
@@ -1399,24 +1407,22 @@ class ResultSet(ResultBase):
         """Do the same."""
         if disable_sync_subtasks:
             assert_will_not_block()
+        left = {id(member): len(_leaves(member)) for member in self.results}
+        member_of = {id(leaf): member for member in self.results for leaf in _leaves(member)}
         for leaf in self._ends(timeout, on_interval, interval):
             if on_message is not None and leaf._ended is not None:  # noqa: SLF001 - a result's own
                 on_message(_meta(leaf.id, leaf._ended))  # noqa: SLF001 - the same
-            value = leaf.maybe_throw(propagate=propagate) if not leaf.ignored else None
-            if callback is not None:
-                callback(leaf.id, value)
+            if not leaf.ignored:
+                leaf.maybe_throw(propagate=propagate)
+            member = member_of[id(leaf)]
+            left[id(member)] -= 1
+            if callback is not None and not left[id(member)]:
+                callback(member.id, _value_of(member))
         return None if callback is not None else self._values()
 
     def _values(self) -> list[Value]:
         """The values of results that have ended, exceptions among them."""
-        return [
-            result._values()  # noqa: SLF001 - of its own kind
-            if isinstance(result, ResultSet)
-            else None
-            if result.ignored
-            else result.result
-            for result in self.results
-        ]
+        return [_value_of(result) for result in self.results]
 
     def iter_native(
         self,

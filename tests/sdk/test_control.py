@@ -105,6 +105,17 @@ def test_tasks_are_revoked_by_any_of_their_stamps(
     assert {one for one, state in states.items() if state == "REVOKED"} == expected
 
 
+def test_a_revoke_by_stamps_is_for_the_calls_that_are_there(real_app: App) -> None:
+    def call() -> Value:
+        return real_app.send_task("stamped", stamped_headers=["customer"], customer=42)
+
+    earlier = call()
+    real_app.control.revoke_by_stamped_headers({"customer": 42})
+    later = call()
+
+    assert (earlier.state, later.state) == ("REVOKED", "PENDING")
+
+
 def test_a_result_revokes_by_stamps_as_well(real_app: App) -> None:
     result = real_app.send_task("t", labels={"day": "mo"})
 

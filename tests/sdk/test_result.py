@@ -483,6 +483,19 @@ def test_a_wait_for_many_has_an_end(app: App, broker: FakeBroker) -> None:
         result.join(on_message=lambda _: None)
 
 
+def test_a_callback_of_a_group_in_a_group_is_called_once_with_the_list(
+    app: App, broker: FakeBroker
+) -> None:
+    first, *others = some(app, broker, 1, 2, 3).results
+    inner = app.GroupResult("inner", others)
+    outer = app.GroupResult("outer", [first, inner])
+    heard: list[Value] = []
+
+    outer.get(timeout=5, callback=lambda task_id, value: heard.append((task_id, value)))
+
+    assert sorted(heard, key=str) == sorted([(first.id, 1), (inner.id, [2, 3])], key=str)
+
+
 def test_each_value_can_go_to_a_callback(app: App, broker: FakeBroker) -> None:
     heard: dict[str, Value] = {}
 

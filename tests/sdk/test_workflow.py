@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from qbroker import App, Signature, chain, chord, group, states
+from qbroker import App, Signature, chain, chord, group, signals, states
 from qbroker.app.trace import build_runner
 from qbroker.envelope import decode_child
 from qbroker.exceptions import ChordError, ImproperlyConfigured
@@ -411,6 +411,54 @@ def test_errbacks_reach_the_header_where_the_setting_says_so() -> None:
     assert bench.log.count(["told"]) == 2
 
 
+@pytest.mark.parametrize("is_frozen", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "values"),
+    [
+        (lambda b: chord([b.mark.s(1)], group(b.mark.s(2), b.mark.s(3))), [2, 3]),
+        (lambda b: group([b.mark.s(1), b.mark.s(0)]) | group(b.mark.s(2), b.mark.s(3)), [2, 3]),
+        (
+            lambda b: chain(b.mark.s(4), chord([b.mark.s(1)], group(b.mark.s(2), b.mark.s(3)))),
+            [2, 3],
+        ),
+        (lambda b: chain(b.mark.s(4), group(b.mark.s(2), b.mark.s(3))), [2, 3]),
+        (
+            lambda b: chord(
+                [b.mark.s(1)], chord([b.mark.s(0)], group(b.mark.s(2), group(b.mark.s(3))))
+            ),
+            [2, 3],
+        ),
+        (
+            lambda b: chord(
+                [b.mark.s(1)], group(b.mark.s(2), chord([b.mark.s(0)] * 2, b.mark.s(3)))
+            ),
+            [2, 3],
+        ),
+    ],
+)
+def test_a_callback_is_called_with_the_value_of_each_task_that_a_canvas_ends_in(
+    shape: Callable[[Bench], Sig], values: list[int], *, is_frozen: bool
+) -> None:
+    bench = Bench()
+    sig, callback = shape(bench), bench.mark.s("heard")
+    if is_frozen:
+        sig.freeze()
+        callback.freeze()
+
+    bench.go(sig, link=callback)
+
+    heard = [called for called in bench.log if called[-1] == "heard"]
+    assert sorted(value[-1] for value, _ in heard) == values
+
+
+def test_an_immutable_callback_of_a_body_that_is_a_group_is_called_once(bench: Bench) -> None:
+    sig = chord([bench.mark.s(1)], group(bench.mark.s(2), bench.mark.s(3)))
+
+    bench.go(sig, link=bench.mark.si("heard"))
+
+    assert bench.log.count(["heard"]) == 1
+
+
 def test_no_callback_is_called_after_a_failure(bench: Bench) -> None:
     sig = bench.fail.s("no")
     sig.link(bench.mark.s())
@@ -747,3 +795,37 @@ def test_what_a_task_sends_is_its_child(bench: Bench) -> None:
     group_id, members = decode_child(child)
     assert group_id == bench.value(result)
     assert len(members or ()) == 2
+
+
+# -- what differs from Celery, as docs/from-celery.md says -------------------------------------------
+
+
+def test_publish_signals_of_a_whole_chain_are_sent_at_the_call(bench: Bench) -> None:
+    heard: list[str] = []
+
+    def hear(sender: str, **_: Value) -> None:
+        heard.append(sender)
+
+    signals.before_task_publish.connect(hear)
+    signals.after_task_publish.connect(hear)
+    try:
+        _ = (bench.add.s(1, 1) | bench.mark.s() | bench.mark.s()).apply_async()
+    finally:
+        signals.before_task_publish.disconnect(hear)
+        signals.after_task_publish.disconnect(hear)
+
+    assert sorted(heard) == ["bench.add"] * 2 + ["bench.mark"] * 4
+
+
+def test_a_generator_as_a_header_is_run_to_its_end_before_anything_is_sent(bench: Bench) -> None:
+    sent_at: list[int] = []
+
+    def tasks() -> Iterator[Sig]:
+        for number in range(3):
+            sent_at.append(len(bench.client.published))
+            yield bench.mark.s(number)
+
+    result = bench.go(chord(tasks(), bench.mark.s("body")))
+
+    assert sent_at == [0, 0, 0]
+    assert bench.value(result) == [[[0], [1], [2]], "body"]

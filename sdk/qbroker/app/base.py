@@ -51,7 +51,7 @@ from qbroker.app.sending import (
 from qbroker.app.trace import call_errbacks, execute, plan_of
 from qbroker.app.workflow import is_composite
 from qbroker.canvas import Signature, group, maybe_signature, signature
-from qbroker.canvas.signature import as_list
+from qbroker.canvas.signature import as_links, as_list
 from qbroker.exceptions import (
     AlwaysEagerIgnored,
     DuplicateTaskNameWarning,
@@ -1048,10 +1048,10 @@ class App:
         """Call the errbacks of a chord's body right here, because its header failed."""
         tasks = sig.tasks if isinstance(sig, group) else [sig]
         for task in tasks:
-            errbacks = as_list(task.options.get("link_error"))
+            errbacks = as_links(task.options, "link_error")
             if hasattr(task, "steps"):
                 steps = task.steps()
-                errbacks += as_list(steps[0].options.get("link_error")) if steps else []
+                errbacks += as_links(steps[0].options, "link_error") if steps else []
             request = Context(
                 id=task.options.get("task_id") or uuid7(),
                 args=task.args,
@@ -1060,7 +1060,7 @@ class App:
                 is_eager=True,
                 called_directly=False,
             )
-            call_errbacks(errbacks, request, exc, None)
+            call_errbacks(errbacks, request, exc, None, self)
 
     def _parts(self, item: Value) -> tuple[str, Value, Value, dict[str, Value], Defaults | None]:
         if isinstance(item, Signature):
@@ -1207,6 +1207,8 @@ class App:
             keep = self._keep_eager
         outer = current_request.get()
         args, kwargs = args or (), kwargs or {}
+        callbacks = as_links({"link": link}, "link")
+        errbacks = as_links({"link_error": link_error}, "link_error")
         stamped = as_list(options.get("stamped_headers"))
         while True:
             request = Context(
@@ -1222,8 +1224,8 @@ class App:
                 correlation_id=task_id,
                 group=options.get("group_id"),
                 group_index=options.get("group_index"),
-                errbacks=as_list(link_error) or None,
-                callbacks=as_list(link) or None,
+                errbacks=errbacks or None,
+                callbacks=callbacks or None,
                 hostname=platform.node(),
                 ignore_result=ignores,
                 stamped_headers=stamped or None,
@@ -1237,10 +1239,10 @@ class App:
             headers = ended.value.sig.options.get("headers", headers)
             retries += 1
         if ended.state == states.SUCCESS:
-            for callback in as_list(link):
+            for callback in callbacks:
                 maybe_signature(callback, self).apply((ended.value,))
-        elif ended.state == states.FAILURE and link_error:
-            call_errbacks(as_list(link_error), request, ended.value, ended.traceback or None)
+        elif ended.state == states.FAILURE and errbacks:
+            call_errbacks(errbacks, request, ended.value, ended.traceback or None, self)
         if throw and ended.state in states.PROPAGATE_STATES:
             raise ended.value
         return EagerResult(

@@ -1153,11 +1153,17 @@ def _errback_args(
 
 
 def call_errbacks(
-    errbacks: Sequence[Value], request: Context, exc: BaseException, text: str | None
+    errbacks: Sequence[Value],
+    request: Context,
+    exc: BaseException,
+    text: str | None,
+    app: Value = None,
 ) -> None:
     """Call errbacks right here, as a worker would. What they raise is an error of their own."""
     for errback in errbacks:
         sig = maybe_signature(errback)
+        if sig._app is None:  # noqa: SLF001 - one that was serialized is of the app that calls it
+            sig = maybe_signature(sig, app, clone=True)
         is_plain = sig.get("subtask_type") is None
         try:
             if is_plain and takes_failure(

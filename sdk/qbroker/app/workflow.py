@@ -21,8 +21,17 @@ from typing import NamedTuple, Protocol
 
 from qbroker import envelope
 from qbroker.app.sending import Call, relative_ms
-from qbroker.canvas.primitives import _chain, _chord, chunks, flat, group, is_nothing
-from qbroker.canvas.signature import Signature, as_list, maybe_signature
+from qbroker.canvas.primitives import (
+    _chain,
+    _chord,
+    another,
+    chunks,
+    flat,
+    group,
+    is_nothing,
+    link_body,
+)
+from qbroker.canvas.signature import Signature, as_links, as_list, maybe_signature
 from qbroker.exceptions import ImproperlyConfigured
 from qbroker.ids import uuid7
 from qbroker.result import AsyncResult, GroupResult
@@ -244,7 +253,7 @@ def _steps_of(first: _Part, app: Value) -> list[_Step]:
 def _parts_of_chain(sig: _chain, part: _Part) -> list[_Part]:
     options = sig._merge(None, None, part.options)[2]  # noqa: SLF001 - a signature's own
     tasks = sig.steps()
-    errbacks = [*as_list(options.get("link_error")), *part.errbacks]
+    errbacks = [*as_links(options, "link_error"), *part.errbacks]
     given = (*part.args, *sig.args) if not sig.immutable else tuple(sig.args)
     parts = [_Part(task, errbacks=errbacks) for task in tasks]
     if not parts:
@@ -253,7 +262,7 @@ def _parts_of_chain(sig: _chain, part: _Part) -> list[_Part]:
     head.args, head.kwargs = given, part.kwargs
     head.options = {key: value for key, value in options.items() if key not in _NOT_FOR_TASKS}
     head.is_body, head.takes_input = part.is_body, part.takes_input
-    last.links = [*as_list(options.get("link")), *part.links]
+    last.links = [*as_links(options, "link"), *part.links]
     last.id = part.id or options.get("task_id")
     last.group = part.group
     return parts
@@ -282,17 +291,17 @@ def _parts_of_chord(sig: _chord, part: _Part) -> list[_Part]:
         else:
             part.id = part.id or own_id
     given = (*part.args, *sig.args) if not sig.immutable else tuple(sig.args)
-    links = [*as_list(options.get("link")), *part.links]
+    links = [*as_links(options, "link"), *part.links]
     if isinstance(body_sig, group) and body_sig.tasks and links:
         body_sig = body_sig.clone()
         for link in links:
-            body_sig.link(maybe_signature(link, sig.app))
+            link_body(body_sig, link, sig.app)
         links = []
     body = _Part(
         body_sig,
         options={key: value for key, value in passed.items() if key not in _HEADER_ONLY},
         links=links,
-        errbacks=[*as_list(options.get("link_error")), *part.errbacks],
+        errbacks=[*as_links(options, "link_error"), *part.errbacks],
         id=part.id,
         group=part.group,
         is_body=True,
@@ -334,8 +343,8 @@ def _step_of_group(sig: group, part: _Part, app: Value) -> list[_Step]:
             part.args,
             part.kwargs,
             {key: value for key, value in options.items() if key not in _NOT_FOR_TASKS},
-            [*as_list(options.get("link")), *part.links],
-            [*as_list(options.get("link_error")), *part.errbacks],
+            [*as_links(options, "link"), *part.links],
+            [*as_links(options, "link_error"), *part.errbacks],
             part.id or options.get("task_id") or uuid7(),
             takes_input=part.takes_input,
             is_body=False,
@@ -346,11 +355,11 @@ def _step_of_group(sig: group, part: _Part, app: Value) -> list[_Step]:
 def _step_of_task(sig: Sig, part: _Part, *, is_last: bool) -> _Step:
     args, kwargs, options = sig._merge(part.args, part.kwargs, part.options)  # noqa: SLF001 - a signature's own
     errbacks: list[Value] = []
-    for errback in (*as_list(options.get("link_error")), *part.errbacks):
+    for errback in (*as_links(options, "link_error"), *part.errbacks):
         if errback not in errbacks:
             errbacks.append(errback)
     links: list[Value] = []
-    for link in (*as_list(options.get("link")), *(part.links if is_last else ())):
+    for link in (*as_links(options, "link"), *(part.links if is_last else ())):
         if link not in links:
             links.append(link)
     own_group = part.group
@@ -511,7 +520,7 @@ def _lay_group(
             step.args,
             step.kwargs,
             step.options,
-            step.links,
+            [another(maybe_signature(link, app)) for link in step.links] if index else step.links,
             step.errbacks,
             group=_Group(step.id, index),
             takes_input=step.takes_input,

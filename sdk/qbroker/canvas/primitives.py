@@ -17,7 +17,7 @@ from itertools import count, islice, repeat
 from operator import or_
 from typing import Self, cast
 
-from qbroker.canvas.signature import Signature, as_list, maybe_signature, signature
+from qbroker.canvas.signature import Signature, as_links, checked, maybe_signature, signature
 from qbroker.canvas.stamping import StampingVisitor, stamps_of
 from qbroker.canvas.text import call_text, cut, without_repeated_module
 from qbroker.exceptions import ChordError
@@ -146,10 +146,7 @@ def _fold(sigs: Sequence[Value]) -> Value:
     """What `chain(*sigs)` is."""
     steps: list[Sig] = []
     for place, sig in enumerate(sigs):
-        if not isinstance(sig, Signature):
-            if not isinstance(sig, dict):
-                raise TypeError(f"a chain is made of signatures, not of {sig!r}")
-            sig = maybe_signature(sig)
+        sig = maybe_signature(checked(sig, "a chain"))
         # What a caller keeps is not what the chain changes; the last one it may have as it is.
         made = _with_step(steps, sig if place == len(sigs) - 1 else sig.clone())
         if made is not steps:
@@ -228,11 +225,12 @@ class _chain(_Composite):  # noqa: N801 - Celery's name
         """Copies of its tasks, with its own callbacks at the last and its own errbacks at each."""
         tasks = [maybe_signature(task).clone() for task in self.tasks]
         if tasks:
-            for callback in as_list(self.options.get("link")):
+            for callback in as_links(self.options, "link"):
                 tasks[-1].link(callback)
-            for errback in as_list(self.options.get("link_error")):
+            for errback in as_links(self.options, "link_error"):
                 for task in tasks:
-                    task.link_error(errback)
+                    # Each task has its own, so that a stamp on one is not a stamp on all.
+                    task.link_error(maybe_signature(errback, self._app, clone=True))
         return tasks
 
     def steps(self) -> list[Sig]:
@@ -285,8 +283,7 @@ class _chain(_Composite):  # noqa: N801 - Celery's name
     ) -> Value:
         """Run it right here. Raises what a task raises that is not the last."""
         options = self._call_options(options)
-        callbacks = as_list(options.pop("link", None))
-        errbacks = as_list(options.pop("link_error", None))
+        callbacks, errbacks = _taken_links(options)
         task_id = options.pop("task_id", None)
         given = (*args, *self.args) if args and not self.immutable else tuple(self.args)
         last: Value = None
@@ -294,7 +291,7 @@ class _chain(_Composite):  # noqa: N801 - Celery's name
         for place, step in enumerate(steps, 1):
             task = step.clone()
             for errback in errbacks:
-                task.link_error(errback)
+                task.link_error(maybe_signature(errback, self._app, clone=True))
             more = options
             if place == len(steps):
                 task = with_callbacks(task, callbacks)
@@ -346,6 +343,8 @@ class chain(_chain):  # noqa: N801 - Celery's name
             return super().__new__(cls)
         if len(tasks) == 1 and isinstance(tasks[0], dict):
             return super().__new__(cls)
+        if len(tasks) == 1 and (isinstance(tasks[0], str) or not isinstance(tasks[0], Iterable)):
+            checked(tasks[0], "a chain")
         sigs = list(tasks[0]) if len(tasks) == 1 else list(tasks)
         made = _fold(sigs)
         return cast("Self", made)
@@ -372,6 +371,40 @@ def with_callbacks(sig: Sig, callbacks: Sequence[Value]) -> Sig:
     return sig
 
 
+def link_body(body: Sig, callback: Value, app: Value = None) -> None:
+    """Have `callback` called with the value of a chord's body, which the caller owns.
+
+    A body that is a group has a value for each task, so the callback is called with each. An immutable callback takes no
+    value: it is called once, after the first task, as in Celery.
+    """
+    callback = maybe_signature(checked(callback, "the option 'link'"), app)
+    if isinstance(body, _chord):
+        body.link(callback)
+    elif not isinstance(body, group) or not body.tasks:
+        body.append_to_list_option("link", callback)
+    elif callback.immutable:
+        body.link(callback)
+    else:
+        body.tasks = [maybe_signature(task, app) for task in body.tasks]
+        for number, task in enumerate(body.tasks):
+            link_body(task, another(callback) if number else callback.clone(), app)
+
+
+def another(callback: Sig) -> Sig:
+    """A copy of a callback for one more task: an id that was chosen for it is that of one call."""
+    copied = callback.clone()
+    copied.options.pop("task_id", None)
+    return copied
+
+
+def _taken_links(options: dict[str, Value]) -> tuple[list[Value], list[Value]]:
+    """Callbacks and errbacks, which are removed from `options`."""
+    links = as_links(options, "link"), as_links(options, "link_error")
+    options.pop("link", None)
+    options.pop("link_error", None)
+    return links
+
+
 # -- group ---------------------------------------------------------------------------------------
 
 
@@ -381,7 +414,7 @@ def flat(sigs: Iterable[Value], app: Value = None) -> list[Sig]:
     left = list(sigs)
     left.reverse()
     while left:
-        sig = maybe_signature(left.pop(), app)
+        sig = maybe_signature(checked(left.pop(), "a group"), app)
         if isinstance(sig, group):
             left.extend(reversed(sig.tasks))
         elif not is_nothing(sig):
@@ -425,7 +458,9 @@ class group(_Composite):  # noqa: N801 - Celery's name
             elif isinstance(only, Signature):
                 given = [only.clone()]
             elif isinstance(only, dict):
-                given = [maybe_signature(only)]
+                given = [maybe_signature(checked(only, "a group"))]
+            elif isinstance(only, str) or not isinstance(only, Iterable):
+                given = [checked(only, "a group")]
             else:
                 given = only
         super().__init__("celery.group", (), {"tasks": list(given)}, options, app=app)
@@ -532,14 +567,13 @@ class group(_Composite):  # noqa: N801 - Celery's name
     ) -> GroupResult:
         """Run its tasks right here, one after the other."""
         options = self._call_options(options)
-        callbacks = as_list(options.pop("link", None))
-        errbacks = as_list(options.pop("link_error", None))
+        callbacks, errbacks = _taken_links(options)
         group_id = options.pop("task_id", None) or uuid7()
         results = []
         for index, task in enumerate(flat(self.tasks, self._app)):
             member = with_callbacks(task.clone(), callbacks)
             for errback in errbacks:
-                member.link_error(errback)
+                member.link_error(maybe_signature(errback, self._app, clone=True))
             member.set(group_id=group_id, group_index=index)
             results.append(member.apply(args, kwargs, **options))
         return cast("GroupResult", self.app.GroupResult(group_id, results))
@@ -551,11 +585,12 @@ class group(_Composite):  # noqa: N801 - Celery's name
 
     def link(self, callback: Value) -> Value:
         """Have `callback` called, without the result, when the first task has succeeded."""
+        callback = maybe_signature(checked(callback, "the option 'link'"))
         return self.tasks[0].link(callback.clone().set(immutable=True))
 
     def link_error(self, errback: Value) -> Value:
         """Have `errback` called for each task that fails."""
-        errback = maybe_signature(errback)
+        errback = maybe_signature(checked(errback, "the option 'link_error'"))
         return tuple(task.link_error(errback.clone()) for task in self.tasks)
 
     def stamp(
@@ -590,7 +625,20 @@ def _header(tasks: Value, app: Value) -> list[Sig]:
         return tasks.tasks
     if isinstance(tasks, Signature):
         return [tasks]
-    return [signature(task, app=app) for task in tasks]
+    if isinstance(tasks, str) or not isinstance(tasks, Iterable):
+        checked(tasks, "a chord's header")
+    return [_member(task, app) for task in tasks]
+
+
+def _member(task: Value, app: Value) -> Sig:
+    """A task of a chord's header; the name of a task and a task itself are taken too, as in Celery."""
+    is_known = isinstance(task, str) or callable(getattr(task, "s", None))
+    return signature(task if is_known else checked(task, "a chord's header"), app=app)
+
+
+def _body(body: Value, app: Value) -> Value:
+    """A chord's body; None: it has none yet."""
+    return None if body is None else maybe_signature(checked(body, "a chord's body"), app)
 
 
 @Signature.register_type("chord")
@@ -628,7 +676,7 @@ class _chord(_Composite):  # noqa: N801 - Celery's name
         app: Value = None,
         **options: Value,
     ) -> None:
-        parts = {"header": _header(header, app), "body": maybe_signature(body, app)}
+        parts = {"header": _header(header, app), "body": _body(body, app)}
         super().__init__(task, args, {**(kwargs or {"kwargs": {}}), **parts}, app=app, **options)
         self["subtask_type"] = "chord"
 
@@ -694,7 +742,7 @@ class _chord(_Composite):  # noqa: N801 - Celery's name
         if body is None:
             return self, left
         other = cast("_chord", self.clone())
-        other.body = maybe_signature(body, self._app)
+        other.body = _body(body, self._app)
         return other, left
 
     def freeze(
@@ -731,14 +779,13 @@ class _chord(_Composite):  # noqa: N801 - Celery's name
     ) -> Value:
         """Run it right here. Raises what a task of the header raises, after its body's errbacks were told."""
         options = self._call_options(options)
-        callbacks = as_list(options.pop("link", None))
-        errbacks = as_list(options.pop("link_error", None))
+        callbacks, errbacks = _taken_links(options)
         sig, kwargs = self.with_body({**(kwargs or {}), **({"body": body} if body else {})})
         own = sig.body.clone()
         for callback in callbacks:
-            own.link(callback)
+            link_body(own, callback, self._app)
         for errback in errbacks:
-            own.link_error(errback)
+            own.link_error(maybe_signature(errback, self._app, clone=True))
         more = {"task_id": options["task_id"]} if options.get("task_id") else {}
         given = (*args, *self.args) if args and not self.immutable else tuple(self.args)
         header = group(sig.header, app=self._app).apply(
@@ -757,8 +804,8 @@ class _chord(_Composite):  # noqa: N801 - Celery's name
         return result
 
     def link(self, callback: Value) -> Value:
-        """Have `callback` called with the body's result."""
-        self.body.link(callback)
+        """Have `callback` called with the body's result, or with that of each task of a body that is a group."""
+        link_body(self.body, callback, self._app)
         return callback
 
     def link_error(self, errback: Value) -> Value:
@@ -767,7 +814,7 @@ class _chord(_Composite):  # noqa: N801 - Celery's name
         With the setting `task_allow_error_cb_on_chord_header` it is called, without arguments, for each task of
         the header that fails, too.
         """
-        errback = maybe_signature(errback)
+        errback = maybe_signature(checked(errback, "the option 'link_error'"))
         if self.app.conf.task_allow_error_cb_on_chord_header:
             for task in self._own_header():
                 task.link_error(errback.clone().set(immutable=True))
@@ -832,7 +879,7 @@ class _Mapped(_OfParts):
         super().__init__(
             self.task_name,
             (),
-            {"task": maybe_signature(task, app), "it": list(it)},
+            {"task": maybe_signature(checked(task, self.task_name), app), "it": list(it)},
             options,
             subtask_type=type(self).__name__,
             immutable=True,
@@ -890,7 +937,7 @@ class chunks(_Composite):  # noqa: N801 - Celery's name
         super().__init__(
             "celery.chunks",
             (),
-            {"task": maybe_signature(task, app), "it": list(it), "n": n},
+            {"task": maybe_signature(checked(task, "celery.chunks"), app), "it": list(it), "n": n},
             options,
             subtask_type="chunks",
             immutable=True,

@@ -5,6 +5,7 @@ Signature too (`qbroker.canvas.primitives`); its class is found by its "subtask_
 """
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Generic, TypeVar, cast
 
@@ -15,7 +16,15 @@ from qbroker.ids import uuid7
 from qbroker.result import AsyncResult, EagerResult
 from qbroker.serialization import Value
 
-__all__ = ["Signature", "as_list", "maybe_signature", "signature", "subtask"]
+__all__ = [
+    "Signature",
+    "as_links",
+    "as_list",
+    "checked",
+    "maybe_signature",
+    "signature",
+    "subtask",
+]
 
 R = TypeVar("R")
 
@@ -30,6 +39,36 @@ def as_list(found: Value) -> list[Value]:
     if isinstance(found, dict) or not isinstance(found, list | tuple):
         return [found]
     return list(found)
+
+
+def checked(found: Value, whole: str) -> Value:
+    """Return `found` if it is a signature or the dict of one; else raise a TypeError that says what to pass.
+
+    `whole` is what it is a part of: "a group", "the option 'link'".
+    """
+    if "task" in found if isinstance(found, dict) else hasattr(found, "freeze"):
+        return found
+    raise TypeError(f"{whole} is made of signatures, not of {found!r}{_hint(found)}")
+
+
+def _hint(found: Value) -> str:
+    """What to pass in place of what is not a signature."""
+    if callable(getattr(found, "s", None)):
+        return f"; pass the task's signature, {found.name}.s()"
+    if inspect.iscoroutine(found):
+        return "; pass the signature of an `async def` task, which a worker awaits"
+    if isinstance(found, str):
+        return f"; pass app.signature({found!r}) for the task of that name"
+    if hasattr(found, "get") and hasattr(found, "id"):
+        return "; pass the signature that was called, not its result"
+    if callable(found):
+        return "; make the function a task with @app.task, and pass its signature"
+    return ""
+
+
+def as_links(options: Mapping[str, Value], option: str) -> list[Value]:
+    """The callbacks of `options`, "link", or the errbacks, "link_error". Raises TypeError for other things than signatures."""
+    return [checked(link, f"the option {option!r}") for link in as_list(options.get(option))]
 
 
 def _item(key: str, doc: str) -> Value:
@@ -367,11 +406,11 @@ class Signature(dict[str, Value], Generic[R]):
 
     def link(self, callback: Value) -> Value:
         """Have `callback` called with the result when it has succeeded; answers `callback`."""
-        return self.append_to_list_option("link", callback)
+        return self.append_to_list_option("link", checked(callback, "the option 'link'"))
 
     def link_error(self, errback: Value) -> Value:
         """Have `errback` called when it has failed; answers `errback`."""
-        return self.append_to_list_option("link_error", errback)
+        return self.append_to_list_option("link_error", checked(errback, "the option 'link_error'"))
 
     def on_error(self, errback: Value) -> "Signature[R]":
         """Do the same, and answer this signature."""
@@ -381,7 +420,7 @@ class Signature(dict[str, Value], Generic[R]):
     def flatten_links(self) -> "list[Signature[Value]]":
         """This signature and all that is linked to it, and to that, and so on."""
         found: list[Signature[Value]] = [self]
-        for link in as_list(self.options.get("link")):
+        for link in as_links(self.options, "link"):
             found += maybe_signature(link, self._app).flatten_links()
         return found
 
@@ -428,7 +467,7 @@ class Signature(dict[str, Value], Generic[R]):
             if not self.options.get(option):
                 continue
             links = self.options[option] = [
-                maybe_signature(link, self._app) for link in as_list(self.options[option])
+                maybe_signature(link, self._app) for link in as_links(self.options, option)
             ]
             for link in links:
                 visited = None if visit is None else visit(link, **headers) or {}

@@ -22,6 +22,7 @@ from typing import (
 
 from qbroker import _state, canvas, states
 from qbroker.canvas import Signature, chord, group, subtask
+from qbroker.canvas.signature import checked
 from qbroker.exceptions import (
     Ignore,
     ImproperlyConfigured,
@@ -648,6 +649,7 @@ class Task(Generic[P, R]):
         Always raises in a worker: nothing after it is run. What was called with the id of this task's result gets the
         last task's of `sig`, for a group the list of its results.
         """
+        checked(sig, "a replacement")
         if "chord" in sig.options:
             raise ImproperlyConfigured("A signature replacing a task must not be part of a chord")
         if sig.get("subtask_type") == "chain" and canvas.is_nothing(sig):
@@ -674,6 +676,7 @@ class Task(Generic[P, R]):
         request = self.request
         if not request.chord:
             raise ValueError("Current task is not member of any chord")
+        checked(sig, "a chord's header")
         sig.set(
             group_id=request.group,
             group_index=request.group_index,
