@@ -35,6 +35,7 @@ from qbroker.lane import (
     Watcher,
 )
 from qbroker.link import CallEnded
+from qbroker.masking import masked
 from qbroker.serialization import Value
 from qbroker.url import parse_url
 from qbroker_proto.v1.admin_pb2 import (
@@ -198,7 +199,7 @@ class _Connection:
         self, url: str, timeout_s: float, monotonic: Callable[[], float], chance: random.Random
     ) -> None:
         host, port = parse_url(url)
-        place = Place(url, host, port, timeout_s, monotonic, chance)
+        place = Place(masked(url), host, port, timeout_s, monotonic, chance)
         self.publisher = Publisher(place)
         self.watcher = Watcher(place)
         self.teller = Teller(place)
@@ -228,7 +229,9 @@ class Client:
         chance: random.Random | None = None,
     ) -> None:
         parse_url(url)
-        self.url = url
+        self._url = url
+        self.url = masked(url)
+        """The broker's URL as it may be shown."""
         self.timeout_s = timeout_s
         self._monotonic = monotonic
         self._chance = chance or random.Random()  # noqa: S311 - spreads reconnects; no secret
@@ -243,7 +246,7 @@ class Client:
                 connection = self._connection
                 if connection is None:
                     connection = self._connection = _Connection(
-                        self.url, self.timeout_s, self._monotonic, self._chance
+                        self._url, self.timeout_s, self._monotonic, self._chance
                     )
         return connection
 

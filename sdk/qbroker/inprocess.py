@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import Protocol, cast
 
 from qbroker.exceptions import ImproperlyConfigured
+from qbroker.masking import masked
 from qbroker.serialization import Value
 
 __all__ = ["Broker", "Worker", "adopt", "known", "new_broker", "new_worker", "reached", "stop"]
@@ -118,7 +119,9 @@ def known(url: str) -> Broker:
     with _lock:
         broker = _brokers.get(url)
     if broker is None:
-        raise ImproperlyConfigured(f"the broker {url!r} is not in this process, as memory:// is")
+        raise ImproperlyConfigured(
+            f"the broker {masked(url)!r} is not in this process, as memory:// is"
+        )
     return broker
 
 

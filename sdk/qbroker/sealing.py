@@ -44,25 +44,31 @@ def keys_of(value: object) -> dict[str, bytes]:
 
     Its errors show no key.
     """
+    is_text = isinstance(value, str)
     if isinstance(value, str):
         value = dict(part.strip().partition("=")[::2] for part in value.split(",") if part.strip())
     if not isinstance(value, Mapping):
         raise ImproperlyConfigured(
-            "the setting security_encryption_keys is to be a mapping of ids to keys, "
+            "the setting security_encryption_keys must be a mapping of ids to keys, "
             f"not {type(value).__name__}"
         )
-    return {_checked_id(key_id): _key(key_id, key) for key_id, key in value.items()}
+    found: dict[str, bytes] = {}
+    for number, (key_id, key) in enumerate(value.items(), start=1):
+        # In text without an id, what stands for the id is the key.
+        shown = f"number {number}" if is_text else repr(key_id)
+        found[_checked_id(key_id, shown)] = _key(key, shown)
+    return found
 
 
-def _checked_id(key_id: object) -> str:
+def _checked_id(key_id: object, shown: str) -> str:
     if not isinstance(key_id, str) or not 1 <= len(key_id.encode()) <= _ID_BYTES_MAX:
         raise ImproperlyConfigured(
-            f"the id {key_id!r} of a key in security_encryption_keys is not text of 1 to {_ID_BYTES_MAX} bytes"
+            f"the id of the key {shown} in security_encryption_keys must be text of 1 to {_ID_BYTES_MAX} bytes"
         )
     return key_id
 
 
-def _key(key_id: object, key: object) -> bytes:
+def _key(key: object, shown: str) -> bytes:
     if isinstance(key, str):
         try:
             key = base64.b64decode(key, validate=True)
@@ -70,8 +76,8 @@ def _key(key_id: object, key: object) -> bytes:
             key = None
     if not isinstance(key, bytes) or len(key) not in _KEY_BYTES:
         raise ImproperlyConfigured(
-            f"the key {key_id!r} in security_encryption_keys is not 16, 24 or 32 bytes, or these in base64. "
-            "`openssl rand -base64 32` makes one"
+            f"the key {shown} in security_encryption_keys must be 16, 24 or 32 bytes, or these in base64, "
+            "with an id, as in 'id=key'. `openssl rand -base64 32` makes one"
         )
     return key
 

@@ -168,7 +168,7 @@ def test_the_broker_is_taken_from_argument_then_configuration_then_environment(
 
 
 def test_a_setting_of_the_wrong_type_is_refused_with_its_name(make_app: MakeApp) -> None:
-    with pytest.raises(ImproperlyConfigured, match="worker_concurrency is to be a whole number"):
+    with pytest.raises(ImproperlyConfigured, match="worker_concurrency must be a whole number"):
         make_app(worker_concurrency="many")
 
 

@@ -1,7 +1,5 @@
 """What the worker shows when it starts."""
 
-import pytest
-
 from qbroker_worker import banner
 
 
@@ -33,13 +31,5 @@ def test_tasks_are_listed_where_they_are_given() -> None:
     assert "[tasks]" not in _render(("celery.chain",))
 
 
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("qbroker://me:secret@there", "qbroker://me:**@there"),
-        ("qbroker://there:7450", "qbroker://there:7450"),
-        ("", ""),
-    ],
-)
-def test_passwords_are_not_shown(url: str, shown: str) -> None:
-    assert banner.without_password(url) == shown
+def test_passwords_of_urls_are_not_shown() -> None:
+    assert "qbroker://me:**@there:7450" in _render()

@@ -1,7 +1,8 @@
 """What the worker shows when it starts."""
 
 from collections.abc import Sequence
-from urllib.parse import urlsplit
+
+from qbroker.masking import masked
 
 BUILT_IN_PREFIX = "celery."
 
@@ -36,8 +37,8 @@ def render(
         name=name,
         version=version,
         app=app,
-        broker=without_password(broker),
-        results=without_password(results) or "disabled://",
+        broker=masked(broker),
+        results=masked(results) or "disabled://",
         concurrency=concurrency,
         pool=pool,
         queues="\n".join(f" .> {queue}" for queue in queues),
@@ -46,9 +47,3 @@ def render(
     if own:
         text += "\n [tasks]\n" + "\n".join(f"  . {task}" for task in own) + "\n"
     return text
-
-
-def without_password(url: str) -> str:
-    """The URL as it may be shown."""
-    password = urlsplit(url).password
-    return url.replace(f":{password}@", ":**@", 1) if password else url

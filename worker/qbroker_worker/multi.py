@@ -17,6 +17,7 @@ from pathlib import Path
 
 import click
 
+from qbroker.masking import masked
 from qbroker_worker.names import file_name, node_name
 
 PIDFILE = "%n.pid"
@@ -211,6 +212,6 @@ def multi(context: click.Context, /, verb: str, arguments: tuple[str, ...]) -> N
             click.echo("\n".join(plan.nodes))
             code = 0
         case _:
-            click.echo("\n".join(" ".join(plan.command(node)) for node in plan.nodes))
+            click.echo("\n".join(masked(" ".join(plan.command(node))) for node in plan.nodes))
             code = 0
     context.exit(code)

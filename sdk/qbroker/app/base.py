@@ -64,6 +64,7 @@ from qbroker.exceptions import (
 )
 from qbroker.ids import uuid7
 from qbroker.local import PromiseProxy, Proxy
+from qbroker.masking import masked
 from qbroker.request import Context, current_request
 from qbroker.result import (
     AsyncResult as Result,
@@ -757,7 +758,9 @@ class App:
         if not url or url in ("disabled", "disabled://"):
             return DisabledBackend()
         if not isinstance(url, str):
-            raise ImproperlyConfigured(f"the setting result_backend is to be a URL, not {url!r}")
+            raise ImproperlyConfigured(
+                f"the setting result_backend must be a URL, not {masked(repr(url))}"
+            )
         kept_s = lambda: self.conf.result_expires  # noqa: E731 - one of several
         if url in _HERE or url.startswith("cache+memory://"):
             return BrokerBackend(self.client, self._terms, kept_s, self._write, self._is_fed)

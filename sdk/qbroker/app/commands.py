@@ -26,6 +26,7 @@ from qbroker.cli.tables import counted, show
 from qbroker.cli.target import Missing, Target, answered
 from qbroker.control import TIMEOUT_S
 from qbroker.events.snapshot import evcam
+from qbroker.masking import masked
 from qbroker.serialization import Value
 
 __all__ = [
@@ -264,9 +265,7 @@ def shell(kind: str | None, *, without_tasks: bool) -> None:
     with _meant() as app:
         app.set_current()
         names = _at_hand(app, with_tasks=not without_tasks)
-        told = (
-            f"qbroker {__version__} at {app.conf.broker_url}; at hand: {', '.join(sorted(names))}"
-        )
+        told = f"qbroker {__version__} at {masked(app.conf.broker_url)}; at hand: {', '.join(sorted(names))}"
         start = None if kind == "python" else _ipython()
         if start is not None:
             click.echo(told)

@@ -6,27 +6,19 @@ is not. Names that are no setting are kept too, as Celery keeps them: they may b
 """
 
 import logging
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from types import ModuleType
 from typing import NamedTuple
 
 from qbroker.app.defaults import IGNORED, SETTINGS, Setting, find, suggestion
 from qbroker.exceptions import ImproperlyConfigured
+from qbroker.masking import masked_setting
 from qbroker.sealing import Seal
 from qbroker.serialization import Value
 
 __all__ = ["Found", "Settings", "settings_of"]
 
 _log = logging.getLogger(__name__)
-
-_SECRET = re.compile(r"API|TOKEN|(?<!ROUTING_)KEY|SECRET|PASS|SIGNATURE|DATABASE", re.IGNORECASE)
-"""Names whose values are not shown. So is the password of a URL, whatever the name."""
-
-_URL_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/\s;]*@")
-"""Up to the last @ before a path or another URL: people forget to write one in a password as %40."""
-
-_MASK = "********"
 
 _WORDS = ("accept", "beat", "broker", "celery", "celerybeat", "celeryd", "result", "task", "worker")
 """With one of these a name begins that is probably meant as a setting of ours."""
@@ -262,7 +254,7 @@ class Settings(MutableMapping[str, Value]):
         with_defaults: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
         censored: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
     ) -> dict[str, Value]:
-        """What was set, or all settings, with secrets masked."""
+        """What was set, or all settings; secrets are masked unless `censored` is False."""
         shown = dict(self) if with_defaults else self.without_defaults()
         return _censored(shown) if censored else shown
 
@@ -271,7 +263,7 @@ class Settings(MutableMapping[str, Value]):
         with_defaults: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
         censored: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
     ) -> str:
-        """The same as text, a setting a line."""
+        """Like `table`, as text with one setting per line."""
         shown = self.table(with_defaults, censored)
         return "\n".join(f"{name}: {_pretty(value)}" for name, value in shown.items())
 
@@ -354,19 +346,7 @@ def tell(names: Iterable[str], namespace: str | None) -> None:
 
 
 def _censored(values: Mapping[str, Value]) -> dict[str, Value]:
-    return {name: _masked(name, value) for name, value in values.items()}
-
-
-def _masked(name: object, value: Value) -> Value:
-    is_secret = isinstance(name, str) and bool(_SECRET.search(name))
-    if isinstance(value, Mapping):
-        # Of secrets by name, the names may be seen.
-        return {key: _MASK if is_secret else _masked(key, inner) for key, inner in value.items()}
-    if is_secret and value is not None:
-        return _MASK
-    if isinstance(value, str):
-        return _URL_PASSWORD.sub(rf"\1:{_MASK}@", value)
-    return value
+    return {name: masked_setting(name, value) for name, value in values.items()}
 
 
 def _pretty(value: Value) -> str:

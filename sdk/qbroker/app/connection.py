@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, NamedTuple, Self, TypeVar
 
 from qbroker.exceptions import NotFound
+from qbroker.masking import masked
 from qbroker.serialization import Value
 from qbroker.url import parse_url
 
@@ -89,8 +90,8 @@ class Connection(_Handle):
         self.hostname, self.port = where
 
     def as_uri(self, include_password: bool = False, **_: Value) -> str:  # noqa: FBT001, FBT002 - kombu's signature
-        """The broker's address."""
-        return self._url
+        """Return the broker's URL, its password masked unless `include_password`."""
+        return self._url if include_password else masked(self._url)
 
     def ensure_connection(
         self, errback: Value = None, max_retries: int | None = None, **_: Value
@@ -120,7 +121,7 @@ class Connection(_Handle):
         return self.channel()
 
     def __repr__(self) -> str:
-        return f"<Connection: {self._url}>"
+        return f"<Connection: {self.as_uri()}>"
 
 
 class Producer(_Handle):

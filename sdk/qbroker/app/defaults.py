@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from qbroker.app.log import LOG_FORMAT, TASK_LOG_FORMAT
 from qbroker.compression import UNPACKED_BYTES_MAX
 from qbroker.exceptions import ImproperlyConfigured
+from qbroker.masking import masked_setting
 from qbroker.sealing import keys_of
 from qbroker.serialization import Value
 from qbroker.url import DEFAULT_URL
@@ -90,7 +91,7 @@ class Setting:
             return self.convert(given)
         except TypeError as exc:
             raise ImproperlyConfigured(
-                f"the setting {self.name} is to be {exc}, not {given!r}. {self.meaning}"
+                f"the setting {self.name} must be {exc}, not {masked_setting(self.name, given)!r}. {self.meaning}"
             ) from None
 
 

@@ -13,6 +13,7 @@ from types import ModuleType
 from qbroker.app.config import settings_of
 from qbroker.app.defaults import find
 from qbroker.exceptions import ConfigNotFound
+from qbroker.masking import masked, masked_setting
 from qbroker.serialization import Value
 
 __all__ = ["import_from_cwd", "import_related", "parse_argument", "read"]
@@ -131,14 +132,19 @@ def parse_argument(text: str, namespace: str) -> tuple[str, Value]:
     """A setting from an argument: `task.always_eager=1`, `.pool=solo` (of `namespace`), `x_y=(int)3`."""
     name, is_given, value = text.partition("=")
     if not is_given:
-        raise ValueError(f"the argument {text!r} is not name=value, as in 'worker.concurrency=2'")
+        raise ValueError(
+            f"the argument {masked(text)!r} is not name=value, as in 'worker.concurrency=2'"
+        )
     name = name.lower().replace(".", "_")
     if name.startswith("_"):
         name = f"{namespace}{name}"
     cast = _CAST.fullmatch(value)
     if cast is not None:
         if cast[1] not in _TYPES:
-            raise ValueError(f"the type {cast[1]!r} in {text!r} is none of {', '.join(_TYPES)}")
+            shown = f"{name}=({cast[1]}){masked_setting(name, cast[2])}"
+            raise ValueError(
+                f"the type {cast[1]!r} in {shown!r} must be one of {', '.join(_TYPES)}"
+            )
         try:
             return name, _TYPES[cast[1]](cast[2])
         except ValueError as exc:

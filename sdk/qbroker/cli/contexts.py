@@ -14,6 +14,7 @@ import click
 from qbroker.cli.tables import echo_json, show
 from qbroker.cli.target import Absent
 from qbroker.exceptions import ImproperlyConfigured
+from qbroker.masking import masked
 from qbroker.url import parse_url
 
 
@@ -72,7 +73,9 @@ def add(name: str, url: str) -> None:
     contexts.brokers[name] = url
     contexts.current = contexts.current or name
     _save(contexts)
-    click.echo(f"{name} is {url}" + (", and the current one." if contexts.current == name else "."))
+    click.echo(
+        f"{name} is {masked(url)}" + (", and the current one." if contexts.current == name else ".")
+    )
 
 
 @ctx.command(name="ls", epilog="Example:  qctl ctx ls --json")
@@ -81,10 +84,11 @@ def ls(*, as_json: bool) -> None:
     """List the brokers that have names."""
     contexts = load()
     if as_json:
-        echo_json(asdict(contexts))
+        brokers = {name: masked(url) for name, url in contexts.brokers.items()}
+        echo_json({"current": contexts.current, "brokers": brokers})
         return
     rows = [
-        (name, url, "current" if name == contexts.current else "")
+        (name, masked(url), "current" if name == contexts.current else "")
         for name, url in sorted(contexts.brokers.items())
     ]
     show("Brokers", ("name", "broker", ""), rows, empty="None: add one with qctl ctx add.")
@@ -98,7 +102,7 @@ def use(name: str) -> None:
     _check(contexts, name)
     contexts.current = name
     _save(contexts)
-    click.echo(f"{name} is the current one: {contexts.brokers[name]}")
+    click.echo(f"{name} is the current one: {masked(contexts.brokers[name])}")
 
 
 @ctx.command(epilog="Example:  qctl ctx rm prod")

@@ -25,6 +25,7 @@ from qbroker.cli.tasks import explain, revoke, task
 from qbroker.cli.top import top
 from qbroker.cli.workers import show_workers, worker
 from qbroker.cli.workflows import workflow
+from qbroker.masking import masked
 from qbroker.url import DEFAULT_URL
 
 
@@ -92,7 +93,7 @@ def status(target: Target, *, as_json: bool) -> None:
     if as_json:
         echo_json(found)
         return
-    click.echo(headline(found, target.url, clock.wall_ms()))
+    click.echo(headline(found, masked(target.url), clock.wall_ms()))
     show(
         "Queues",
         ("queue", "ready", "with workers", "consumers", ""),

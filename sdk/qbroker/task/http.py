@@ -21,9 +21,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from qbroker import _state
 from qbroker._version import __version__
 from qbroker.exceptions import ImproperlyConfigured
+from qbroker.masking import masked
 from qbroker.serialization import Value
 from qbroker.task import Task
-from qbroker.url import masked
 
 if TYPE_CHECKING:
     import httpx
