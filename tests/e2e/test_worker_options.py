@@ -52,6 +52,33 @@ def test_what_tasks_print_and_log_are_lines_of_celerys_form(farm: "Farm", pool: 
     )
 
 
+@pytest.mark.parametrize("pool", ["threads", "asyncio"])
+def test_tasks_that_share_a_process_lose_no_printed_line(farm: "Farm", pool: str) -> None:
+    _talking(farm)
+    (farm.folder / "tasks.py").write_text(
+        TASKS
+        + """
+import threading
+together = threading.Barrier(8)
+
+@app.task
+def count():
+    together.wait(20)
+    for number in range(100):
+        print(f"number-{number}")
+"""
+    )
+    worker = farm.worker("-c", "8", "-P", pool, "-I", "tasks")
+
+    farm.python(
+        "from tasks import count; results = [count.delay() for _ in range(8)]; "
+        "[result.get(timeout=20) for result in results]; print('DONE')"
+    ).wait_for("DONE")
+
+    worker.end()
+    assert sum("number-" in line for line in worker.lines) == 800
+
+
 def test_the_apps_formats_hold_in_the_worker_and_in_its_children(farm: "Farm") -> None:
     _talking(farm)
     (farm.folder / "tasks.py").write_text(

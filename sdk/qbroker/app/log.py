@@ -1,14 +1,20 @@
 """Logging as workers and commands set it up: Celery's formats, colours only on a terminal."""
 
+import codecs
+import io
 import json
 import logging
 import sys
+import threading
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
 from qbroker import signals
 from qbroker.request import current_request
 from qbroker.utils.log import mlevel, task_logger
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 __all__ = [
     "LOG_FORMAT",
@@ -139,41 +145,155 @@ def _handler(stream: TextIO, logfile: str | None, formatter: logging.Formatter) 
     return handler
 
 
-class LoggingProxy:
-    """Stands for a stream; what is written to it becomes log records, a line each."""
+class LoggingProxy(io.TextIOBase):
+    """A text stream whose lines become log records; `stream` is the stream that it stands for.
 
-    closed = False
-    encoding = "utf-8"
+    Programs that a task starts with this stream write to the descriptor of `stream`, past the log.
+    """
 
-    def __init__(self, logger: logging.Logger, level: int | str = logging.WARNING) -> None:
-        self._logger = logger
-        self._level = mlevel(level)
-        self._is_logging = False
+    mode = "w"
+    line_buffering = True
+    write_through = True
 
-    def write(self, text: str) -> int:
-        """Log what is not blank; a handler that writes here while it logs is not heard."""
-        if not self._is_logging:
-            self._is_logging = True
-            try:
-                for line in text.splitlines():
-                    if line.strip():
-                        self._logger.log(self._level, "%s", line.rstrip())
-            finally:
-                self._is_logging = False
+    _thread = threading.local()
+    """Whether this thread logs what was printed; one for all proxies, as a handler may print to another of them."""
+
+    def __init__(
+        self,
+        logger: logging.Logger,
+        loglevel: int | str = logging.WARNING,
+        *,
+        stream: TextIO | None = None,
+    ) -> None:
+        super().__init__()
+        self.logger = logger
+        self.loglevel = mlevel(loglevel)
+        self._stream = stream
+        self._encoding = getattr(stream, "encoding", None) or "utf-8"
+        self._errors = getattr(stream, "errors", None) or "strict"
+        self._buffer: _LoggedBytes | None = None
+
+    def write(self, text: str | bytes) -> int:
+        """Log each line that is not blank; what a handler prints meanwhile goes to standard error.
+
+        A closed proxy drops the text, as Celery's does.
+        """
+        if isinstance(text, bytes):
+            return self.buffer.write(text)
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        if self.closed:
+            return 0
+        thread = self._thread
+        if getattr(thread, "recurse_protection", False):
+            # Logging it too would never end.
+            if sys.__stderr__ is not None:
+                sys.__stderr__.write(text)
+            return len(text)
+        thread.recurse_protection = True
+        try:
+            for line in text.splitlines():
+                if line.strip():
+                    self.logger.log(self.loglevel, "%s", _encodable(line.rstrip()))
+        finally:
+            thread.recurse_protection = False
         return len(text)
 
-    def writelines(self, lines: list[str]) -> None:
-        for line in lines:
-            self.write(line)
-
-    def flush(self) -> None:
-        """Nothing waits."""
+    def writable(self) -> bool:
+        return True
 
     def isatty(self) -> bool:
+        """A record has no colours and no cursor, wherever the log goes."""
         return False
+
+    def fileno(self) -> int:
+        """The descriptor of the stream that this one stands for."""
+        if self._stream is None:
+            raise io.UnsupportedOperation("fileno")
+        return self._stream.fileno()
+
+    @property
+    def name(self) -> str:
+        return getattr(self._stream, "name", None) or "<log>"
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # read-only here, and of every real stream
+        return self._encoding
+
+    @property
+    def errors(self) -> str:  # type: ignore[mutable-override, override]  # as above
+        return self._errors
+
+    @property
+    def buffer(self) -> "_LoggedBytes":
+        """The stream for bytes, which become records too."""
+        if self._buffer is None or self._buffer.closed:
+            self._buffer = _LoggedBytes(self)
+        return self._buffer
+
+    def detach(self) -> BinaryIO:
+        """The stream for bytes; this one goes on, as others print to it too."""
+        return cast("BinaryIO", self.buffer)
+
+    def reconfigure(
+        self,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        line_buffering: bool | None = None,
+        write_through: bool | None = None,
+    ) -> None:
+        """Take another encoding for `buffer`; a record has no line ends and is never held back."""
+        del newline, line_buffering, write_through
+        if encoding is not None:
+            codecs.lookup(encoding)
+            self._encoding, self._errors = encoding, "strict"
+        if errors is not None:
+            codecs.lookup_error(errors)
+            self._errors = errors
+        self._buffer = None
+
+
+class _LoggedBytes(io.BufferedIOBase):
+    """The stream for bytes below a proxy. A character may come in two parts."""
+
+    def __init__(self, text: LoggingProxy) -> None:
+        super().__init__()
+        self.raw = self
+        self.mode = "wb"
+        self._text = text
+        self._threads = threading.local()
+
+    @property
+    def name(self) -> str:
+        return self._text.name
+
+    def write(self, data: "ReadableBuffer") -> int:
+        """Log each line; bytes that are no text in the proxy's encoding are shown as escapes."""
+        if self.closed:
+            raise ValueError("write to closed file")
+        threads = self._threads
+        if not hasattr(threads, "decoder"):
+            threads.decoder = codecs.getincrementaldecoder(self._text.encoding)("backslashreplace")
+        found = bytes(data)
+        self._text.write(threads.decoder.decode(found))
+        return len(found)
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._text.fileno()
+
+
+def _encodable(line: str) -> str:
+    """The line with escapes for lone surrogates, which no handler could write."""
+    return line.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def redirect_stdouts(level: int | str = logging.WARNING, name: str = "celery.redirected") -> None:
     """Make `print` in tasks a log record."""
-    proxy = LoggingProxy(logging.getLogger(name), level)
-    sys.stdout = sys.stderr = proxy  # as much of a stream as print needs
+    logger = logging.getLogger(name)
+    sys.stdout = LoggingProxy(logger, level, stream=sys.__stdout__)
+    sys.stderr = LoggingProxy(logger, level, stream=sys.__stderr__)
