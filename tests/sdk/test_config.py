@@ -301,7 +301,7 @@ def test_an_unknown_setting_that_is_read_is_an_error_with_a_suggestion(make_app:
 def test_secrets_are_masked_wherever_settings_are_shown(make_app: MakeApp) -> None:
     app = make_app(
         broker="qbroker://me:hunter2@localhost:1",
-        result_backend="redis://:hunter2,or@hunter2@h:1/0;redis://:hunter2@h:2",
+        own_url="redis://:hunter2,or@hunter2@h:1/0;redis://:hunter2@h:2",
         aws_api_token="hunter2",  # noqa: S106 - the secret that must not show
         redis_password="hunter2",  # noqa: S106 - the same
         own={"secret_key": "hunter2", "plain": 1},
@@ -311,7 +311,7 @@ def test_secrets_are_masked_wherever_settings_are_shown(make_app: MakeApp) -> No
     shown = app.conf.table()
 
     assert shown["broker_url"] == "qbroker://me:**@localhost:1"
-    assert shown["result_backend"] == "redis://:**@h:1/0;redis://:**@h:2"
+    assert shown["own_url"] == "redis://:**@h:1/0;redis://:**@h:2"
     assert shown["own"] == {"secret_key": "********", "plain": 1}
     assert "hunter2" not in app.conf.humanize() + app.bugreport() + repr(app.conf)
     assert "task_default_queue: 'mail'" in app.conf.humanize().splitlines()
@@ -393,3 +393,49 @@ def test_without_utc_times_are_the_machines_own(make_app: MakeApp) -> None:
     own = make_app(enable_utc=False)
     assert own.now().utcoffset() == own.now().astimezone().utcoffset()
     assert not make_app(timezone="Europe/Berlin").uses_utc_timezone()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "redis",
+        "amqp://",
+        "db+sqlite:///x.db",
+        "file:///x",
+        "django-db",
+        "qbroker://h:x",
+        "elasticsearch://h:9200",
+        5,
+        ["qbroker://"],
+    ],
+)
+def test_a_result_backend_that_is_not_the_broker_is_refused_at_construction(url: Value) -> None:
+    with pytest.raises(ImproperlyConfigured, match="the setting result_backend") as refused:
+        App("proj", backend=url, set_as_current=False)
+    with pytest.raises(ImproperlyConfigured):
+        App("proj", CELERY_RESULT_BACKEND=url, set_as_current=False)
+
+    assert "broker's URL" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "disabled",
+        "disabled://",
+        "rpc",
+        "rpc://",
+        "qbroker",
+        "qbroker://",
+        "qbroker://h:1",
+        "qbroker://[::1]:1",
+        "h:1",
+        "memory",
+        "memory://",
+        "cache+memory://",
+    ],
+)
+def test_a_result_backend_may_be_the_broker_or_none(url: str) -> None:
+    assert App("proj", backend=url, set_as_current=False).conf.result_backend == url

@@ -70,9 +70,45 @@ def test_a_module_that_needs_another_is_not_taken_for_missing(project: Path) -> 
 def test_a_module_without_an_app_says_what_it_needs(project: Path) -> None:
     (project / "mod.py").write_text("app = 1\n")
 
-    with pytest.raises(LoadError, match="mod holds no App; it needs"):
+    with pytest.raises(LoadError, match="mod has no App; it needs"):
         find_app("mod")
-    with pytest.raises(LoadError, match="is no App but int: 1"):
+    with pytest.raises(LoadError, match="must be an App, not int: 1"):
         find_app("mod:app")
-    with pytest.raises(LoadError, match="mod has no attribute 'other'"):
+    with pytest.raises(LoadError, match=r"mod has no attribute 'other'$"):
         find_app("mod:other")
+
+
+@pytest.mark.parametrize(
+    ("spec", "meant"),
+    [("mod:ap", "app"), ("mod.ap", "app"), ("mod:wrker", "worker")],
+)
+def test_an_attribute_that_is_mistyped_gets_a_suggestion(
+    project: Path, spec: str, meant: str
+) -> None:
+    (project / "mod.py").write_text(
+        APP.format(name="app", main="one") + APP.format(name="worker", main="two")
+    )
+
+    with pytest.raises(LoadError, match=f"did you mean {meant!r}"):
+        find_app(spec)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("x = 1\nx.y\n", r"AttributeError: .* \(mod\.py, line 2\)"),
+        ("x = (\n", r"SyntaxError: .* \(mod\.py, line 1\)"),
+        ("import json\njson.loads('')\n", r"JSONDecodeError: .* \(.*, line \d+\)"),
+        (
+            "from qbroker import App\napp = App('x', backend='redis://h')\n",
+            "the setting result_backend is 'redis://h'; results are in the broker",
+        ),
+    ],
+)
+def test_a_module_that_fails_is_one_sentence_that_names_the_line(
+    project: Path, text: str, sentence: str
+) -> None:
+    (project / "mod.py").write_text(text)
+
+    with pytest.raises(LoadError, match=sentence):
+        find_app("mod")

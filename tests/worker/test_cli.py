@@ -149,15 +149,52 @@ def test_an_app_that_is_not_there_is_one_sentence_and_a_failure(project: Path) -
     assert output.startswith("Error: -A 'nosuch': there is no module 'nosuch'")
 
 
-def test_an_app_that_fails_to_import_shows_its_traceback(project: Path) -> None:
+@pytest.mark.parametrize("pool", ["prefork", "spawn", "threads", "asyncio", "solo"])
+def test_an_app_that_fails_to_load_is_one_sentence_that_names_the_line(
+    project: Path, pool: str
+) -> None:
+    (project / "broken.py").write_text("def divide():\n    1 / 0\n\ndivide()\n")
+    options = ("--pool-start-method", "spawn") if pool == "spawn" else ("-P", pool)
+
+    with started(project, "-A", "broken", *options) as process:
+        code, output = ended(process)
+
+    assert code == 1
+    assert output == (
+        "Error: -A 'broken': the app cannot be loaded: ZeroDivisionError: division by zero "
+        "(broken.py, line 2); -l DEBUG shows the traceback\n"
+    )
+
+
+def test_an_app_that_fails_to_load_shows_its_traceback_at_debug(project: Path) -> None:
     (project / "broken.py").write_text("1 / 0\n")
 
-    with started(project, "-A", "broken") as process:
+    with started(project, "-A", "broken", "-l", "DEBUG") as process:
         code, output = ended(process)
 
     assert code == 1
     assert "Traceback" in output
-    assert "ZeroDivisionError: division by zero" in output.splitlines()[-1]
+    assert output.splitlines()[-1].startswith("Error: -A 'broken'")
+
+
+@pytest.mark.parametrize("place", ["argument", "module", "late"])
+def test_a_result_backend_of_another_kind_is_one_sentence(project: Path, place: str) -> None:
+    (project / "conf.py").write_text("result_backend = 'redis://:hunter2@h'\n")
+    lines = {
+        "argument": "app = App('mod', backend='redis://:hunter2@h')",
+        "module": "app = App('mod', config_source='conf')",
+        "late": "app = App('mod')\napp.conf.result_backend = 'redis://:hunter2@h'",
+    }
+    (project / "mod.py").write_text(f"from qbroker import App\n{lines[place]}\n")
+
+    with started(project, "-A", "mod") as process:
+        code, output = ended(process)
+
+    assert code == 1
+    assert output == (
+        "Error: -A 'mod': the setting result_backend is 'redis://:**@h'; "
+        "results are in the broker: set it to 'qbroker://'\n"
+    )
 
 
 def test_a_worker_without_an_app_says_how_to_name_one(project: Path) -> None:

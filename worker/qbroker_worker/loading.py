@@ -15,9 +15,10 @@ from functools import partial
 from qbroker import signals
 from qbroker.app import App, trace
 from qbroker.app.amqp import topology_of
-from qbroker.app.loading import LoadError, find_app
+from qbroker.app.loading import LoadError, explained, find_app
 from qbroker.app.log import redirect_stdouts, setup_logging
 from qbroker.envelope import OUTCOME_RETRY, OUTCOME_SUCCESS
+from qbroker.exceptions import ImproperlyConfigured
 from qbroker.limits import per_second
 from qbroker.serialization import Value
 from qbroker.task import Task
@@ -70,14 +71,25 @@ class Project:
         One that `is_child` comes after a process that has loaded the same, and told what it found.
         """
         try:
-            app = self._import()
-        except LoadError as exc:
-            raise Refusal(exc.message) from exc
+            return self._load(redirects=redirects, is_child=is_child)
+        except Refusal:
+            raise
         except Exception as exc:
-            raise Refusal(
-                f"-A {self.app!r} cannot be imported: {type(exc).__name__}: {exc}",
-                traceback.format_exc(),
-            ) from exc
+            if isinstance(exc, LoadError):
+                sentence, cause = exc.message, exc.__cause__
+            else:
+                sentence, cause = f"-A {self.app!r}: {explained(exc)}", exc
+            if self.loglevel <= logging.DEBUG:
+                raise Refusal(sentence, traceback.format_exc()) from exc
+            # These say it all.
+            if cause is not None and not isinstance(
+                cause, ModuleNotFoundError | ImproperlyConfigured
+            ):
+                sentence += "; -l DEBUG shows the traceback"
+            raise Refusal(sentence) from exc
+
+    def _load(self, *, redirects: bool, is_child: bool) -> Loaded:
+        app = self._import()
         conf = app.conf
         # They may change settings, so before any is used.
         node = Node(self.hostname, app)

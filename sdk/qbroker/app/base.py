@@ -34,6 +34,7 @@ from qbroker.app.composing import WORKFLOW, Composer, Outgoing
 from qbroker.app.config import Settings
 from qbroker.app.connection import Connection, Pool, Producer
 from qbroker.app.control import Control
+from qbroker.app.defaults import RESULTS_HERE
 from qbroker.app.events import Events
 from qbroker.app.loader import Loader
 from qbroker.app.pipeline import Pipeline, current_pipeline
@@ -64,7 +65,6 @@ from qbroker.exceptions import (
 )
 from qbroker.ids import uuid7
 from qbroker.local import PromiseProxy, Proxy
-from qbroker.masking import masked
 from qbroker.request import Context, current_request
 from qbroker.result import (
     AsyncResult as Result,
@@ -77,7 +77,6 @@ from qbroker.result import (
 )
 from qbroker.serialization import AUTH, Value
 from qbroker.task import Task as BaseTask, header_of
-from qbroker.url import parse_url
 from qbroker.utils.imports import symbol_by_name
 
 if TYPE_CHECKING:
@@ -88,11 +87,6 @@ __all__ = ["App", "Celery", "TaskRegistry", "shared_task"]
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
-
-_HERE = frozenset(
-    ["qbroker", "qbroker://", "rpc", "rpc://", "cache+memory", "cache+memory://", "memory"]
-)
-"""What `result_backend` may say for: in the broker."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -757,15 +751,9 @@ class App:
     def _make_backend(self, url: Value) -> Backend:
         if not url or url in ("disabled", "disabled://"):
             return DisabledBackend()
-        if not isinstance(url, str):
-            raise ImproperlyConfigured(
-                f"the setting result_backend must be a URL, not {masked(repr(url))}"
-            )
         kept_s = lambda: self.conf.result_expires  # noqa: E731 - one of several
-        if url in _HERE or url.startswith("cache+memory://"):
+        if url in RESULTS_HERE or url.startswith("cache+memory://"):
             return BrokerBackend(self.client, self._terms, kept_s, self._write, self._is_fed)
-        if not url.startswith("memory://"):
-            parse_url(url)
         return BrokerBackend(
             lambda: self.client(url), self._terms, kept_s, self._write, self._is_fed
         )

@@ -17,7 +17,7 @@ import click
 
 from qbroker._version import __version__
 from qbroker.app.base import App
-from qbroker.app.loading import find_app
+from qbroker.app.loading import LoadError, explained, find_app
 from qbroker.canvas import chain, chord, chunks, group, signature, xmap, xstarmap
 from qbroker.cli import listening, remote
 from qbroker.cli.main import Preload
@@ -74,7 +74,10 @@ def _for_apps(command: click.Command) -> click.Command:
         app = app_of(context.obj)
         # An app's commands are known once it is imported, so its modules are, too.
         if isinstance(context.obj, Preload) and context.obj.app is not None:
-            app.import_modules()
+            try:
+                app.import_modules()
+            except Exception as error:
+                raise LoadError(f"-A {context.obj.app!r}: {explained(error)}") from error
         context.obj = Target(app.conf.broker_url)
         return callback(*args, **kwargs)
 

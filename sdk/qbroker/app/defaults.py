@@ -6,16 +6,17 @@ What Celery has and we have no use for is in `IGNORED`, with the reason that use
 """
 
 import datetime as dt
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from qbroker.app.log import LOG_FORMAT, TASK_LOG_FORMAT
 from qbroker.compression import UNPACKED_BYTES_MAX
 from qbroker.exceptions import ImproperlyConfigured
-from qbroker.masking import masked_setting
+from qbroker.masking import masked, masked_setting
 from qbroker.sealing import keys_of
 from qbroker.serialization import Value
-from qbroker.url import DEFAULT_URL
+from qbroker.url import DEFAULT_URL, parse_url
 
 __all__ = ["IGNORED", "SETTINGS", "Setting", "find", "suggestion"]
 
@@ -66,6 +67,36 @@ def _any(value: Value) -> Value:
     return value
 
 
+RESULTS_HERE = frozenset(
+    ["qbroker", "qbroker://", "rpc", "rpc://", "cache+memory", "cache+memory://", "memory"]
+)
+"""Values of `result_backend` that mean the app's own broker."""
+
+_NO_RESULTS = ("", "disabled", "disabled://")
+
+_HOST_AND_PORT = re.compile(r"[\w.\[\]:-]+:\d+(/.*)?", re.ASCII)
+
+
+def _results(value: Value) -> Value:
+    if not isinstance(value, str):
+        raise TypeError("a URL")
+    is_of_broker = value.startswith(("qbroker://", "memory://", "cache+memory://"))
+    if value in _NO_RESULTS or value in RESULTS_HERE:
+        return value
+    if not (is_of_broker or ("://" not in value and _HOST_AND_PORT.fullmatch(value))):
+        raise ImproperlyConfigured(
+            f"the setting result_backend is {masked(value)!r}; results are in the broker: set it to 'qbroker://'"
+        )
+    if not value.startswith(("memory://", "cache+")):
+        try:
+            parse_url(value)
+        except ImproperlyConfigured:
+            raise ImproperlyConfigured(
+                f"the setting result_backend is {masked(value)!r}, which is malformed; write it as in {DEFAULT_URL!r}"
+            ) from None
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One setting. `convert` takes what users write, and raises a TypeError that says what it wants."""
@@ -112,7 +143,7 @@ _TABLE = (
     Setting("imports", _names, (), "Modules a worker imports when it starts.", ("CELERY_IMPORTS",)),
     Setting("include", _names, (), "More such modules; App(include=…) adds to them.", ("CELERY_INCLUDE",)),
     Setting("result_accept_content", _names, None, "Serializers whose results may be read; None: as accept_content. Failures are JSON and may always be read."),
-    Setting("result_backend", _any, None, "'qbroker://' keeps results in the broker; None keeps none.", ("CELERY_RESULT_BACKEND",)),
+    Setting("result_backend", _results, None, "'qbroker://' keeps results in the broker; None keeps none.", ("CELERY_RESULT_BACKEND",)),
     Setting("result_compression", _text, None, "How results are made smaller: zstd, gzip, bzip2, lzma, brotli; None: not at all."),
     Setting("result_expires", _seconds, 86_400.0, "How many seconds a result is kept after the end.", ("CELERY_TASK_RESULT_EXPIRES",)),
     Setting("result_extended", _flag, default=False, meaning="Keep with a result what its task was called with: result.args, result.kwargs, and its stamps. Not with security_encryption_keys."),

@@ -5,17 +5,20 @@ the app, or else any App in it; a package without one is asked for its `celery` 
 path may also end in the app itself (`proj.app`). The working directory comes first on `sys.path`.
 """
 
+import difflib
 import importlib
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 
 import click
 
 from qbroker.app import App
+from qbroker.exceptions import ImproperlyConfigured
 from qbroker.serialization import Value
 
-__all__ = ["LoadError", "find_app", "put_cwd_on_path"]
+__all__ = ["LoadError", "explained", "find_app", "put_cwd_on_path"]
 
 
 class LoadError(click.ClickException):
@@ -52,7 +55,7 @@ class _Missing(LoadError):
 
 def _import(name: str, spec: str) -> ModuleType:
     if not name:
-        raise LoadError(f"-A {spec!r}: no module is named before the colon")
+        raise LoadError(f"-A {spec!r}: the module's name before the colon is missing")
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as exc:
@@ -64,6 +67,41 @@ def _import(name: str, spec: str) -> ModuleType:
         raise LoadError(
             f"-A {spec!r}: {name} needs a module that is missing: {exc.name!r}"
         ) from exc
+    except click.ClickException:
+        raise
+    except Exception as exc:
+        raise LoadError(f"-A {spec!r}: {explained(exc)}") from exc
+
+
+def explained(exc: Exception) -> str:
+    """Say in one sentence what went wrong while the app was loaded, and in which line of which file."""
+    if isinstance(exc, ImproperlyConfigured):
+        return str(exc)
+    if isinstance(exc, SyntaxError):
+        place = (exc.filename, exc.lineno)
+        text = exc.msg
+    else:
+        frames = traceback.extract_tb(exc.__traceback__)
+        last = next((one for one in reversed(frames) if not _is_library(one.filename)), None)
+        place = (last.filename, last.lineno) if last is not None else (None, None)
+        text = str(exc)
+    where = f" ({_short(place[0])}, line {place[1]})" if place[0] else ""
+    return f"the app cannot be loaded: {type(exc).__name__}{f': {text}' if text else ''}{where}"
+
+
+def _is_library(filename: str) -> bool:
+    parts = Path(filename).parts
+    return (
+        filename.startswith("<")
+        or "site-packages" in parts
+        or "qbroker" in parts
+        or "importlib" in parts
+    )
+
+
+def _short(filename: str) -> str:
+    path = Path(filename)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _attribute(module: ModuleType, path: str, spec: str) -> Value:
@@ -72,7 +110,13 @@ def _attribute(module: ModuleType, path: str, spec: str) -> Value:
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise LoadError(f"-A {spec!r}: {module.__name__} has no attribute {path!r}") from None
+            names = [name for name, value in vars(module).items() if isinstance(value, App)]
+            names += ["app", "celery"] if hasattr(module, "__path__") else []
+            close = difflib.get_close_matches(part, names or vars(module), n=1, cutoff=0.5)
+            advice = f"; did you mean {close[0]!r}?" if close else ""
+            raise LoadError(
+                f"-A {spec!r}: {module.__name__} has no attribute {path!r}{advice}"
+            ) from None
     return found
 
 
@@ -80,7 +124,7 @@ def _as_app(found: Value, spec: str) -> App:
     if isinstance(found, ModuleType):
         return _app_in(found, spec)
     if not isinstance(found, App):
-        raise LoadError(f"-A {spec!r} is no App but {type(found).__name__}: {found!r}")
+        raise LoadError(f"-A {spec!r}: must be an App, not {type(found).__name__}: {found!r}")
     return found
 
 
@@ -98,6 +142,6 @@ def _app_in(module: ModuleType, spec: str) -> App:
         if isinstance(found, App):
             return found
     raise LoadError(
-        f"-A {spec!r}: {module.__name__} holds no App; it needs `app = App({module.__name__!r})`, or "
+        f"-A {spec!r}: {module.__name__} has no App; it needs `app = App({module.__name__!r})`, or "
         "name the attribute: -A module:attribute"
     )

@@ -7,7 +7,6 @@ start, end, max_runs, one_off, timezone. docs/periodic.md says what they mean.
 """
 
 import datetime as dt
-import getpass
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from qbroker.ids import uuid7
 from qbroker.result import AsyncResult
 from qbroker.schedules import BaseSchedule, maybe_schedule, span_s
 from qbroker.serialization import Value
+from qbroker.user import user_name
 
 if TYPE_CHECKING:
     from qbroker.client import Client, ScheduleInfo
@@ -112,7 +112,7 @@ class Schedules:
 
     def pause(self, name: str, why: str = "") -> "ScheduleInfo":
         """Fire nothing of it until it is resumed."""
-        return self._client.pause_schedule(name, by=getpass.getuser(), why=why)
+        return self._client.pause_schedule(name, by=user_name(), why=why)
 
     def resume(self, name: str) -> "ScheduleInfo":
         """Fire it again, from now on."""

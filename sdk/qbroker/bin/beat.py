@@ -15,7 +15,7 @@ from types import FrameType
 import click
 
 from qbroker.app import App
-from qbroker.app.loading import LoadError, find_app
+from qbroker.app.loading import LoadError, explained, find_app
 from qbroker.app.log import setup_logging
 from qbroker.app.periodic import Declared
 from qbroker.beat import PersistentScheduler, Scheduler, Service
@@ -83,10 +83,13 @@ def beat(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--loglevel") from error
     with find_app(spec) as found:
-        if url := broker or preload.broker:
-            found.conf.broker_url = url
-        found.import_modules()
-        found.finalize()
+        try:
+            if url := broker or preload.broker:
+                found.conf.broker_url = url
+            found.import_modules()
+            found.finalize()
+        except Exception as error:
+            raise LoadError(f"-A {spec!r}: {explained(error)}") from error
         chosen = _class_of(scheduler or found.conf.beat_scheduler)
         if chosen is not None:
             run(Service(found, max_interval, scheduler_cls=chosen), embedded=embedded)

@@ -38,7 +38,11 @@ def path_of(environment: Mapping[str, str]) -> Path:
 
 def load(environment: Mapping[str, str] = os.environ) -> Contexts:
     """What the file says; nothing when there is none."""
-    path = path_of(environment)
+    try:
+        path = path_of(environment)
+    except RuntimeError:
+        # A user without a name and without $HOME has no folder, and so no contexts.
+        return Contexts()
     try:
         return Contexts(**json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
@@ -48,7 +52,12 @@ def load(environment: Mapping[str, str] = os.environ) -> Contexts:
 
 
 def _save(contexts: Contexts) -> None:
-    path = path_of(os.environ)
+    try:
+        path = path_of(os.environ)
+    except RuntimeError:
+        raise click.ClickException(
+            "this user has no home folder to keep contexts in; set HOME or XDG_CONFIG_HOME"
+        ) from None
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(".new")
     new.write_text(json.dumps(asdict(contexts), indent=2), "utf-8")

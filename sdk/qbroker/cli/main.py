@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from qbroker._version import __version__
+from qbroker.exceptions import ImproperlyConfigured
 
 COMMANDS_GROUP = "qbroker.commands"
 
@@ -112,4 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except click.ClickException as exc:
         exc.show()
         status = exc.exit_code
+    except ImproperlyConfigured as exc:
+        click.echo(f"Error: {exc}", err=True)
+        status = 1
     sys.exit(status if isinstance(status, int) else 0)

@@ -25,6 +25,7 @@ from qbroker.cli.tasks import explain, revoke, task
 from qbroker.cli.top import top
 from qbroker.cli.workers import show_workers, worker
 from qbroker.cli.workflows import workflow
+from qbroker.exceptions import ImproperlyConfigured
 from qbroker.masking import masked
 from qbroker.url import DEFAULT_URL
 
@@ -138,6 +139,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command and exit; what the system refuses is one sentence on standard error."""
     try:
         qctl.main(args=None if argv is None else list(argv), prog_name="qctl")
+    except ImproperlyConfigured as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
     except OSError as error:
         # A full disk behind `>`, a folder for settings that cannot be written; click sees to readers that have gone.
         where = f"{error.filename}: " if error.filename is not None else ""

@@ -1,8 +1,5 @@
 """`qctl queue`: what queues hold, and what holds them."""
 
-import getpass
-import socket
-
 import click
 
 from qbroker import clock
@@ -24,6 +21,7 @@ from qbroker.cli.tasks import show_tasks, task_of
 from qbroker.client import Client
 from qbroker.envelope import STAGES
 from qbroker.exceptions import NotFound
+from qbroker.user import user_at_host
 
 NAME = click.argument("queue")
 JSON = click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
@@ -172,7 +170,7 @@ def declare(
 @click.pass_obj
 def pause(target: Target, queue: str, why: str, by: str | None, *, as_json: bool) -> None:
     """Deliver nothing of QUEUE until it is resumed; what runs goes on."""
-    by = by or f"{getpass.getuser()}@{socket.gethostname()}"
+    by = by or user_at_host()
     with target.reached() as broker:
         _found(broker, queue)
         info = plain(broker.pause_queue(queue, by=by, why=why))

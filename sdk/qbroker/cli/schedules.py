@@ -1,9 +1,7 @@
 """`qctl schedule`: entries that the broker fires again and again."""
 
 import datetime as dt
-import getpass
 import json
-import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +22,7 @@ from qbroker.cli.tables import (
 from qbroker.cli.target import Target
 from qbroker.ids import uuid7
 from qbroker.schedules import crontab, zone_name, zone_of
+from qbroker.user import user_at_host
 
 NAME = click.argument("name")
 JSON = click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
@@ -330,7 +329,7 @@ def run(target: Target, name: str, *, as_json: bool) -> None:
 def pause(target: Target, name: str, why: str, by: str) -> None:
     """Fire nothing of the entry NAME until it is resumed."""
     with target.reached() as broker:
-        broker.pause_schedule(name, by=by or f"{getpass.getuser()}@{socket.gethostname()}", why=why)
+        broker.pause_schedule(name, by=by or user_at_host(), why=why)
     click.echo(f"Schedule {name!r} is paused; qctl schedule resume {name} goes on.")
 
 

@@ -103,3 +103,16 @@ def test_no_name_is_no_address() -> None:
 
 def test_the_tests_of_other_verbs_name_their_broker(qctl: Shell) -> None:
     assert qctl("status").exit_code == 0
+
+
+def test_without_a_home_folder_there_are_no_contexts_and_none_can_be_added() -> None:
+    def typed(*arguments: str) -> Result:
+        env = {"XDG_CONFIG_HOME": None, "QBROKER_URL": None, "HOME": "~"}
+        return CliRunner(env=env).invoke(command, list(arguments))
+
+    listed = typed("ctx", "ls")
+    added = typed("ctx", "add", "prod", "qbroker://h:1")
+
+    assert (listed.exit_code, added.exit_code) == (0, 1)
+    assert "None: add one" in listed.output
+    assert "set HOME or XDG_CONFIG_HOME" in added.output

@@ -138,7 +138,7 @@ def run_to_end(main: Callable[[], None]) -> NoReturn:
         main()
         code = 0
     except Refusal as exc:
-        print(exc.details or exc.sentence, file=sys.stderr)  # noqa: T201 - as below
+        print(exc.details + exc.sentence, file=sys.stderr)  # noqa: T201 - as below
     except SystemExit as exc:
         code = exc.code if isinstance(exc.code, int) else 1
     except BaseException:  # noqa: BLE001 - the last frame of a process: whatever it was is shown
