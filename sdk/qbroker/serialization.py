@@ -206,12 +206,59 @@ def _json_default(value: Value) -> Value:
             written = encode_type(value)
             return written if marker is None else {"__type__": marker, "__value__": written}
     if not isinstance(value, type):
-        dump = getattr(value, "model_dump", None)
-        if dump is not None:
-            return dump(mode="json")
+        if hasattr(value, "model_dump"):
+            return _dumped_model(value)
         if is_dataclass(value):
             return {field.name: getattr(value, field.name) for field in fields(value)}
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+def _dumped_model(model: Value) -> Value:
+    """What a pydantic model dumps. Raises EncodeError where that is less than the model: a masked secret, say."""
+    found = model.model_dump(mode="json")
+    try:
+        lost = lost_fields(model, found)
+    except Exception as exc:
+        raise EncodeError(
+            f"the {type(model).__name__} cannot be read back from what it dumps "
+            f"({type(exc).__name__}: {str(exc).partition(chr(10))[0]}); pass a dict instead"
+        ) from exc
+    if lost:
+        raise EncodeError(
+            f"the {type(model).__name__} would arrive with other values of {', '.join(map(repr, lost))}; "
+            "pass a dict instead"
+        )
+    return found
+
+
+def lost_fields(model: Value, dumped: Value, context: Value = None) -> list[str]:
+    """The fields of a pydantic model whose values are not those that its dump is read back as."""
+    class_ = type(model)
+    if not isinstance(dumped, dict) or not hasattr(class_, "model_validate"):
+        return []
+    known = {
+        name: value
+        for name, value in dumped.items()
+        if name not in getattr(class_, "model_computed_fields", ())
+    }
+    try:
+        again = class_.model_validate(known, context=context, by_alias=True, by_name=True)
+    except TypeError:
+        # Before pydantic 2.11 a field is read by its alias alone.
+        again = class_.model_validate(known, context=context)
+    if again == model:
+        return []
+    mine, theirs = _fields_of(model), _fields_of(again)
+    lost = [name for name in mine if name not in theirs or theirs[name] != mine[name]]
+    return lost or [class_.__name__]
+
+
+def _fields_of(model: Value) -> dict[str, Value]:
+    return {
+        **model.__dict__,
+        **(getattr(model, "__pydantic_extra__", None) or {}),
+        **(getattr(model, "__pydantic_private__", None) or {}),
+    }
 
 
 def _object_hook(found: dict[str, Value]) -> Value:

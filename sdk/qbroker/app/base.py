@@ -561,18 +561,20 @@ class App:
                     )
                 return known
             header = header_of(fun)
-            body = fun
+            body, models = fun, None
             if pydantic:
-                from qbroker.app.models import validating  # noqa: PLC0415 - few apps have such tasks
+                from qbroker.app.models import Models, validating  # noqa: PLC0415 - few apps have such tasks
 
-                body = validating(
+                models = Models(
                     fun,
                     app=self,
                     name=name,
+                    is_bound=bind,
                     strict=pydantic_strict,
                     context=pydantic_context,
                     dump_kwargs=pydantic_dump_kwargs,
                 )
+                body = validating(fun, models)
             attributes = {
                 "_app": self,
                 "name": name,
@@ -580,6 +582,7 @@ class App:
                 "run": body if bind else staticmethod(body),
                 "__header__": header if bind else staticmethod(header),
                 "__wrapped__": staticmethod(fun),
+                "__models__": models,
                 "__doc__": fun.__doc__,
                 "__module__": fun.__module__,
                 "__annotations__": getattr(fun, "__annotations__", {}),
@@ -1086,6 +1089,10 @@ class App:
             task_type = self._tasks.get(name)
         if conf.task_routes:
             options = self.amqp.router.route(options, name, args, kwargs, task_type)
+        models: Value = None if task_type is None else getattr(task_type, "__models__", None)
+        if task_type is not None and models is not None and _is_plain(task_type, options):
+            args, kwargs = models.sent(args, kwargs, is_fed=bool(options.get("takes_input")))
+            models.refuse_rest(args, kwargs)
         keeps_results = conf.result_backend is not None
         told: dict[str, Value] | None = None
         if signals.before_task_publish or signals.after_task_publish:
@@ -1151,6 +1158,10 @@ class App:
             args, kwargs, _ = envelope.decode_body(
                 message, self.accepted_content, self.conf.unpacked_bytes_max, self.conf.seal
             )
+        models: Value = getattr(request.task, "__models__", None)
+        if models is not None and not is_same and message.content_type != envelope.PICKLE:
+            args, kwargs = models.sent(args, kwargs)
+            models.refuse_rest(args, kwargs)
         return prepare_again(
             self.conf, message, args, kwargs, request.embed, options, keeps_body=keeps_body
         )
@@ -1364,6 +1375,11 @@ class App:
             f"settings -> transport:qbroker results:{results}\n\n"
             f"{self.conf.humanize()}\n"
         )
+
+
+def _is_plain(task_type: Defaults, options: Mapping[str, Value]) -> bool:
+    """Whether a call's arguments are written as data, not as objects."""
+    return (options.get("serializer") or task_type.serializer) != "pickle"
 
 
 def _oid(app: App, thread: int = 0) -> str:

@@ -180,6 +180,8 @@ class Task(Generic[P, R]):
     __trace__: Value = None
     __run_signature__: inspect.Signature | None = None
     __header__: Value = None
+    __models__: Value = None
+    """The models of the parameters, with pydantic=True (`qbroker.app.models`)."""
     __bound__ = False
     _app: "Sender | None" = None
     _outside: Context | None = None
@@ -336,6 +338,11 @@ class Task(Generic[P, R]):
             self.check_arguments(args or (), kwargs or {})
         if "shadow" not in options and (shadow := self.shadow_name(args, kwargs, options)):
             options["shadow"] = shadow
+        if (
+            self.__models__ is not None
+            and (options.get("serializer") or self.serializer) != "pickle"
+        ):
+            args, kwargs = self.__models__.sent(args, kwargs)
         if app.conf.task_always_eager:
             return cast(
                 "AsyncResult[Value]",
@@ -375,6 +382,11 @@ class Task(Generic[P, R]):
             self.check_arguments(args or (), kwargs or {})
         if "shadow" not in options and (shadow := self.shadow_name(args, kwargs, options)):
             options["shadow"] = shadow
+        if (
+            self.__models__ is not None
+            and (options.get("serializer") or self.serializer) != "pickle"
+        ):
+            args, kwargs = self.__models__.sent(args, kwargs)
         if app.conf.task_always_eager:
             return cast(
                 "AsyncResult[Value]",
