@@ -75,6 +75,8 @@ class Terms(NamedTuple):
     seal: Seal | None = None
     serializer: str = "json"
     """Of failures and of states on the way."""
+    keeps_calls: bool = False
+    """Whether a result says what its task was called with."""
 
 
 _EMBED_NONE: dict[str, Value] = {}
@@ -382,6 +384,11 @@ def encode_ended(
         **{field: value for field, value in known.items() if value},
         **fields,
     )
+    if terms.keeps_calls and request is not None:
+        asked = {name: getattr(request, name, None) for name in ("args", "kwargs", "stamps")}
+        result.call = encode_call(asked["args"] or [], asked["kwargs"] or {}, asked["stamps"])
+        came_by = getattr(request, "delivery_info", None) or {}
+        result.queue = came_by.get("routing_key") or ""
     return _written(result, terms)
 
 

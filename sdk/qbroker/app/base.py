@@ -35,6 +35,7 @@ from qbroker.app.config import Settings
 from qbroker.app.connection import Connection, Pool, Producer
 from qbroker.app.control import Control
 from qbroker.app.defaults import RESULTS_HERE
+from qbroker.app.eager import carried, is_sending, sending
 from qbroker.app.events import Events
 from qbroker.app.loader import Loader
 from qbroker.app.pipeline import Pipeline, current_pipeline
@@ -52,6 +53,7 @@ from qbroker.app.sending import (
 from qbroker.app.trace import call_errbacks, execute, plan_of
 from qbroker.app.workflow import is_composite
 from qbroker.canvas import Signature, group, maybe_signature, signature
+from qbroker.canvas.primitives import apply_or_send
 from qbroker.canvas.signature import as_links, as_list
 from qbroker.exceptions import (
     AlwaysEagerIgnored,
@@ -74,6 +76,7 @@ from qbroker.result import (
     EagerResult,
     GroupResult as Group,
     ResultSet as Results,
+    allow_join_result,
 )
 from qbroker.serialization import AUTH, Value
 from qbroker.task import Task as BaseTask, header_of
@@ -768,6 +771,8 @@ class App:
             conf.unpacked_bytes_max,
             conf.seal,
             AUTH if conf.result_serializer == AUTH else "json",
+            # What is encrypted in a message must not lie beside its result in plain sight.
+            keeps_calls=conf.result_extended and not conf.security_encryption_keys,
         )
 
     def _write(self, value: Value) -> dict[str, Value]:
@@ -1198,9 +1203,14 @@ class App:
         retries: int = 0,
         link: Value = None,
         link_error: Value = None,
+        is_sent: bool = False,
         **options: Value,
     ) -> EagerResult[R]:
-        """Run a task right here, as `Task.apply` does, and its callbacks or errbacks."""
+        """Run a task right here, as `Task.apply` does, and its callbacks or errbacks.
+
+        With `is_sent` it stands for a message: its arguments, and those of what follows it, go through the serializer.
+        """
+        is_sent = is_sent or is_sending()
         throw = self.conf.task_eager_propagates if throw is None else throw
         task_id = task_id or uuid7()
         ignores = bool(options.get("ignore_result", task.ignore_result))
@@ -1212,7 +1222,19 @@ class App:
         callbacks = as_links({"link": link}, "link")
         errbacks = as_links({"link_error": link_error}, "link_error")
         stamped = as_list(options.get("stamped_headers"))
+        queue = options.get("routing_key") or options.get("queue") or task.queue
+        if queue is None and is_sent:
+            queue = self.conf.task_default_queue
+        came_by = {
+            "exchange": options.get("exchange") or "",
+            "routing_key": getattr(queue, "name", queue),
+            "priority": options.get("priority", task.priority),
+            "redelivered": False,
+            "is_eager": True,
+        }
         while True:
+            if is_sent:
+                args, kwargs = self._carried(task, args, kwargs, options.get("serializer"))
             request = Context(
                 id=task_id,
                 args=args,
@@ -1224,6 +1246,7 @@ class App:
                 root_id=(outer.root_id if outer is not None and outer.id else None) or task_id,
                 parent_id=outer.id if outer is not None else None,
                 correlation_id=task_id,
+                delivery_info=came_by,
                 group=options.get("group_id"),
                 group_index=options.get("group_index"),
                 errbacks=errbacks or None,
@@ -1233,23 +1256,51 @@ class App:
                 stamped_headers=stamped or None,
                 stamps={name: as_list(options.get(name)) for name in stamped} or None,
             )
-            ended = execute(plan_of(task), request, args, kwargs, keep, keeps_success=not ignores)
+            with sending(is_on=False):
+                ended = execute(
+                    plan_of(task), request, args, kwargs, keep, keeps_success=not ignores
+                )
             if not isinstance(ended.value, Retry) or ended.value.sig is None:
                 break
             # Nobody waits here: a retry follows at once.
             args, kwargs = ended.value.sig.args, ended.value.sig.kwargs
             headers = ended.value.sig.options.get("headers", headers)
             retries += 1
-        if ended.state == states.SUCCESS:
-            for callback in callbacks:
-                maybe_signature(callback, self).apply((ended.value,))
-        elif ended.state == states.FAILURE and errbacks:
-            call_errbacks(errbacks, request, ended.value, ended.traceback or None, self)
+        with sending(is_on=is_sent):
+            if ended.state == states.SUCCESS:
+                for callback in callbacks:
+                    apply_or_send(maybe_signature(callback, self), (ended.value,), None, {})
+            elif ended.state == states.FAILURE and errbacks:
+                call_errbacks(errbacks, request, ended.value, ended.traceback or None, self)
         if throw and ended.state in states.PROPAGATE_STATES:
             raise ended.value
         return EagerResult(
             task_id, ended.value, ended.state, traceback=ended.traceback or None, name=task.name
         )
+
+    def _carried(
+        self,
+        task: Value,
+        args: Sequence[Value],
+        kwargs: Mapping[str, Value],
+        serializer: str | None,
+    ) -> tuple[Sequence[Value], Mapping[str, Value]]:
+        name = serializer or task.serializer or self.conf.task_serializer
+        if task.__models__ is not None and name != "pickle":
+            args, kwargs = task.__models__.sent(args, kwargs)
+            task.__models__.refuse_rest(args, kwargs)
+        return carried(args, kwargs, name)
+
+    def apply_canvas(
+        self,
+        sig: Signature[Value],
+        args: Sequence[Value] | None,
+        kwargs: Mapping[str, Value] | None,
+        options: Mapping[str, Value],
+    ) -> Value:
+        """Run a canvas right here in place of sending it."""
+        with allow_join_result(), sending():
+            return sig.apply(args, kwargs, **options)
 
     def _keep_eager(self, request: Context, state: str, value: Value, traceback: str) -> bytes:
         """Keep how a task ended that ran right here; one that is tried again has not."""

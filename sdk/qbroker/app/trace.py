@@ -24,6 +24,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from google.protobuf.message import DecodeError as MalformedMessage
 
 from qbroker import clock, envelope, serialization, signals, states
+from qbroker.canvas.primitives import apply_or_send
 from qbroker.canvas.signature import maybe_signature
 from qbroker.compression import find as find_compression
 from qbroker.exceptions import (
@@ -1164,14 +1165,14 @@ def call_errbacks(
         sig = maybe_signature(errback)
         if sig._app is None:  # noqa: SLF001 - one that was serialized is of the app that calls it
             sig = maybe_signature(sig, app, clone=True)
-        is_plain = sig.get("subtask_type") is None
+        is_plain = sig.get("subtask_type") is None and sig._known_task() is not None  # noqa: SLF001 - a signature's own
         try:
             if is_plain and takes_failure(
                 sig.type, sig.args, sig.kwargs, immutable=bool(sig.immutable)
             ):
                 sig(request, exc, text)
             else:
-                sig.apply((request.id,))
+                apply_or_send(sig, (request.id,), None, {})
         except Exception:  # noqa: BLE001 - see above
             _log.exception("Errback %r raised an exception", sig.task)
 

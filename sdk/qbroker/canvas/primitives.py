@@ -22,7 +22,7 @@ from qbroker.canvas.stamping import StampingVisitor, stamps_of
 from qbroker.canvas.text import call_text, cut, without_repeated_module
 from qbroker.exceptions import ChordError
 from qbroker.ids import uuid7
-from qbroker.result import EagerResult, GroupResult, allow_join_result
+from qbroker.result import EagerResult, GroupResult
 from qbroker.serialization import Value
 from qbroker.states import IGNORED, REJECTED
 
@@ -85,8 +85,7 @@ class _Composite(_OfParts):
         options = {key: value for key, value in options.items() if value is not None}
         app = self.app
         if app.conf.task_always_eager:
-            with allow_join_result():
-                return self.apply(args, kwargs, **options)
+            return app.apply_canvas(self, args, kwargs, options)
         return app.send_canvas(self, args, kwargs, options, add_to_parent=add_to_parent)
 
     async def aapply_async(
@@ -102,8 +101,7 @@ class _Composite(_OfParts):
         options = {key: value for key, value in options.items() if value is not None}
         app = self.app
         if app.conf.task_always_eager:
-            with allow_join_result():
-                return self.apply(args, kwargs, **options)
+            return app.apply_canvas(self, args, kwargs, options)
         return await app.asend_canvas(self, args, kwargs, options, add_to_parent=add_to_parent)
 
     def _call_options(self, options: Mapping[str, Value]) -> dict[str, Value]:
@@ -297,11 +295,16 @@ class _chain(_Composite):  # noqa: N801 - Celery's name
                 task = with_callbacks(task, callbacks)
                 if task_id is not None:
                     more = {**options, "task_id": task_id}
-            result = (
-                task.apply(given, kwargs, **more)
-                if last is None
-                else task.apply((last.get(disable_sync_subtasks=False),), **more)
-            )
+            if last is not None:
+                given, kwargs = (last.get(disable_sync_subtasks=False),), None
+            if _is_elsewhere(task):
+                # The rest of the chain waits for it, so all of that is the broker's.
+                links = {"link": callbacks, "link_error": errbacks, "task_id": task_id}
+                rest = _chain(steps[place - 1 :], app=self._app)
+                result = self.app.send_canvas(rest, given, kwargs, {**options, **_given(links)})
+                _eldest(result).parent = last
+                return result
+            result = task.apply(given, kwargs, **more)
             _eldest(result).parent = last
             last = result
             if isinstance(last, EagerResult) and last.state in (IGNORED, REJECTED):
@@ -395,6 +398,40 @@ def another(callback: Sig) -> Sig:
     copied = callback.clone()
     copied.options.pop("task_id", None)
     return copied
+
+
+def _is_elsewhere(sig: Sig) -> bool:
+    """Whether it is one call, of a task that this app does not know."""
+    return not isinstance(sig, _Composite | _Mapped) and sig._known_task() is None  # noqa: SLF001 - a signature's own
+
+
+def _is_here(sig: Value, app: Value) -> bool:
+    """Whether this app knows all tasks in it."""
+    left = [sig]
+    while left:
+        one = maybe_signature(left.pop(), app)
+        if isinstance(one, _OfParts):
+            left += [part for part in one._parts() if part is not None]  # noqa: SLF001 - of its own kind
+        elif _is_elsewhere(one):
+            return False
+    return True
+
+
+def apply_or_send(
+    sig: Sig,
+    args: Sequence[Value] | None,
+    kwargs: Mapping[str, Value] | None,
+    options: Mapping[str, Value],
+) -> Value:
+    """Run it right here; a call of a task that this app does not know goes to the broker, for a worker that does."""
+    if _is_elsewhere(sig):
+        return sig.app.send_canvas(sig, args, kwargs, options)
+    return sig.apply(args, kwargs, **options)
+
+
+def _given(options: Mapping[str, Value]) -> dict[str, Value]:
+    """The options that say something."""
+    return {key: value for key, value in options.items() if value}
 
 
 def _taken_links(options: dict[str, Value]) -> tuple[list[Value], list[Value]]:
@@ -575,7 +612,7 @@ class group(_Composite):  # noqa: N801 - Celery's name
             for errback in errbacks:
                 member.link_error(maybe_signature(errback, self._app, clone=True))
             member.set(group_id=group_id, group_index=index)
-            results.append(member.apply(args, kwargs, **options))
+            results.append(apply_or_send(member, args, kwargs, options))
         return cast("GroupResult", self.app.GroupResult(group_id, results))
 
     def set_immutable(self, immutable: bool) -> None:  # noqa: FBT001 - Celery's signature
@@ -788,6 +825,10 @@ class _chord(_Composite):  # noqa: N801 - Celery's name
             own.link_error(maybe_signature(errback, self._app, clone=True))
         more = {"task_id": options["task_id"]} if options.get("task_id") else {}
         given = (*args, *self.args) if args and not self.immutable else tuple(self.args)
+        if not all(_is_here(task, self._app) for task in sig.header):
+            whole = cast("_chord", sig.clone())
+            whole.body = own
+            return self.app.send_canvas(whole, args, kwargs, options)
         header = group(sig.header, app=self._app).apply(
             given, {**self["kwargs"].get("kwargs", {}), **kwargs}
         )
@@ -799,7 +840,7 @@ class _chord(_Composite):  # noqa: N801 - Celery's name
             told.__cause__ = exc
             self.app.tell_errbacks(own, told)
             raise
-        result = own.apply((values,), **more)
+        result = apply_or_send(own, (values,), None, more)
         _eldest(result).parent = header
         return result
 

@@ -346,7 +346,7 @@ class Task(Generic[P, R]):
         if app.conf.task_always_eager:
             return cast(
                 "AsyncResult[Value]",
-                app.apply_task(self, args, kwargs, task_id=task_id, **options),
+                app.apply_task(self, args, kwargs, task_id=task_id, is_sent=True, **options),
             )
         return cast(
             "AsyncResult[Value]",
@@ -390,7 +390,7 @@ class Task(Generic[P, R]):
         if app.conf.task_always_eager:
             return cast(
                 "AsyncResult[Value]",
-                app.apply_task(self, args, kwargs, task_id=task_id, **options),
+                app.apply_task(self, args, kwargs, task_id=task_id, is_sent=True, **options),
             )
         return cast(
             "AsyncResult[Value]",
