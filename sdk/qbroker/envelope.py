@@ -5,17 +5,13 @@ own (`root_id`, `correlation_id`) are left out, and so are representations nobod
 them makes them from the body.
 """
 
-import contextlib
 import datetime as dt
-import importlib
 import json
-import sys
-import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from qbroker import serialization, states
+from qbroker import failures, serialization, states
 from qbroker.compression import UNPACKED_BYTES_MAX, compress, decompress
 from qbroker.exceptions import (
     BackendStoreError,
@@ -23,13 +19,13 @@ from qbroker.exceptions import (
     EncodeError,
     InvalidTaskError,
     LimitExceeded,
-    RemoteTraceback,
     SecurityError,
     SerializationError,
     SerializerNotInstalled,
     TaskRevokedError,
     WorkerLostError,
 )
+from qbroker.printable import clean, repr_of
 from qbroker.sealing import Seal
 from qbroker.serialization import Value
 from qbroker_proto.v1.message_pb2 import Message, Result
@@ -177,7 +173,8 @@ def encode_call(args: Value, kwargs: Value, stamps: Value) -> bytes:
     try:
         return serialization.json_encode(call)
     except EncodeError:
-        return serialization.json_encode({**call, "args": repr(args), "kwargs": repr(kwargs)})
+        shown = {"args": repr_of(args), "kwargs": repr_of(kwargs)}
+        return serialization.json_encode({**call, **shown})
 
 
 def decode_headers(raw: bytes) -> dict[str, Value]:
@@ -229,80 +226,13 @@ def check_size(message: bytes, name: str, bytes_max: int) -> None:
 
 # -- exceptions ----------------------------------------------------------------------------------
 
-
-def encode_exception(exc: BaseException) -> dict[str, Value]:
-    """An exception as data: its class by name, its arguments as far as they can be written."""
-    class_ = type(exc)
-    return {
-        "exc_type": class_.__qualname__,
-        "exc_message": _writable(exc.args),
-        "exc_module": class_.__module__,
-    }
+encode_exception = failures.encode
+decode_exception = failures.decode
 
 
 def with_traceback(encoded: dict[str, Value], text: str) -> dict[str, Value]:
     """An encoded exception that has its traceback with it, where nobody but its readers may see that."""
     return {**encoded, "exc_traceback": text} if text else encoded
-
-
-def _writable(args: Sequence[Value]) -> list[Value]:
-    found: list[Value] = []
-    for arg in args:
-        try:
-            serialization.json_encode(arg)
-        except EncodeError:
-            found.append(repr(arg))
-        else:
-            found.append(arg)
-    return found
-
-
-def decode_exception(
-    found: Value, traceback_text: str = "", *, may_import: bool = False
-) -> BaseException:
-    """The exception that was encoded, as an instance of its own class where that is loaded.
-
-    A module is not imported because a result names it: that would run code of the writer's choice. Who accepts
-    pickle trusts the writer with as much, and there it is (`may_import`).
-    An exception whose class this process does not know is an instance of a stand-in with its name.
-    """
-    if not isinstance(found, dict) or not isinstance(found.get("exc_type"), str):
-        exc: BaseException = SecurityError(f"a failure without a type was stored: {found!r}")
-    else:
-        module_name = found.get("exc_module")
-        if may_import and isinstance(module_name, str):
-            with contextlib.suppress(ImportError, ValueError):
-                importlib.import_module(module_name)
-        exc = _rebuild(found["exc_type"], module_name, found.get("exc_message", ()))
-    if traceback_text:
-        exc.__cause__ = RemoteTraceback(traceback_text)
-    return exc
-
-
-def _rebuild(type_name: str, module_name: str | None, message: Value) -> BaseException:
-    args = message if isinstance(message, list | tuple) else (message,)
-    class_: Value = sys.modules.get(module_name or "")
-    for part in type_name.split("."):
-        class_ = getattr(class_, part, None)
-    if class_ is None:
-        class_ = type(type_name, (Exception,), {"__module__": module_name or __name__})
-    if not isinstance(class_, type) or not issubclass(class_, BaseException):
-        return SecurityError(
-            f"Expected an exception class, got {module_name}.{type_name} with payload {message!r}"
-        )
-    try:
-        return class_(*args)
-    except Exception:  # noqa: BLE001 - a user's constructor may take other arguments than `args`
-        return class_.__new__(class_, *args)
-
-
-def traceback_of(exc: BaseException, frames_skipped: int = 0) -> str:
-    """The traceback as text, without the outermost frames, which are ours."""
-    where = exc.__traceback__
-    for _ in range(frames_skipped):
-        if where is not None and where.tb_next is not None:
-            where = where.tb_next
-    return "".join(traceback.format_exception(type(exc), exc, where))
 
 
 # -- results -------------------------------------------------------------------------------------
@@ -347,7 +277,7 @@ def encode_state(
             value, traceback_text = with_traceback(value, traceback_text or ""), None
     result = Result(
         state=state,
-        traceback=traceback_text or "",
+        traceback=clean(traceback_text or ""),
         done_ms=now_ms,
         worker=(request.hostname or "") if request is not None else "",
         **write(value, terms.serializer),
@@ -376,7 +306,7 @@ def encode_ended(
     }
     result = Result(
         state=state,
-        traceback=traceback_text or "",
+        traceback=clean(traceback_text or ""),
         done_ms=now_ms,
         # A request knows its task; one that a program has made may know the name.
         task=getattr(task := getattr(request, "task", None), "name", task) or "",
@@ -567,7 +497,7 @@ _REPR_CHARS_MAX = 1024
 
 
 def _shown(value: Value) -> str:
-    text = repr(value)
+    text = repr_of(value)
     return text if len(text) <= _REPR_CHARS_MAX else f"{text[: _REPR_CHARS_MAX - 3]}..."
 
 

@@ -30,6 +30,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
 
+from qbroker.printable import clean, repr_of, text_of
+
 __all__ = [
     "AlreadyRegistered",
     "AlwaysEagerIgnored",
@@ -148,7 +150,7 @@ class Reject(TaskPredicate):
         super().__init__(reason, requeue)
 
     def __repr__(self) -> str:
-        return f"reject requeue={self.requeue}: {self.reason}"
+        return f"reject requeue={self.requeue}: {text_of(self.reason)}"
 
 
 class Replaced(Ignore):
@@ -360,7 +362,9 @@ class Retry(TaskPredicate):
     ) -> None:
         self.message = message
         self.exc = None if isinstance(exc, str) else exc
-        self.excs = exc if isinstance(exc, str) else repr(exc) if exc is not None else None
+        self.excs = (
+            clean(exc) if isinstance(exc, str) else repr_of(exc) if exc is not None else None
+        )
         self.when = when
         self.is_eager = is_eager
         self.sig = sig

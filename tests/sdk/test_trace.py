@@ -11,6 +11,7 @@ from qbroker import App, Task, envelope, signals
 from qbroker.app.sending import prepare
 from qbroker.app.trace import Ran, Runner, build_runner, log_line
 from qbroker.exceptions import (
+    BackendStoreError,
     Ignore,
     ImproperlyConfigured,
     Reject,
@@ -67,6 +68,8 @@ def test_a_task_that_raises_fails_with_its_exception_and_where(app: App) -> None
         "exc_type": "LookupError",
         "exc_module": "builtins",
         "exc_message": ["no", "<class 'object'>"],
+        "exc_text": "('no', <class 'object'>)",
+        "exc_inexact": True,
     }
     assert result.traceback == ran.traceback
     assert ran.traceback.count('File "') == 1  # the task's line, none of ours
@@ -680,3 +683,179 @@ def test_limits_the_worker_was_told_of_stand_for_the_tasks_own_and_travel_with_n
 
     assert seen == [(6.0, 5.0), (9.0, 8.0), (6.0, 3.0)]
     assert not Message.FromString(ran.message).HasField("task_limits")
+
+
+# -- whatever is raised --------------------------------------------------------------------------
+
+
+class Unprintable(ValueError):
+    """Has no text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    def __repr__(self) -> str:
+        raise SystemExit(3)
+
+
+def raising(app: App, name: str, exc: BaseException, **options: Value) -> None:
+    def fail() -> None:
+        raise exc
+
+    task: Value = app.task(name=name, **options)
+    task(fail)
+
+
+def stored(ran: Ran, seal: Value = None) -> envelope.Stored:
+    return envelope.decode_result(
+        ran.state,
+        ran.result,
+        is_final=True,
+        end_reason=1,
+        detail=ran.detail,
+        accepted=frozenset({"application/json"}),
+        seal=seal,
+    )
+
+
+@pytest.mark.parametrize(
+    ("exc", "text"),
+    [
+        (ValueError("file \udcff.txt"), "file \\udcff.txt"),
+        (Unprintable("x"), "<unprintable Unprintable object>"),
+        (ExceptionGroup("many", [ValueError("x"), Unprintable()]), "many (2 sub-exceptions)"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_failure_that_cannot_be_printed_is_the_tasks_own(
+    app: App, exc: Exception, text: str
+) -> None:
+    told: list[BaseException] = []
+
+    class Base(Task[..., Value]):
+        def on_failure(self, exc: BaseException, *_: Value) -> None:
+            told.append(exc)
+
+    raising(app, "bad", exc, base=Base)
+
+    ran = run(app, "bad")
+    found = stored(ran)
+
+    assert ran.outcome == envelope.OUTCOME_FAILURE
+    assert told == [exc]
+    assert (type(found.result).__name__, str(found.result)) == (type(exc).__name__, text)
+    assert type(exc).__name__ in (found.traceback or "")
+    for line in (ran.detail, log_line(ran, "an-id")[1]):
+        assert type(exc).__name__ in line
+        line.encode()
+
+
+def test_a_failure_that_cannot_be_printed_is_retried_and_rejected_like_another(app: App) -> None:
+    raising(app, "retried", Unprintable("x"), autoretry_for=(ValueError,), retry_backoff=1)
+    raising(app, "rejected", Reject("no \udcff", requeue=False))
+    raising(app, "unprintable reason", Reject(Unprintable(), requeue=False))
+
+    ran = {name: run(app, name) for name in ("retried", "rejected", "unprintable reason")}
+
+    assert ran["retried"].outcome == envelope.OUTCOME_RETRY
+    assert "<unprintable Unprintable object>" in ran["retried"].detail
+    assert ran["rejected"].detail == "Reject: no \\udcff"
+    assert ran["unprintable reason"].detail == "Reject: <unprintable Unprintable object>"
+    for one in ran.values():
+        log_line(one, "an-id")[1].encode()
+
+
+@pytest.mark.parametrize("limit", [8 * 1024 * 1024, 64 * 1024, 4 * 1024])
+@pytest.mark.parametrize(
+    "exc",
+    [
+        ValueError("first line\n" + "y" * 5_000_000 + "\nlast line"),
+        ValueError(*("\u2603" * 1_000 for _ in range(5_000))),
+        ExceptionGroup("first line", [ValueError("y" * 1_000_000) for _ in range(20)]),
+    ],
+    ids=["text", "arguments", "members"],
+)
+def test_a_failure_is_cut_to_what_the_broker_takes(app: App, exc: Exception, limit: int) -> None:
+    raising(app, "long", exc)
+
+    ran = build_runner(app, hostname="here", result_bytes_max=lambda: limit)(
+        call(app, "long"), 1, False
+    )
+    found = stored(ran)
+
+    assert len(ran.result) <= limit
+    assert type(found.result).__name__ == type(exc).__name__
+    assert len(ran.detail) <= 500
+    if limit > 4 * 1024:
+        assert "Traceback" in (found.traceback or "")
+
+
+def test_a_cut_failure_keeps_the_first_and_last_lines_of_text_and_traceback(app: App) -> None:
+    raising(app, "long", ValueError("first line\n" + "y" * 5_000_000 + "\nlast line"))
+
+    found = stored(run(app, "long"))
+
+    for text in (str(found.result), found.traceback or ""):
+        assert "first line" in text
+        assert "characters left out" in text
+        assert text.rstrip().endswith("last line")
+    assert len(str(found.result)) > 100_000
+
+
+def test_a_result_larger_than_the_broker_takes_is_refused_where_it_was_made(app: App) -> None:
+    app.task(name="large")(lambda: "x" * 5_000)
+
+    ran = build_runner(app, hostname="here", result_bytes_max=lambda: 4_000)(
+        call(app, "large"), 1, False
+    )
+
+    assert ran.outcome == envelope.OUTCOME_FAILURE
+    assert isinstance(stored(ran).result, BackendStoreError)
+    assert "max_message_bytes is 4000" in str(stored(ran).result)
+
+
+@pytest.mark.parametrize("kind", [GeneratorExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_a_task_that_raises_what_ends_others_fails_with_it(
+    app: App, kind: type[BaseException]
+) -> None:
+    raising(app, "poison", kind("by the task"))
+
+    @app.task(name="async poison")
+    async def poison() -> None:
+        await asyncio.sleep(0)
+        raise kind("by the task")
+
+    for name in ("poison", "async poison"):
+        ran = run(app, name)
+
+        assert ran.outcome == envelope.OUTCOME_FAILURE
+        assert ran.detail == f"{kind.__name__}: by the task"
+        assert type(stored(ran).result).__name__ == kind.__name__
+
+
+async def test_a_coroutine_on_the_running_loop_that_raises_what_ends_others_fails_with_it(
+    app: App,
+) -> None:
+    for kind in (GeneratorExit, KeyboardInterrupt):
+
+        @app.task(name=f"native {kind.__name__}")
+        async def poison(kind: type[BaseException] = kind) -> None:
+            raise kind("by the task")
+
+        ran = await runner(app).run_natively(call(app, poison.name), 1, False)
+
+        assert ran.detail == f"{kind.__name__}: by the task"
+
+
+def test_eager_runs_keep_what_cannot_be_printed_and_let_ctrl_c_through(app: App) -> None:
+    raising(app, "bad", Unprintable("x"))
+    raising(app, "gone", GeneratorExit())
+    raising(app, "interrupted", KeyboardInterrupt())
+
+    bad, gone = app.tasks["bad"].apply(), app.tasks["gone"].apply()
+
+    assert (bad.state, type(bad.result)) == ("FAILURE", Unprintable)
+    assert "Unprintable" in (bad.traceback or "")
+    assert gone.state == "FAILURE"
+    with pytest.raises(KeyboardInterrupt):
+        _ = app.tasks["interrupted"].apply()

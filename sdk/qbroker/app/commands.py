@@ -27,6 +27,7 @@ from qbroker.cli.target import Missing, Target, answered
 from qbroker.control import TIMEOUT_S
 from qbroker.events.snapshot import evcam
 from qbroker.masking import masked
+from qbroker.printable import repr_of, text_of
 from qbroker.serialization import Value
 
 __all__ = [
@@ -215,13 +216,13 @@ def result(
             found.get(timeout=timeout, propagate=False)
         state, value, text = found.state, found.result, found.traceback
     if as_json:
-        shown = repr(value) if isinstance(value, BaseException) else value
+        shown = repr_of(value) if isinstance(value, BaseException) else value
         told = {"id": task_id, "state": state, "result": shown, "traceback": text}
         click.echo(json.dumps(told, default=repr))
     elif traceback:
         click.echo(text or "")
     else:
-        click.echo(f"{state}" if value is None and state != "SUCCESS" else f"{value}")
+        click.echo(f"{state}" if value is None and state != "SUCCESS" else text_of(value))
 
 
 @click.command(epilog="Example:  qbroker -A proj purge -f -Q mail")

@@ -23,11 +23,12 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError as MalformedMessage
 
-from qbroker import clock, envelope, serialization, signals, states
+from qbroker import clock, envelope, failures, serialization, signals, states
 from qbroker.canvas.primitives import apply_or_send
 from qbroker.canvas.signature import maybe_signature
 from qbroker.compression import find as find_compression
 from qbroker.exceptions import (
+    BackendStoreError,
     Ignore,
     InvalidTaskError,
     LimitExceeded,
@@ -43,6 +44,7 @@ from qbroker.exceptions import (
     TimeLimitExceeded,
     WorkerLostError,
 )
+from qbroker.printable import clean, cut, repr_of, text_of
 from qbroker.request import Context, current_request, plain_seconds
 from qbroker.result import child_of
 from qbroker.sealing import Seal
@@ -304,6 +306,13 @@ class Guard(Protocol):
 
 
 @dataclass(slots=True)
+class _Raised:
+    """What a coroutine raised. Not thrown into the steps, in which a GeneratorExit is the end of the steps themselves."""
+
+    exc: BaseException
+
+
+@dataclass(slots=True)
 class Awaited:
     """What an `async def` task gave, for whoever runs the steps to complete."""
 
@@ -326,7 +335,7 @@ def _drive(steps: Steps[T]) -> T:
             try:
                 value = _complete(awaited)
             except BaseException as exc:  # noqa: BLE001 - whatever a task raises is its result
-                awaited = steps.throw(_outwards(exc, awaited.coroutine))
+                awaited = steps.send(_Raised(_outwards(exc, awaited.coroutine)))
             else:
                 awaited = steps.send(value)
     except StopIteration as stop:
@@ -354,7 +363,7 @@ async def _drive_natively(steps: Steps[T]) -> T:
                 ):
                     steps.close()
                     raise
-                awaited = steps.throw(_outwards(exc, awaited.coroutine))
+                awaited = steps.send(_Raised(_outwards(exc, awaited.coroutine)))
             else:
                 awaited = steps.send(value)
     except StopIteration as stop:
@@ -387,6 +396,7 @@ def _steps(
     request._outer = current_request.get()  # noqa: SLF001 - one module in two: what a request is inside of
     token = current_request.set(request)
     ended = None
+    is_waiting = False
     try:
         if signals.task_prerun:
             signals.task_prerun.send(task, task_id=task_id, task=task, args=args, kwargs=kwargs)
@@ -400,7 +410,11 @@ def _steps(
                     plan.before_start(task_id, args, kwargs)
                 value = plan.fun(*args, **kwargs)
                 if plan.is_async:
+                    is_waiting = True
                     value = yield Awaited(value, *limits)
+                    is_waiting = False
+                    if type(value) is _Raised:
+                        raise value.exc  # noqa: TRY301 - as if the task had let it out
             else:
                 soft_s, hard_s = limits
                 try:
@@ -413,7 +427,11 @@ def _steps(
                         plan.before_start(task_id, args, kwargs)
                     value = plan.fun(*args, **kwargs)
                     if plan.is_async:
+                        is_waiting = True
                         value = yield Awaited(value, soft_s, hard_s, guard)
+                        is_waiting = False
+                        if type(value) is _Raised:
+                            raise value.exc
                 finally:
                     guard.end()
             if request.pending_retry is not None:
@@ -433,9 +451,13 @@ def _steps(
             if encode is not None and not exc.requeue:
                 # Nothing will ever come of it, so who waits is told.
                 ended.result = encode(request, states.FAILURE, exc, "")
-        except (SystemExit, KeyboardInterrupt, GeneratorExit):
+        except SystemExit:
             raise
-        except BaseException as exc:  # noqa: BLE001 - whatever a task raises is its result
+        except BaseException as exc:
+            if isinstance(exc, GeneratorExit) and is_waiting:
+                raise  # these steps are closed, because nothing will complete the coroutine
+            if isinstance(exc, KeyboardInterrupt) and request.is_eager:
+                raise  # in the caller's process it is Ctrl-C
             if isinstance(request.pending_retry, Retry):
                 ended = _retried(
                     plan,
@@ -447,7 +469,7 @@ def _steps(
                     monotonic() - started,
                 )
             else:
-                text = envelope.traceback_of(exc, plan.frames_skipped)
+                text = failures.traceback_of(exc, plan.frames_skipped)
                 ended = Ended(states.FAILURE, exc, monotonic() - started, text)
                 if encode is not None:
                     ended.result = encode(request, states.FAILURE, exc, text)
@@ -490,7 +512,7 @@ def _retried(
     encode: Encode | None,
     runtime_s: float,
 ) -> Ended:
-    text = envelope.traceback_of(retry, plan.frames_skipped)
+    text = failures.traceback_of(retry, plan.frames_skipped)
     ended = Ended(states.RETRY, retry, runtime_s, text)
     if encode is not None:
         ended.result = encode(request, states.RETRY, retry.exc, text)
@@ -546,7 +568,7 @@ def _handle(plan: Plan, request: Context, handler: Callable[..., Value], *argume
                 "name": plan.task.name,
                 "id": request.id,
                 "description": "raised in a handler",
-                "exc": repr(exc),
+                "exc": repr_of(exc),
             },
         )
         signals.task_internal_error.send(
@@ -557,7 +579,7 @@ def _handle(plan: Plan, request: Context, handler: Callable[..., Value], *argume
             request=request,
             exception=exc,
             traceback=exc.__traceback__,
-            einfo=ExceptionInfo(exc, envelope.traceback_of(exc), internal=True),
+            einfo=ExceptionInfo(exc, failures.traceback_of(exc), internal=True),
         )
 
 
@@ -721,6 +743,9 @@ class App(Protocol):
         """The message of a retry, and when it is due in Unix milliseconds."""
 
 
+RESULT_BYTES_MAX = 8 * 1024 * 1024
+"""The largest result that any broker takes: the most its setting `max_message_bytes` can be."""
+
 _HEADS_MAX = 1_000
 
 
@@ -750,12 +775,12 @@ _DETAIL_CHARS_MAX = 500
 
 def _line(exc: BaseException) -> str:
     """An exception in a line."""
-    text = str(exc).partition("\n")[0]
     if isinstance(exc, Retry):
-        return text[:_DETAIL_CHARS_MAX]
+        return text_of(exc).partition("\n")[0][:_DETAIL_CHARS_MAX]
     if isinstance(exc, Reject):
-        text = str(exc.reason).partition("\n")[0]
-    return f"{type(exc).__name__}: {text}"[:_DETAIL_CHARS_MAX]
+        reason = text_of(exc.reason).partition("\n")[0]
+        return f"{type(exc).__name__}: {reason}"[:_DETAIL_CHARS_MAX]
+    return failures.line_of(exc)
 
 
 def build_runner(
@@ -766,11 +791,12 @@ def build_runner(
     limits: Limits = (None, None),
     wall_ms: Callable[[], int] = clock.wall_ms,
     monotonic: Callable[[], float] = clock.monotonic,
+    result_bytes_max: Callable[[], int] = lambda: RESULT_BYTES_MAX,
 ) -> Runner:
     """What runs messages of this app's tasks; raises nothing but what ends the process.
 
     `guard` keeps the time limits of what runs on this thread; `limits` are the worker's own, soft and hard,
-    for tasks and calls that have none.
+    for tasks and calls that have none. `result_bytes_max` says how large a result the broker takes now.
     """
     tasks = app.tasks
     accepted = app.accepted_content
@@ -787,14 +813,37 @@ def build_runner(
     heads: dict[tuple[str, str, str], bytes] = {}
 
     def encode(request: Context, state: str, value: Value, traceback: str) -> bytes:
+        bytes_max = result_bytes_max()
+        if not isinstance(value, BaseException) or state not in states.EXCEPTION_STATES:
+            result = written(request, state, value, traceback)
+            if len(result) > bytes_max:
+                raise BackendStoreError(
+                    f"the result of task {request.task.name!r} has {len(result)} bytes; the broker's "
+                    f"max_message_bytes is {bytes_max}. Return a reference to large data instead, or "
+                    "raise the setting"
+                )
+            return result
+        for chars_max in failures.CHARS_TRIED:
+            found, text = failures.encode(value, chars_max), cut(traceback, 2 * chars_max)
+            result = written(request, state, found, text, is_error=True)
+            if len(result) <= bytes_max:
+                return result
+        return written(request, state, failures.bare(value), "", is_error=True, is_short=True)
+
+    def written(
+        request: Context,
+        state: str,
+        value: Value,
+        traceback: str,
+        *,
+        is_error: bool = False,
+        is_short: bool = False,
+    ) -> bytes:
         message = request.message
         assert message is not None, "a runner's request comes from a message"
-        is_error = isinstance(value, BaseException) and state in states.EXCEPTION_STATES
-        if is_error:
-            value = envelope.encode_exception(value)
-            if seal is not None:
-                # It ends with the exception's text.
-                value, traceback = envelope.with_traceback(value, traceback), ""
+        if is_error and seal is not None:
+            # It ends with the exception's text.
+            value, traceback = envelope.with_traceback(value, traceback), ""
         fields: dict[str, Value]
         if write_result is None or (is_error and not signs):
             # Exceptions cross as data, which everybody may read, however results are written.
@@ -822,7 +871,7 @@ def build_runner(
             result.children.extend(map(child_of, request.children))
         if message.followers and state == states.SUCCESS:
             result.children.extend(message.followers)
-        if keeps_calls:
+        if keeps_calls and not is_short:
             result.call = envelope.encode_call(request.args, request.kwargs, request.stamps)
         # What all results of a task have in common is written once: protobuf messages in a row are one.
         common = message.task, message.queue, state
@@ -979,7 +1028,7 @@ def build_runner(
                 ran.follow_ups = (*ran.follow_ups, *value.follow_ups)
             elif state == states.FAILURE and begun.call.join_id and seal is None:
                 # What waits for it may end in a ChordError, which quotes this as Celery's does.
-                ran.detail = repr(value)[:_DETAIL_CHARS_MAX]
+                ran.detail = repr_of(value)[:_DETAIL_CHARS_MAX]
             if state == states.RETRY:
                 try:
                     ran.message, ran.eta_ms = value.again or app.resend(
@@ -1033,7 +1082,7 @@ def _tell_lost(begun: Begun, exc: WorkerLostError) -> None:
     """Have the app know of a run whose process died."""
     _, request, task, args, kwargs, _ = begun
     request.task = task
-    einfo = ExceptionInfo(exc, envelope.traceback_of(exc))
+    einfo = ExceptionInfo(exc, failures.traceback_of(exc))
     signals.task_failure.send(
         task,
         task_id=request.id,
@@ -1052,7 +1101,7 @@ def _expire(begun: Begun, limit_s: float) -> Ended:
     _, request, task, args, kwargs, encode = begun
     plan = plan_of(task)
     exc = TimeLimitExceeded(plain_seconds(limit_s))
-    text = envelope.traceback_of(exc)
+    text = failures.traceback_of(exc)
     request.task = task
     token = current_request.set(request)
     try:
@@ -1193,7 +1242,10 @@ _repr.maxlist = _repr.maxtuple = _repr.maxdict = _repr.maxset = _repr.maxfrozens
 
 def short_repr(value: Value, chars_max: int = 1024) -> str:
     """A representation that stays short whatever the value is."""
-    text = _repr.repr(value)
+    try:
+        text = clean(_repr.repr(value))
+    except BaseException:  # noqa: BLE001 - also SystemExit: a log line must not end the process
+        text = repr_of(value)  # which says that it cannot be printed
     return text if len(text) <= chars_max else f"{text[: chars_max - 3]}..."
 
 
@@ -1215,15 +1267,15 @@ def log_line(ran: Ran, task_id: str) -> tuple[int, str]:
             fields["description"] = "ignored"
             return logging.INFO, LOG_IGNORED % fields
         case states.RETRY:
-            fields["exc"] = str(ran.retval_or_exc)
+            fields["exc"] = text_of(ran.retval_or_exc, 1024)
             return logging.INFO, LOG_RETRY % fields
         case states.REJECTED:
-            fields["exc"] = repr(ran.retval_or_exc)
+            fields["exc"] = repr_of(ran.retval_or_exc, 1024)
             return logging.WARNING, LOG_REJECTED % fields
         case states.REVOKED:
             return logging.INFO, LOG_REVOKED % fields
         case _ if ran.outcome == envelope.OUTCOME_TIMEOUT:
-            fields["limit"] = str(ran.retval_or_exc.args[0])
+            fields["limit"] = text_of(ran.retval_or_exc.args[0])
             return logging.ERROR, LOG_TIME_LIMIT % fields
         case _:
             fields["exc"] = short_repr(ran.retval_or_exc)

@@ -23,6 +23,7 @@ from qbroker.cli.target import EX_PARTIAL, Absent, Conflicting, Target, named
 from qbroker.client import Client, TaskInfo
 from qbroker.envelope import STAGES
 from qbroker.exceptions import CeleryError, KombuError
+from qbroker.printable import repr_of, text_of
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 YES = click.option("--yes", is_flag=True, help="Do not ask.")
@@ -198,7 +199,7 @@ def _result(info: TaskInfo) -> tuple[str, str]:
         detail=info.detail,
         accepted=_JSON_ONLY,
     )
-    shown = repr(stored.result) if stored.is_readable else str(stored.result)
+    shown = repr_of(stored.result) if stored.is_readable else text_of(stored.result)
     return shown, stored.traceback or ""
 
 

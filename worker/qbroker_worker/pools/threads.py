@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 
+from qbroker.printable import repr_of
 from qbroker_worker import clock
 from qbroker_worker.pools.pace import Pace
 from qbroker_worker.pools.pool import LostResult, Reports, Restarted, expired, lost, revoked
@@ -120,7 +121,7 @@ class ThreadsPool:
 
     def _exited(self, delivery: Delivery, exc: BaseException) -> Finished:
         """What became of a task that wanted to take the process along."""
-        sentence = f"Worker exited prematurely: {exc!r} Job: {delivery.id}."
+        sentence = f"Worker exited prematurely: {repr_of(exc, 1024)} Job: {delivery.id}."
         return lost(delivery, sentence, self._lost_result)
 
     def _hand_back(self, slot: int, finished: Finished) -> bool:
