@@ -31,6 +31,15 @@ _apps: "weakref.WeakSet[Value]" = weakref.WeakSet()
 _on_app_finalizers: list[Callable[[Value], object]] = []
 _defaults: dict[str, Value] = {}
 
+logs_settings = True
+"""Whether an app logs mistyped settings itself. Off in a worker's processes: their parent logs them once."""
+
+
+def leave_settings_to_parent() -> None:
+    """Have this process log nothing about settings, because the worker's parent does."""
+    global logs_settings  # noqa: PLW0603 - it is the process's
+    logs_settings = False
+
 
 def register_app(app: Value) -> None:
     """Count an app among those that exist."""

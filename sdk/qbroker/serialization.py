@@ -93,6 +93,11 @@ def find(name_or_content_type: str) -> Serializer:
     return found
 
 
+def names() -> list[str]:
+    """Return the names of all serializers."""
+    return sorted(_by_name)
+
+
 def content_types(accept: Iterable[str]) -> frozenset[str]:
     """What `accept_content` allows, as content types; a type that no serializer has is taken as it stands."""
     return frozenset(name if "/" in name else find(name).content_type for name in accept)

@@ -246,7 +246,7 @@ def test_the_same_setting_by_both_spellings_is_not_mixed(make_app: MakeApp) -> N
     assert app.conf.task_acks_late
 
 
-def test_settings_of_celery_without_meaning_are_told_once_with_the_reason(
+def test_settings_of_celery_without_effect_are_noted_for_the_worker_with_the_reason(
     make_app: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = make_app(config_source={"broker_pool_limit": 3, "redis_db": 1, "task_acks_late": True})
@@ -255,9 +255,10 @@ def test_settings_of_celery_without_meaning_are_told_once_with_the_reason(
         app.conf.finalize()
         app.finalize()
 
-    (record,) = caplog.records
-    assert "broker_pool_limit (" in record.getMessage()
-    assert "redis_db (results are in the broker" in record.getMessage()
+    (note,) = app.conf.notes
+    assert "broker_pool_limit (" in note
+    assert "redis_db (results are in the broker" in note
+    assert caplog.records == []
     assert app.conf.broker_pool_limit == app.conf.BROKER_POOL_LIMIT == 3
 
 
@@ -267,6 +268,13 @@ def test_settings_of_celery_without_meaning_are_told_once_with_the_reason(
         ({"task_serialiser": "json"}, None, ["'task_serialiser'; did you mean 'task_serializer'"]),
         ({"CELERYD_CONCURENCY": 1}, None, ["'CELERYD_CONCURENCY'; did you mean 'CELERYD_CONCURRENCY'"]),
         ({"CELERY_TASK_DEFAULT_QEUE": "x"}, "CELERY", ["'task_default_qeue'; did you mean 'task_default_queue'"]),
+        ({"broker": "qbroker://h"}, None, ["'broker'; did you mean 'broker_url'?"]),
+        ({"BACKEND": "rpc://"}, None, ["'BACKEND'; did you mean 'CELERY_RESULT_BACKEND'?"]),
+        ({"tasks": ["proj.tasks"]}, None, ["'tasks'; did you mean 'imports'?"]),
+        ({"CELERY_BROKER": "x"}, None, ["'CELERY_BROKER'; did you mean 'BROKER_URL'?"]),
+        ({"CELERY_BROKER": "x"}, "CELERY", ["'broker'; did you mean 'broker_url'?"]),
+        ({"celery_task_acks_late": 1}, None, ["'celery_task_acks_late'; did you mean 'task_acks_late', or the argument namespace"]),
+        ({"include": ["a"], "timezone": "UTC", "CELERY_INCLUDE": ["a"], "CELERY_TIMEZONE": "UTC"}, None, []),
         ({"TIME_ZONE": "UTC", "os_path": 1, "task_of_my_own_making": 1}, None, []),
     ],
 )  # fmt: skip

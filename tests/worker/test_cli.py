@@ -215,3 +215,44 @@ def test_a_count_of_another_form_is_refused_with_the_form_there_is(option: str, 
     assert outcome.exit_code == 2
     assert f"Invalid value for '{option}'" in outcome.output.replace(" / '--concurrency'", "")
     assert repr(value) in outcome.output
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--autoscale", "2,1"),
+        ("-c", "2", "--pool-start-method", "spawn"),
+        ("-P", "threads"),
+        ("-c", "1", "-B"),
+    ],
+)
+async def test_settings_without_effect_are_logged_once_by_the_worker(
+    project: Path, options: tuple[str, ...]
+) -> None:
+    broker = FakeBroker()
+    publish(broker, "sum", "proj.add", "[[2, 2], {}, {}]")
+    with (project / "proj.py").open("a") as file:
+        file.write("\napp.conf.broker_pool_limit = 3\napp.conf.task_serialiser = 'json'\n")
+    async with serving(broker) as port:
+        url = f"qbroker://127.0.0.1:{port}"
+        with started(project, "-A", "proj", "-b", url, *options) as process:
+            await broker.until(lambda b: "sum" in b.settled)
+            process.send_signal(signal.SIGTERM)
+            code, output = await asyncio.to_thread(ended, process)
+
+    assert code == 0
+    assert output.count("These settings have no effect in qbroker: broker_pool_limit") == 1
+    assert output.count("did you mean 'task_serializer'?") == 1
+
+
+def test_settings_that_cannot_be_used_stop_the_worker(project: Path) -> None:
+    with (project / "proj.py").open("a") as file:
+        file.write("\napp.conf.timezone = 'Europe/Berln'\napp.conf.task_routes = 5\n")
+
+    with started(project, "-A", "proj") as process:
+        code, output = ended(process)
+
+    assert code == 1
+    assert output.startswith("Error: -A 'proj': the setting task_routes must be")
+    assert "the setting timezone must be the name of a time zone" in output
+    assert len(output.splitlines()) == 1

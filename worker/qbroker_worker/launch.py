@@ -128,6 +128,8 @@ def launch(
             tasks=facts.tasks if config.loglevel <= logging.INFO else (),
         )
     )
+    for note in facts.notes:
+        logging.getLogger(__name__).warning("%s", note)
     if config.purges:
         _purge(facts.broker, queues, show)
     if pool.name != "prefork":

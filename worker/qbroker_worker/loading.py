@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
-from qbroker import signals
+from qbroker import _state, signals
 from qbroker.app import App, trace
 from qbroker.app.amqp import topology_of
+from qbroker.app.checking import check
 from qbroker.app.loading import LoadError, explained, find_app
 from qbroker.app.log import redirect_stdouts, setup_logging
 from qbroker.envelope import OUTCOME_RETRY, OUTCOME_SUCCESS
@@ -89,6 +90,7 @@ class Project:
             raise Refusal(sentence) from exc
 
     def _load(self, *, redirects: bool, is_child: bool) -> Loaded:
+        _state.leave_settings_to_parent()
         app = self._import()
         conf = app.conf
         # They may change settings, so before any is used.
@@ -237,6 +239,8 @@ class Facts:
     conf_set: tuple[str, ...] = ()
     """Those that are not the default's."""
     report: str = ""
+    notes: tuple[str, ...] = ()
+    """Sentences about the app's settings, for the log."""
     commands: tuple[str, ...] = ()
     """Remote commands the app has added."""
 
@@ -265,7 +269,8 @@ class Facts:
 
 
 def facts_of(app: App) -> Facts:
-    """What the app, whose tasks are all known, says of itself. Raises Refusal for a rate that is none."""
+    """What the app, whose tasks are all known, says of itself. Raises Refusal or ImproperlyConfigured."""
+    check(app)
     conf = app.conf
     queues = app.amqp.queues
     return Facts(
@@ -282,6 +287,7 @@ def facts_of(app: App) -> Facts:
         conf=conf.table(with_defaults=True),
         conf_set=tuple(conf.without_defaults()),
         report=app.bugreport(),
+        notes=conf.notes,
         commands=tuple(Panel.data),
         heard=_heard(app),
         log=_log_of(app),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from types import ModuleType
 from typing import NamedTuple
 
+from qbroker import _state
 from qbroker.app.defaults import IGNORED, SETTINGS, Setting, find, suggestion
 from qbroker.exceptions import ImproperlyConfigured
 from qbroker.masking import masked_setting
@@ -22,6 +23,13 @@ _log = logging.getLogger(__name__)
 
 _WORDS = ("accept", "beat", "broker", "celery", "celerybeat", "celeryd", "result", "task", "worker")
 """With one of these a name begins that is probably meant as a setting of ours."""
+
+_ARGUMENTS = {
+    "backend": "result_backend",
+    "broker": "broker_url",
+    "tasks": "imports",
+}
+"""Arguments of App() that are spelled otherwise as settings."""
 
 _SHOWN_CHARS_MAX = 50
 
@@ -56,6 +64,7 @@ class Settings(MutableMapping[str, Value]):
         put(self, "_load", load)
         put(self, "_place", place)
         put(self, "_seal", None)
+        put(self, "_notes", [])
         put(self, "_is_configured", False)  # noqa: FBT003 - setattr takes no keywords
         if load is None:
             self.configure()
@@ -72,8 +81,12 @@ class Settings(MutableMapping[str, Value]):
         taken = {} if source is None else _without_namespace(source, namespace)
         if namespace is None:
             _check_age(self._written if source is None else taken)
-        tell(self._written, namespace)
-        tell(taken, namespace)
+        found = mistakes({*self._written, *taken}, namespace)
+        self._notes.extend(ineffective({*self._written, *taken}))
+        self._notes.extend(found)
+        if _state.logs_settings:
+            for sentence in found:
+                _log.warning("%s", sentence)
         is_first = not self._is_configured
         for name, value in taken.items():
             if not (is_first and _new_name(name) in self._set):
@@ -83,6 +96,11 @@ class Settings(MutableMapping[str, Value]):
                 values[setting.name] = self._default_of(setting)
         object.__setattr__(self, "_is_configured", True)
         self._written.clear()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about settings without effect and about names that are probably mistyped; a worker logs them once."""
+        return tuple(self._notes)
 
     @property
     def seal(self) -> Seal | None:
@@ -325,24 +343,46 @@ def _check_age(names: Iterable[str]) -> None:
         )
 
 
-def tell(names: Iterable[str], namespace: str | None) -> None:
-    """Log, in a line each, which settings have no effect and which are probably typing errors."""
+def mistakes(names: Iterable[str], namespace: str | None) -> list[str]:
+    """Say in a sentence each which names are probably meant as settings, and which settings."""
+    found = []
+    for name in sorted(names):
+        if find(name) is not None:
+            continue
+        meant = _meant(name, namespace)
+        if meant:
+            found.append(f"There is no setting {name!r}; did you mean {meant}?")
+    return found
+
+
+def _meant(name: str, namespace: str | None) -> str:
+    lower = name.lower()
+    argument = lower.removeprefix("celery_")
+    if argument in _ARGUMENTS:
+        setting = SETTINGS[_ARGUMENTS[argument]]
+        return repr(setting.name if name.islower() or namespace else setting.old_name)
+    if namespace is None and lower.startswith("celery_") and find(argument) is not None:
+        meant = find(argument)
+        assert meant is not None
+        spelled = meant.name if name.islower() else meant.old_name
+        return f"{spelled!r}, or the argument namespace='CELERY' of config_from_object"
+    if namespace is None and lower.partition("_")[0] not in _WORDS:
+        return ""
+    meant_name = suggestion(name)
+    return repr(meant_name) if meant_name else ""
+
+
+def ineffective(names: Iterable[str]) -> list[str]:
+    """Say in one sentence which settings of Celery have no effect, and why; no sentence without such a setting."""
     ignored: dict[str, list[str]] = {}
     for name in sorted(names):
         setting = find(name)
-        if setting is None:
-            if namespace is None and name.lower().partition("_")[0] not in _WORDS:
-                continue
-            meant = suggestion(name)
-            if meant:
-                _log.warning("There is no setting %r; did you mean %r?", name, meant)
-        elif setting.is_ignored:
+        if setting is not None and setting.is_ignored:
             ignored.setdefault(setting.meaning, []).append(name)
-    if ignored:
-        _log.warning(
-            "These settings have no effect in qbroker: %s.",
-            "; ".join(f"{', '.join(names)} ({why})" for why, names in ignored.items()),
-        )
+    if not ignored:
+        return []
+    reasons = "; ".join(f"{', '.join(found)} ({why})" for why, found in ignored.items())
+    return [f"These settings have no effect in qbroker: {reasons}."]
 
 
 def _censored(values: Mapping[str, Value]) -> dict[str, Value]:

@@ -41,7 +41,7 @@ def _flag(value: Value) -> Value:
 def _count(value: Value) -> Value:
     try:
         return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError("a whole number") from None
 
 

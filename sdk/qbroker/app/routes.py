@@ -49,6 +49,10 @@ class MapRoute:
             else:
                 self.map[name] = route
 
+    def routes(self) -> list[Value]:
+        """Return the queue or options of each entry."""
+        return [*self.map.values(), *(route for _, _, route in self.patterns)]
+
     def find(self, name: str) -> tuple[str, dict[str, Value]] | None:
         """The entry that fits, and its options; None: none does."""
         if name in self.map:

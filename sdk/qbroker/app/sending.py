@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Protocol
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from qbroker import clock, envelope
 from qbroker.app.config import Settings
@@ -15,6 +15,7 @@ from qbroker.app.rules import Ruled, rules_of
 from qbroker.exceptions import (
     DuplicateTaskError,
     HeadersTooLarge,
+    ImproperlyConfigured,
     InvalidName,
     MessageRefused,
     UnroutableError,
@@ -432,13 +433,20 @@ def _ttl_ms(seconds: float | None) -> int:
 
 def zone_of(conf: Settings) -> dt.tzinfo:
     """The zone that `timezone` names."""
-    zone = conf.timezone
+    zone: dt.tzinfo | str | None = conf.timezone
     if zone is None:
         if conf.enable_utc:
             return dt.UTC
         local = dt.datetime.now(dt.UTC).astimezone().tzinfo
         return local or dt.UTC
-    return ZoneInfo(zone) if isinstance(zone, str) else zone
+    if not isinstance(zone, str):
+        return zone
+    try:
+        return ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ImproperlyConfigured(
+            f"the setting timezone must be the name of a time zone, such as 'Europe/Berlin', or a tzinfo, not {zone!r}"
+        ) from None
 
 
 def _ahead_ms(what: str, seconds: Value, name: str) -> int:

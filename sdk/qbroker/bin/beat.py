@@ -14,7 +14,9 @@ from types import FrameType
 
 import click
 
+from qbroker import _state
 from qbroker.app import App
+from qbroker.app.checking import check
 from qbroker.app.loading import LoadError, explained, find_app
 from qbroker.app.log import setup_logging
 from qbroker.app.periodic import Declared
@@ -77,6 +79,7 @@ def beat(
     if spec is None:
         raise click.UsageError("Which app? Name it: qbroker beat -A proj")
     if embedded:
+        _state.leave_settings_to_parent()
         threading.Thread(target=_end_with_input, name="qbroker-beat-input", daemon=True).start()
     try:
         setup_logging(mlevel(loglevel))
@@ -88,6 +91,7 @@ def beat(
                 found.conf.broker_url = url
             found.import_modules()
             found.finalize()
+            check(found)
         except Exception as error:
             raise LoadError(f"-A {spec!r}: {explained(error)}") from error
         chosen = _class_of(scheduler or found.conf.beat_scheduler)
