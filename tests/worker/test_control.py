@@ -409,6 +409,17 @@ async def test_what_cannot_be_answered_is_an_error_and_the_worker_lives(
     assert answers[1] == {"ok": "pong"}
 
 
+@pytest.mark.parametrize("ask", [Ask(1, "nosuch", b""), Ask(1, "conf", b"", ("maybe",))])
+async def test_a_command_that_cannot_be_meant_is_one_line_of_log(
+    panel: Panel, caplog: pytest.LogCaptureFixture, ask: Ask
+) -> None:
+    panel.commands.asked([ask])
+
+    (record,) = caplog.records
+    assert ask.command in record.getMessage()
+    assert record.exc_info is None
+
+
 async def test_a_command_of_the_app_is_answered_by_its_process(panel: Panel) -> None:
     panel.commands.asked([Ask(9, "double", b'{"n": 2}')])
     panel.theirs.close()

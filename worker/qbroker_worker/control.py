@@ -141,10 +141,18 @@ class Commands:
 
     def _answer(self, ask: Ask) -> Value:
         command = _COMMANDS.get(ask.command)
+        if command is None:
+            logger.warning("No remote command %r is known", ask.command)
+            return nok(repr(KeyError(ask.command)))
         try:
-            if command is None:
-                raise KeyError(ask.command)  # noqa: TRY301 - it is answered like what a command raises
-            return command(self._state, **keywords_of(ask, _info_of(ask.command)))
+            keywords = keywords_of(ask, _info_of(ask.command))
+        except ValueError as exc:
+            logger.warning(
+                "The remote command %r has arguments that it cannot take: %s", ask.command, exc
+            )
+            return nok(repr(exc))
+        try:
+            return command(self._state, **keywords)
         except Exception as exc:
             logger.exception("The remote command %r failed", ask.command)
             return nok(repr(exc))

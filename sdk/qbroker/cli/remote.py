@@ -4,6 +4,7 @@ A group holds a command for each that workers know, so `--help` lists them with 
 know may be one that an app has added: it is sent as it was typed, and the workers know what its words mean.
 """
 
+import difflib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -176,7 +177,7 @@ def send(
     destination: Sequence[str],
     as_json: bool,
 ) -> None:
-    """Ask, and show what is answered; ends the command with 69 when nobody did."""
+    """Ask, and show the answers; the command ends with 69 without an answer, with 1 if one is an error."""
     arguments: dict[str, Value] = {}
     if name in BUILT_IN:
         try:
@@ -200,11 +201,13 @@ def send(
     if as_json:
         found = {node: answer for reply in gathered.replies for node, answer in reply.items()}
         click.echo(json.dumps(found, default=repr))
+        _exit_if_refused(gathered)
         return
     if as_table:
         _TABLES[name](gathered.replies)
     if kind == "inspect":
         click.echo(f"\n{counted(len(gathered.replies), 'node')} online.")
+    _exit_if_refused(gathered)
 
 
 def _check(kind: str, name: str, gathered: Gathered, timeout: float) -> None:
@@ -214,7 +217,19 @@ def _check(kind: str, name: str, gathered: Gathered, timeout: float) -> None:
         raise Missing("No nodes replied within time constraint")
     if name not in Panel.meta and all(_is_unknown(name, reply) for reply in gathered.replies):
         known = ", ".join(one for one, info in Panel.meta.items() if info.type == kind)
-        raise Misused(f"no worker knows the command {name!r}; each knows: {known}")
+        close = difflib.get_close_matches(name, Panel.meta, n=1)
+        advice = f"did you mean {close[0]!r}? " if close else ""
+        raise Misused(f"no worker knows the command {name!r}; {advice}Each knows: {known}")
+
+
+def _exit_if_refused(gathered: Gathered) -> None:
+    """End the command with 1 if a worker answered with an error."""
+    if any(_is_error(answer) for reply in gathered.replies for answer in reply.values()):
+        click.get_current_context().exit(1)
+
+
+def _is_error(answer: Value) -> bool:
+    return isinstance(answer, dict) and "error" in answer and "ok" not in answer
 
 
 def _is_unknown(name: str, reply: Mapping[str, Value]) -> bool:
@@ -229,7 +244,7 @@ def chat(reply: Mapping[str, Value]) -> str:
     ((node, answer),) = reply.items()
     how, body = "OK", answer
     if isinstance(answer, dict) and ("ok" in answer or "error" in answer):
-        how = "OK" if "ok" in answer else "ERROR"
+        how = "ERROR" if _is_error(answer) else "OK"
         body = answer.get("ok", answer.get("error"))
     text = _pretty(body)
     indent = "        " if body is not answer else "    "

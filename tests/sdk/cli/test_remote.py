@@ -106,6 +106,8 @@ def test_words_become_arguments_and_an_apps_own_command_is_sent_as_typed(
         (("inspect", "pool_grow"), "try: qctl control pool_grow"),
         (("control", "add_consumer"), "takes: <queue>"),
         (("inspect", "nosuch"), "no worker knows the command 'nosuch'"),
+        (("control", "nosuch"), "no worker knows the command 'nosuch'"),
+        (("inspect", "actve"), "did you mean 'active'?"),
     ],
 )
 def test_what_nobody_can_mean_is_2(
@@ -117,6 +119,33 @@ def test_what_nobody_can_mean_is_2(
 
     assert ended.exit_code == 2
     assert why in " ".join(ended.output.split())
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [("control", "pool_grow", "2"), ("control", "rate_limit", "t", "banana"), ("inspect", "conf")],
+)
+def test_an_error_of_a_worker_is_1(
+    qctl: Shell, hire: Hire, arguments: tuple[str, ...], more: tuple[str, ...]
+) -> None:
+    hire("a@host", answers)
+
+    ended = qctl(*arguments, *more)
+
+    assert ended.exit_code == 1
+    assert '"error"' in ended.output or "ERROR" in ended.output
+
+
+def test_an_error_of_one_worker_among_several_is_1(qctl: Shell, hire: Hire) -> None:
+    hire("a@host", answers)
+    hire("b@host", lambda *_: {"ok": "larger"})
+
+    ended = qctl("control", "pool_grow", "2")
+
+    assert ended.exit_code == 1
+    assert "a@host: ERROR" in ended.output
+    assert "b@host: OK" in ended.output
 
 
 def test_orders_about_tasks_are_carried_out(qctl: Shell, hire: Hire) -> None:
