@@ -21,12 +21,11 @@ from typing import Protocol, TypeVar
 from qbroker import clock
 from qbroker.calls import Call, Calls
 from qbroker.exceptions import Conflict, NotFound, OperationalError, RequestRefused
-from qbroker.http2 import Code
+from qbroker.http2 import PATIENCE, Code, Patience
 from qbroker.lane import (
     BATCH_BYTES_MAX,
     BATCH_COUNT_MAX,
     Answer,
-    Place,
     Publisher,
     Subscription,
     Teller,
@@ -34,7 +33,7 @@ from qbroker.lane import (
     Verdict,
     Watcher,
 )
-from qbroker.link import CallEnded
+from qbroker.link import CallEnded, Place
 from qbroker.masking import masked
 from qbroker.serialization import Value
 from qbroker.url import parse_url
@@ -147,6 +146,24 @@ _REFUSED = {
     Code.RESOURCE_EXHAUSTED: RequestRefused,
 }
 """The broker was reached, and said no."""
+_GRACE_S = 0.25
+"""How much later than workers the broker may answer a broadcast."""
+_ONCE = frozenset(
+    {
+        "Results/Keep",
+        "Admin/MoveQueue",
+        "Admin/PurgeQueue",
+        "Admin/RemoveQueue",
+        "Admin/RemoveExchange",
+        "Admin/RemoveBinding",
+        "Admin/RequeueDead",
+        "Admin/RemoveDead",
+        "Periodic/RemoveSchedule",
+        "Periodic/RunSchedule",
+        "Workflows/Retry",
+    }
+)
+"""Orders that must not be given twice: done again, they would do more, or be answered with an error."""
 BULK_TIMEOUT_S = 600.0
 """How long an order may take that goes through as many messages as there are."""
 
@@ -196,14 +213,19 @@ class _Connection:
     """The streams and the calls; belongs to one process."""
 
     def __init__(
-        self, url: str, timeout_s: float, monotonic: Callable[[], float], chance: random.Random
+        self,
+        url: str,
+        timeout_s: float,
+        monotonic: Callable[[], float],
+        chance: random.Random,
+        patience: Patience,
     ) -> None:
         host, port = parse_url(url)
-        place = Place(masked(url), host, port, timeout_s, monotonic, chance)
+        place = Place(masked(url), host, port, timeout_s, monotonic, chance, patience)
         self.publisher = Publisher(place)
         self.watcher = Watcher(place)
         self.teller = Teller(place)
-        self.calls = Calls(host, port, chance)
+        self.calls = Calls(place)
 
     def close(self, patience_s: float | None = None) -> None:
         self.publisher.close(patience_s)
@@ -227,6 +249,7 @@ class Client:
         timeout_s: float,
         monotonic: Callable[[], float] = clock.monotonic,
         chance: random.Random | None = None,
+        patience: Patience = PATIENCE,
     ) -> None:
         parse_url(url)
         self._url = url
@@ -235,6 +258,7 @@ class Client:
         self.timeout_s = timeout_s
         self._monotonic = monotonic
         self._chance = chance or random.Random()  # noqa: S311 - spreads reconnects; no secret
+        self._patience = patience
         self._lock = threading.Lock()
         self._connection: _Connection | None = None
         _clients.add(self)
@@ -246,7 +270,7 @@ class Client:
                 connection = self._connection
                 if connection is None:
                     connection = self._connection = _Connection(
-                        self._url, self.timeout_s, self._monotonic, self._chance
+                        self._url, self.timeout_s, self._monotonic, self._chance, self._patience
                     )
         return connection
 
@@ -333,36 +357,31 @@ class Client:
 
     def read(self, task_id: str) -> TaskState:
         """Where a task is now."""
-        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        subscription = Subscription(task_id, answers.put, is_once=True)
-        watcher = self._connected().watcher
-        watcher.subscribe([subscription], is_waited_for=True)
-        try:
-            answer = watcher.next_answer(answers, self.timeout_s)
-        except queue.Empty:
-            watcher.unsubscribe(subscription)
-            raise watcher.error(f"no answer within {self.timeout_s} s from") from None
-        if isinstance(answer, OperationalError):
-            raise answer
-        return answer
+        return self.read_many([task_id])[task_id]
 
-    def read_many(self, task_ids: Iterable[str]) -> dict[str, TaskState]:
-        """Where tasks are now."""
+    def read_many(
+        self, task_ids: Iterable[str], timeout_s: float | None = None
+    ) -> dict[str, TaskState]:
+        """Where tasks are now. Raises OperationalError after `timeout_s`, or the client's own time-out."""
+        is_short = timeout_s is not None and timeout_s < self.timeout_s
+        if timeout_s is None:
+            timeout_s = self.timeout_s
         ids = list(dict.fromkeys(task_ids))
         answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         subscriptions = [Subscription(task_id, answers.put, is_once=True) for task_id in ids]
         watcher = self._connected().watcher
+        reply_count = watcher.reply_count
         watcher.subscribe(subscriptions, is_waited_for=True)
         found: dict[str, TaskState] = {}
-        deadline = self._monotonic() + self.timeout_s
+        deadline = self._monotonic() + timeout_s
         while len(found) < len(ids):
             try:
                 left_s = max(deadline - self._monotonic(), 0)
                 answer = watcher.next_answer(answers, left_s)
             except queue.Empty:
-                for subscription in subscriptions:
-                    watcher.unsubscribe(subscription)
-                raise watcher.error(f"no answer within {self.timeout_s} s from") from None
+                # A short look at the end of a wait says little about the stream.
+                watcher.give_up(subscriptions, None if is_short else reply_count)
+                raise watcher.error(f"no answer within {timeout_s:g} s from") from None
             if isinstance(answer, OperationalError):
                 raise answer
             found[answer.id] = answer
@@ -561,9 +580,9 @@ class Client:
         """Everything the broker knows of a task."""
         return self._ask("Admin/ShowTask", ShowTaskRequest(id=task_id), TaskInfo)
 
-    def explain(self, task_id: str) -> ExplainReply:
+    def explain(self, task_id: str, timeout_s: float | None = None) -> ExplainReply:
         """Why a task is where it is."""
-        return self._ask("Admin/Explain", ExplainRequest(id=task_id), ExplainReply)
+        return self._ask("Admin/Explain", ExplainRequest(id=task_id), ExplainReply, timeout_s)
 
     def reschedule(self, task_id: str, eta_ms: int) -> TaskInfo:
         """Have a waiting task run at another time."""
@@ -653,8 +672,9 @@ class Client:
             call = self._connected().calls.listen(
                 "/qbroker.v1.Control/Broadcast",
                 request.SerializeToString(),
-                timeout_s + self.timeout_s,
+                timeout_s + _GRACE_S,
                 is_bounded=True,
+                is_idempotent=False,
             )
             for reply in call:
                 yield BroadcastReply.FromString(reply)
@@ -709,7 +729,7 @@ class Client:
     def put_schedule(self, *, is_new: bool = False, **fields: Value) -> ScheduleInfo:
         """Make an entry or change it; the fields are those of `Schedule`."""
         request = PutScheduleRequest(schedule=Schedule(**fields), is_new=is_new)
-        return self._ask("Periodic/PutSchedule", request, ScheduleInfo)
+        return self._ask("Periodic/PutSchedule", request, ScheduleInfo, is_idempotent=not is_new)
 
     def declare_schedules(
         self, owner: str, entries: Iterable[Mapping[str, Value]], *, dry_run: bool = False
@@ -773,13 +793,16 @@ class Client:
         request: "_Serializable",
         reply: "type[_Parsed[A_co]]",
         timeout_s: float | None = None,
+        *,
+        is_idempotent: bool = True,
     ) -> A_co:
         try:
             answer = self._connected().calls.ask(
                 f"/qbroker.v1.{method}",
                 request.SerializeToString(),
-                timeout_s or self.timeout_s,
+                self.timeout_s if timeout_s is None else timeout_s,
                 waits=timeout_s is None,
+                is_idempotent=is_idempotent and method not in _ONCE,
             )
         except CallEnded as exc:
             raise self._error(exc) from exc

@@ -2,13 +2,14 @@
 
 It has no socket, so the SDK's threads and a worker's event loop can drive it alike. It covers what they
 need: calls of all four kinds, one at a time on a connection, without TLS and without compression.
+`Silence` holds the one rule by which both of them find out that a connection is dead.
 Sources: RFC 9113 (HTTP/2), RFC 7541 (HPACK) and gRPC's PROTOCOL-HTTP2.
 """
 
 import struct
 from collections import deque
-from collections.abc import Iterable
-from enum import IntEnum
+from collections.abc import Callable, Iterable
+from enum import Enum, IntEnum, auto
 from typing import NamedTuple, cast
 from urllib.parse import unquote
 
@@ -44,6 +45,10 @@ _FRAME_BYTES = 256 * 1024
 """The largest frame that is taken in; few large ones cost less than many small ones."""
 _HEADERS_BYTES_MAX = 256 * 1024
 
+_PART_BYTES_MIN = 1024
+"""So many bytes of a frame that has not ended yet count as a sign of life."""
+
+_REFUSED_STREAM = 0x7
 _CANCEL = 0x8
 _HEAD = struct.Struct(">BHBBL")
 """A frame's head: its length in two parts, its type, its flags, its stream."""
@@ -103,6 +108,70 @@ class Status(NamedTuple):
     details: str
 
 
+class Patience(NamedTuple):
+    """How long a connection bears the silence of its peer, in seconds."""
+
+    silence_s: float = 0.75
+    """Silence after which the peer is pinged, while an answer of the peer is due. Default: 0.75."""
+    idle_s: float = 30.0
+    """Silence after which the peer is pinged, while no answer is due. Default: 30."""
+    answer_s: float = 2.0
+    """The longest wait for the answer to a ping, or for the peer's first word. Default: 2."""
+
+
+PATIENCE = Patience()
+"""A dead connection is found out within 2.75 s while somebody waits."""
+
+
+class Look(Enum):
+    """What a look at a silent peer comes to."""
+
+    WAIT = auto()
+    PING = auto()
+    GIVE_UP = auto()
+
+
+class Silence:
+    """When a silent peer is pinged, and when its connection is given up.
+
+    A peer lives as long as it says something (see `ClientConnection.has_heard`). It also lives as long as the bytes on their way to it
+    become fewer: on a slow line, the answer to a ping comes only after a large message went through.
+    """
+
+    def __init__(self, patience: Patience, now_s: float) -> None:
+        self.patience = patience
+        # The peer's first word is due like the answer to a ping.
+        self._is_pinged = True
+        self._since_s = now_s
+        self._unacked_bytes = 0
+
+    def heard(self, now_s: float) -> None:
+        """Note that the peer said something."""
+        self._is_pinged = False
+        self._since_s = now_s
+
+    def due_s(self, *, is_awaited: bool) -> float:
+        """The time of the next look. `is_awaited` says whether an answer of the peer is due."""
+        if self._is_pinged:
+            return self._since_s + self.patience.answer_s
+        return self._since_s + (self.patience.silence_s if is_awaited else self.patience.idle_s)
+
+    def look(self, now_s: float, *, is_awaited: bool, unacked_bytes: Callable[[], int]) -> Look:
+        """What to do about the peer now; after PING, the caller sends one."""
+        if now_s < self.due_s(is_awaited=is_awaited):
+            return Look.WAIT
+        unacked, before = unacked_bytes(), self._unacked_bytes
+        self._unacked_bytes = unacked
+        if not self._is_pinged:
+            self._is_pinged = True
+            self._since_s = now_s
+            return Look.PING
+        if 0 < unacked < before:
+            self._since_s = now_s
+            return Look.WAIT
+        return Look.GIVE_UP
+
+
 class ProtocolError(Exception):
     """The peer said what HTTP/2 or gRPC do not allow; the connection is of no more use."""
 
@@ -118,6 +187,15 @@ class ClientConnection:
         """How the call under way ended; None while it goes on."""
         self.is_usable = True
         """Whether another call may be started after the one under way."""
+        self.is_untouched = False
+        """Whether the peer said that it has not begun the call under way, so it can be made again."""
+        self.has_heard = False
+        """Whether what `receive` took in last shows that the peer hears and is understood.
+
+        The peer's own pings do not: they come also where nothing reaches the peer. A few bytes of a frame
+        that does not end do not either: where a damaged byte moved the frames' borders, the answers to
+        pings are taken for the inside of a frame.
+        """
         self._authority = authority
         self._out: list[bytes] = [
             _PREFACE,
@@ -134,6 +212,8 @@ class ClientConnection:
         self._decoder = hpack.Decoder()
         # The beginning of a frame whose end is still to come.
         self._in = b""
+        self._in_counted_bytes = 0
+        self._ping_count = 0
         self._is_greeted = False
         self._frame_bytes_max = _FRAME_BYTES_FIRST
         self._window_first = _WINDOW_FIRST
@@ -173,6 +253,7 @@ class ClientConnection:
             raise AssertionError("one call at a time")
         self._stream += 2
         self.status = None
+        self.is_untouched = False
         self._clear()
         headers = [
             (":method", "POST"),
@@ -261,6 +342,8 @@ class ClientConnection:
         if self._in:
             data = self._in + data
         place = 0
+        frame_count = 0
+        self._ping_count = 0
         while len(data) - place >= _HEAD.size:
             high, low, type_, flags, stream = _HEAD.unpack_from(data, place)
             size = high << 16 | low
@@ -272,8 +355,15 @@ class ClientConnection:
             if len(data) < begin + size:
                 break
             place = begin + size
+            frame_count += 1
             self._hear(type_, flags, stream & 0x7FFF_FFFF, data[begin:place], messages)
         self._in = data[place:]
+        if frame_count:
+            self._in_counted_bytes = 0
+        part_bytes = len(self._in) - self._in_counted_bytes
+        self.has_heard = frame_count > self._ping_count or part_bytes >= _PART_BYTES_MIN
+        if part_bytes >= _PART_BYTES_MIN:
+            self._in_counted_bytes = len(self._in)
         return messages
 
     def _hear(
@@ -304,15 +394,18 @@ class ClientConnection:
             if len(payload) != 8:
                 raise ProtocolError("a ping has 8 bytes")
             if not flags & _ACK:
+                self._ping_count += 1
                 self._out.append(_frame(_PING, _ACK, 0, payload))
         elif type_ == _RST_STREAM:
             if stream == self._stream:
                 code = _u32(payload, 0)
+                self.is_untouched = self.status is None and code == _REFUSED_STREAM
                 self._end(_OF_RESET.get(code, Code.INTERNAL), f"stream was reset, code {code}")
         elif type_ == _GOAWAY:
             self.is_usable = False
             if self._stream > _u32(payload, 0) & 0x7FFF_FFFF:
                 said = payload[8:].decode("utf-8", "replace")
+                self.is_untouched = self.status is None
                 self._end(Code.UNAVAILABLE, said or "the connection is being closed")
         elif type_ == _PUSH_PROMISE:
             raise ProtocolError("nothing was to be pushed")

@@ -11,16 +11,14 @@ after the deadline there is an OperationalError with the URL.
 
 import logging
 import queue
-import random
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 from qbroker.exceptions import OperationalError
 from qbroker.http2 import MIB, Code
-from qbroker.link import CONNECT_S, CallEnded, Link, connect
+from qbroker.link import CONNECT_S, CallEnded, Link, Place, connect
 from qbroker_proto.v1.control_pb2 import Event, SendEventsReply, SendEventsRequest
 from qbroker_proto.v1.producer_pb2 import Existing, PublishReply, PublishRequest, Refusal
 from qbroker_proto.v1.results_pb2 import TaskState, WatchReply, WatchRequest
@@ -48,17 +46,6 @@ _FINAL_CODES = frozenset(
 
 Verdict = Refusal | Existing
 """Why a message was not stored, with its place as `index`."""
-
-
-class Place(NamedTuple):
-    """Where a stream leads, and how patient it is."""
-
-    url: str
-    host: str
-    port: int
-    timeout_s: float
-    monotonic: Callable[[], float]
-    chance: random.Random
 
 
 class Lane(ABC):
@@ -93,6 +80,7 @@ class Lane(ABC):
         # The caller's thread that reads.
         self._leader = 0
         self._called_back = threading.Event()
+        self._reply_count = 0
 
     @abstractmethod
     def _outstanding(self) -> Iterable[object]:
@@ -110,6 +98,10 @@ class Lane(ABC):
     def _is_waited_for(self) -> bool:
         """Whether a reply is to come that somebody waits for."""
 
+    def _is_awaited(self) -> bool:
+        """Whether the broker owes a word; if so, its silence is found out soon."""
+        return self._is_waited_for()
+
     def _is_alone(self) -> bool:
         """Whether no two wait at once."""
         return not self._is_waited_for()
@@ -122,6 +114,16 @@ class Lane(ABC):
         """What to tell who waited in vain."""
         trouble = f": {self._trouble}" if self._trouble else ""
         return OperationalError(f"{what} {self._place.url}{trouble}")
+
+    def _was_ignored(self, reply_count: int) -> None:
+        """A deadline passed. The next try goes over a new stream, unless the broker has answered anything meanwhile.
+
+        `reply_count` is what it was when the wait began. Nothing doubles: what is sent again has its id.
+        """
+        link = self._link
+        if link is not None and reply_count == self._reply_count:
+            link.shut(f"no answer within {self._place.timeout_s:g} s")
+            self._called_back.set()
 
     # -- sending
 
@@ -201,6 +203,7 @@ class Lane(ABC):
     def _take_in(self, link: Link, timeout_s: float | None) -> None:
         for reply in link.receive(timeout_s):
             self._pause_s, self._broken_s, self._trouble = _PAUSE_FIRST_S, None, ""
+            self._reply_count += 1
             self._receive(reply)
             self._alone_count = self._alone_count + 1 if self._is_alone() else 0
 
@@ -242,7 +245,14 @@ class Lane(ABC):
     def _live(self) -> CallEnded:
         """Open a stream and read until it ends; how it did."""
         try:
-            link = connect(self._place.host, self._place.port, CONNECT_S)
+            link = connect(
+                self._place.host,
+                self._place.port,
+                CONNECT_S,
+                patience=self._place.patience,
+                monotonic=self._place.monotonic,
+                is_awaited=self._is_awaited,
+            )
         except CallEnded as exc:
             return exc
         except Exception as exc:  # noqa: BLE001 - as below
@@ -314,7 +324,15 @@ class Lane(ABC):
 class Ticket:
     """Messages on their way. `verdicts` are by their place in `messages`."""
 
-    __slots__ = ("_lock", "_notify", "bytes_count", "error", "messages", "verdicts")
+    __slots__ = (
+        "_lock",
+        "_notify",
+        "bytes_count",
+        "error",
+        "messages",
+        "reply_count",
+        "verdicts",
+    )
 
     def __init__(
         self, messages: Sequence[bytes], notify: Callable[[], object] | None = None
@@ -323,6 +341,8 @@ class Ticket:
         self.bytes_count = sum(map(len, messages))
         self.verdicts: Sequence[Verdict] = ()
         self.error: OperationalError | None = None
+        self.reply_count = -1
+        """How many replies the stream had had when the ticket came."""
         self._notify = notify
         self._lock = threading.Lock()
         self._lock.acquire()
@@ -359,6 +379,7 @@ class Publisher(Lane):
         """Send the ticket's messages; it is settled when they are confirmed or refused."""
         with self._lock:
             self._unconfirmed[ticket] = None
+            ticket.reply_count = self._reply_count
             self._send(ticket)
         self._fail_if_closed()
         if self._stands_back:
@@ -368,6 +389,7 @@ class Publisher(Lane):
         """Do the same and wait for it, but not beyond the deadline."""
         with self._lock:
             self._unconfirmed[ticket] = None
+            ticket.reply_count = self._reply_count
             self._send(ticket)
         self._fail_if_closed()
         self.lead(lambda: ticket.is_settled, self._place.timeout_s)
@@ -376,6 +398,7 @@ class Publisher(Lane):
         """Forget a ticket nobody waits for any more. Its messages may have arrived all the same."""
         with self._lock:
             self._unconfirmed.pop(ticket, None)
+        self._was_ignored(ticket.reply_count)
         return self.error(f"no confirm within {self._place.timeout_s} s from")
 
     def _outstanding(self) -> Iterable[object]:
@@ -503,6 +526,23 @@ class Watcher(Lane):
                 if self._link is not None:
                     self._send(subscription.id)
 
+    def give_up(
+        self, subscriptions: Iterable[Subscription], reply_count: int | None = None
+    ) -> None:
+        """Tell of them no more, for no answer came in time.
+
+        With `reply_count`, the stream's from before the wait, a stream without a reply since is replaced.
+        """
+        for subscription in subscriptions:
+            self.unsubscribe(subscription)
+        if reply_count is not None:
+            self._was_ignored(reply_count)
+
+    @property
+    def reply_count(self) -> int:
+        """How many replies have come."""
+        return self._reply_count
+
     def next_answer(self, answers: "queue.SimpleQueue[Answer]", timeout_s: float | None) -> Answer:
         """What a subscription put there. Raises queue.Empty when the time is over."""
         until_s = None if timeout_s is None else self._place.monotonic() + timeout_s
@@ -595,6 +635,10 @@ class Teller(Lane):
     def _is_waited_for(self) -> bool:
         # So that its thread always reads.
         return True
+
+    def _is_awaited(self) -> bool:
+        # Events are not answered; a link that says nothing after one is seen to all the same.
+        return False
 
     def _pack(self) -> tuple[bytes, bool]:
         events: list[Event] = []

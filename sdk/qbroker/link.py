@@ -1,47 +1,84 @@
 """A connection to the broker that threads share: one reads, any may send, any may end it."""
 
+import contextlib
 import math
 import os
 import queue
+import random
 import select
 import socket
+import struct
 import threading
+from collections.abc import Callable
+from typing import NamedTuple
 
 from qbroker import clock
-from qbroker.http2 import ClientConnection, Code, ProtocolError
+from qbroker.http2 import PATIENCE, ClientConnection, Code, Look, Patience, ProtocolError, Silence
 
 CONNECT_S = 2.0
-"""How long an attempt to connect may take."""
-SILENCE_S = 30.0
-"""After this long without a word from the broker it is asked for one."""
-PATIENCE_S = 10.0
-"""How long the broker may take to say that word, or to take in what it is sent."""
+"""How long an attempt to connect may take, the broker's first word included."""
 
 _RECEIVE_BYTES = 64 * 1024
+_ROOM_S = 0.1
+"""How long a sender waits for room in the system's buffer; the reader sends what is left then."""
+
+
+class Place(NamedTuple):
+    """Where streams and calls lead, and how patient they are."""
+
+    url: str
+    host: str
+    port: int
+    timeout_s: float
+    monotonic: Callable[[], float]
+    chance: random.Random
+    patience: Patience = PATIENCE
 
 
 class CallEnded(Exception):
-    """A call ended with this code and these details; UNAVAILABLE where the broker could not be reached."""
+    """A call ended with this code and these details; UNAVAILABLE where the broker could not be reached.
 
-    def __init__(self, code: Code, details: str) -> None:
+    With `is_untouched` the broker said that it has not begun the call.
+    """
+
+    def __init__(self, code: Code, details: str, *, is_untouched: bool = False) -> None:
         super().__init__(code, details)
         self.code = code
         self.details = details
+        self.is_untouched = is_untouched
 
 
 class Link:
-    """One connection, on which calls are made one after the other."""
+    """One connection, on which calls are made one after the other.
 
-    def __init__(self, sock: socket.socket, authority: str) -> None:
+    `is_awaited` tells whether somebody waits for a word of the broker. Any thread's call of it must be safe.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        authority: str,
+        *,
+        patience: Patience = PATIENCE,
+        monotonic: Callable[[], float] = clock.monotonic,
+        is_awaited: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._sock = sock
         self._connection = ClientConnection(authority)
         self._lock = threading.Lock()
         self._broken: CallEnded | None = None
         self._readable = select.poll()
         self._readable.register(sock, select.POLLIN)
-        self._heard_s = clock.monotonic()
-        # Its first word is waited for as the answer to a ping is.
-        self._is_asked = True
+        self._movable = select.poll()
+        self._movable.register(sock, select.POLLIN | select.POLLOUT)
+        self._writable = select.poll()
+        self._writable.register(sock, select.POLLOUT)
+        # What the system had no room for.
+        self._unsent = memoryview(b"")
+        self._monotonic = monotonic
+        self._silence = Silence(patience, monotonic())
+        self._is_awaited = is_awaited
+        self._is_unanswered = False
 
     @property
     def is_usable(self) -> bool:
@@ -49,19 +86,24 @@ class Link:
         return self._broken is None and self._connection.is_usable
 
     @property
+    def is_broken(self) -> bool:
+        """Whether the connection has ended."""
+        return self._broken is not None
+
+    @property
     def is_answered(self) -> bool:
         """Whether the broker has begun to answer the call."""
         return self._connection.is_answered
 
     @property
-    def is_greeted(self) -> bool:
-        """Whether the broker has said its first word."""
-        return self._connection.is_greeted
+    def is_unanswered(self) -> bool:
+        """Whether nothing was heard from the broker since something was last sent."""
+        return self._is_unanswered
 
     @property
     def is_held_up(self) -> bool:
-        """Whether something is to be sent that the broker does not allow yet."""
-        return self._connection.is_held_up
+        """Whether something is to be sent that cannot be sent yet."""
+        return self._connection.is_held_up or bool(self._unsent)
 
     def start(self, path: str, timeout_s: float | None = None) -> None:
         """Begin a call; what it says first goes with it."""
@@ -73,14 +115,43 @@ class Link:
         """Say a message. Raises CallEnded when the connection is broken."""
         with self._lock:
             try:
+                self._is_unanswered = True
                 self._connection.send(message, is_last=is_last)
                 self._flush()
             except CallEnded:
                 raise
             except BaseException:
-                # Raised by a signal's handler: nobody knows what of the message was sent.
+                # Raised by a signal's handler: how much of the message was sent is unknown.
                 self._breaks("sending was interrupted")
                 raise
+
+    def ping(self) -> None:
+        """Have the broker say something. Raises CallEnded when the connection is broken."""
+        with self._lock:
+            self._is_unanswered = True
+            self._connection.ping()
+            self._flush()
+
+    def greet(self, timeout_s: float) -> None:
+        """Wait for the broker's first word. Raises CallEnded when it does not come in time."""
+        with self._lock:
+            self._flush()
+        self._wait(timeout_s, lambda: self._connection.is_greeted)
+        if not self._connection.is_greeted:
+            raise self._breaks(f"no word within {timeout_s:.3g} s")
+
+    def is_alive_within(self, timeout_s: float) -> bool:
+        """Whether the broker answers a ping in time. Raises CallEnded when the connection is broken."""
+        self.ping()
+        self._wait(timeout_s, lambda: not self._is_unanswered)
+        return not self._is_unanswered
+
+    def drain(self) -> None:
+        """Take in what the broker said while nobody listened. Raises CallEnded when it closed the connection."""
+        while self._broken is None and self._readable.poll(0):
+            self._read()
+        if self._broken is not None:
+            raise self._broken
 
     def receive(
         self, timeout_s: float | None = None, *, until_answered: bool = False
@@ -90,23 +161,40 @@ class Link:
         `until_answered` waits only until the broker has begun to answer the call.
         Raises CallEnded when the call has, after all of its messages.
         """
-        now_s = clock.monotonic()
+        if until_answered:
+            return self._wait(timeout_s, lambda: self._connection.is_answered)
+        return self._wait(timeout_s, None)
+
+    def _wait(self, timeout_s: float | None, is_enough: Callable[[], bool] | None) -> list[bytes]:
+        now_s = self._monotonic()
         until_s = math.inf if timeout_s is None else now_s + timeout_s
+        silence = self._silence
         while True:
             if self._broken is not None:
                 raise self._broken
             if self._connection.status is not None:
-                raise CallEnded(*self._connection.status)
-            due_s = self._heard_s + (PATIENCE_S if self._is_asked else SILENCE_S)
+                raise CallEnded(
+                    *self._connection.status, is_untouched=self._connection.is_untouched
+                )
+            is_awaited = self._is_unanswered or self._is_awaited()
+            due_s = silence.due_s(is_awaited=is_awaited)
+            if not is_awaited:
+                # Somebody may begin to wait meanwhile.
+                due_s = min(due_s, now_s + silence.patience.silence_s)
             wait_s = max(0.0, min(due_s, until_s) - now_s)
-            if self._readable.poll(math.ceil(wait_s * 1000)):
-                messages = self._read()
-                if messages or (until_answered and self._connection.is_answered):
-                    return messages
-                due_s = math.inf
-            now_s = clock.monotonic()
-            if now_s >= due_s:
-                self._miss(now_s)
+            poll = self._movable if self._unsent else self._readable
+            if ready := poll.poll(math.ceil(wait_s * 1000)):
+                if ready[0][1] & ~select.POLLOUT:
+                    messages = self._read()
+                    if messages or (is_enough is not None and is_enough()):
+                        return messages
+                else:
+                    with self._lock:
+                        self._flush(room_s=0)
+                now_s = self._monotonic()
+            else:
+                now_s = self._monotonic()
+                self._look(now_s)
             if now_s >= until_s:
                 return []
 
@@ -126,49 +214,60 @@ class Link:
         except CallEnded:
             raise
         except BaseException:
-            # Raised by a signal's handler: nobody knows what of the data was taken in.
+            # Raised by a signal's handler: how much of the data was taken in is unknown.
             self._breaks("reading was interrupted")
             raise
         if not data:
             raise self._breaks("the broker closed the connection")
-        self._heard_s = clock.monotonic()
-        self._is_asked = False
+        if self._connection.has_heard:
+            self._silence.heard(self._monotonic())
+            self._is_unanswered = False
         return messages
 
     def _answer(self, messages: list[bytes]) -> None:
         """Send what HTTP/2 answers by itself. When that fails, what was heard counts all the same."""
         try:
-            self._flush()
+            self._flush(room_s=0)
         except CallEnded:
             if not messages:
                 raise
 
-    def _miss(self, now_s: float) -> None:
-        """Nothing was heard for too long."""
-        if self._is_asked:
-            raise self._breaks(f"no word for {PATIENCE_S:g} s")
-        self._heard_s = now_s
-        self._is_asked = True
-        with self._lock:
-            self._connection.ping()
-            self._flush()
+    def _look(self, now_s: float) -> None:
+        """Nothing was heard for a while: see whether that is too long."""
+        look = self._silence.look(
+            now_s,
+            is_awaited=self._is_unanswered or self._is_awaited(),
+            unacked_bytes=lambda: len(self._unsent) + unacked_bytes(self._sock),
+        )
+        if look is Look.GIVE_UP:
+            raise self._breaks(f"no word for {self._silence.patience.answer_s:g} s")
+        if look is Look.PING:
+            with self._lock:
+                self._connection.ping()
+                self._flush(room_s=0)
 
-    def _flush(self) -> None:
-        """Send what is to be sent; the caller holds the lock."""
+    def _flush(self, room_s: float = _ROOM_S) -> None:
+        """Send what is to be sent, as far as there is room; the caller holds the lock."""
         if self._broken is not None:
             raise self._broken
-        data = memoryview(self._connection.take())
         try:
+            data = memoryview(self._connection.take())
+            if self._unsent:
+                # The reader is at it already.
+                data, room_s = memoryview(bytes(self._unsent) + data), 0
             while data:
                 try:
                     data = data[self._sock.send(data) :]
                 except BlockingIOError:
-                    writable = select.poll()
-                    writable.register(self._sock, select.POLLOUT)
-                    if not writable.poll(PATIENCE_S * 1000):
-                        raise self._breaks("the broker takes nothing in") from None
+                    if not room_s or not self._writable.poll(room_s * 1000):
+                        break
+            self._unsent = data
         except OSError as exc:
             raise self._breaks(words(exc)) from exc
+        except BaseException:
+            # Raised by a signal's handler: how much was sent is unknown.
+            self._breaks("sending was interrupted")
+            raise
 
     def _breaks(self, why: str) -> CallEnded:
         self.shut(why)
@@ -185,38 +284,72 @@ class Link:
             return  # it is not connected any more
 
     def close(self) -> None:
-        """Free the socket; nobody may be reading or sending any more."""
+        """Free the socket; no thread may be reading or sending any more."""
         self._sock.close()
 
 
-def connect(host: str, port: int, timeout_s: float) -> Link:
-    """A new connection. Raises CallEnded, with UNAVAILABLE, when there is none within the time."""
-    deadline_s = clock.monotonic() + timeout_s
+def connect(
+    host: str,
+    port: int,
+    timeout_s: float,
+    *,
+    patience: Patience = PATIENCE,
+    monotonic: Callable[[], float] = clock.monotonic,
+    is_awaited: Callable[[], bool] = lambda: True,
+) -> Link:
+    """A new connection on which the broker has said its first word.
+
+    A connection that is taken in and then stays silent is none: the broker may be stopped, or only a
+    proxy be there. Raises CallEnded, with UNAVAILABLE, when there is none within the time.
+    """
+    deadline_s = monotonic() + timeout_s
     trouble = "no address"
     addresses = _addresses(host, port, timeout_s)
+    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     for tried_count, (family, kind, protocol, address) in enumerate(addresses):
-        left_s = deadline_s - clock.monotonic()
+        left_s = deadline_s - monotonic()
         if left_s <= 0:
             break
+        # An address that swallows everything leaves the others their share of the time.
+        share_s = left_s / (len(addresses) - tried_count)
         try:
             sock = socket.socket(family, kind, protocol)
         except OSError as exc:
             trouble = words(exc)
             continue
+        began_s = monotonic()
         try:
-            # One that swallows everything leaves the others their share of the time.
-            sock.settimeout(left_s / (len(addresses) - tried_count))
+            sock.settimeout(share_s)
             sock.connect(address)
             sock.setblocking(False)  # noqa: FBT003 - the socket module's signature
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return Link(sock, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+            link = Link(
+                sock, authority, patience=patience, monotonic=monotonic, is_awaited=is_awaited
+            )
+            link.greet(max(share_s - (monotonic() - began_s), 0))
         except OSError as exc:
             sock.close()
             trouble = words(exc)
+        except CallEnded as exc:
+            sock.close()
+            trouble = exc.details
         except BaseException:
             sock.close()
             raise
+        else:
+            return link
     raise CallEnded(Code.UNAVAILABLE, trouble)
+
+
+def unacked_bytes(sock: socket.socket) -> int:
+    """How many sent bytes the peer's system has not acknowledged; 0 where the system does not tell."""
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import fcntl  # noqa: PLC0415 - needed only for a silent peer; there is none on Windows
+        import termios  # noqa: PLC0415 - the same
+
+        raw = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+        return int(struct.unpack("i", raw)[0])
+    return 0
 
 
 _Address = tuple[socket.AddressFamily, socket.SocketKind, int, tuple[object, ...]]

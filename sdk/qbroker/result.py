@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from qbroker import _state, clock, envelope, states
 from qbroker.envelope import Stored
@@ -372,6 +372,16 @@ class _Teller:
 _SAVED = "celery-taskset-meta-"
 """What the id begins with under which a group is kept, as in Celery."""
 _FOR_EVER_S = 10 * 365 * 86_400
+_LAST_LOOK_S = 0.25
+"""How much longer than its time-out a wait may take: for a last look at the results, and to ask why they are missing."""
+
+
+class _Overdue(NamedTuple):
+    """What is known when the time for waiting is over."""
+
+    ended: dict[str, Stored]
+    error: ResultTimeout | None
+    """What to raise, unless all have ended."""
 
 
 class BrokerBackend(Backend):
@@ -482,6 +492,7 @@ class BrokerBackend(Backend):
         answers: queue.SimpleQueue[TaskState | OperationalError] = queue.SimpleQueue()
         client = self._asked()
         left_ids = set(task_ids)
+        task_count = len(left_ids)
         subscriptions = client.watch_ends(left_ids, answers.put, is_waited_for=True)
         deadline = None if timeout_s is None else self._monotonic() + timeout_s
         try:
@@ -493,14 +504,13 @@ class BrokerBackend(Backend):
                     answer = client.next_answer(answers, left)
                 except queue.Empty:
                     if deadline is not None and self._monotonic() >= deadline:
-                        # However short the time, what has ended by now counts.
-                        for task_id, stored in self.read_many([*left_ids]).items():
-                            if stored.is_final:
-                                left_ids.discard(task_id)
-                                yield task_id, stored
-                        if not left_ids:
-                            return
-                        raise ResultTimeout("The operation timed out.") from None
+                        overdue = self._overdue(client, left_ids, timeout_s, task_count)
+                        for task_id, stored in overdue.ended.items():
+                            left_ids.discard(task_id)
+                            yield task_id, stored
+                        if overdue.error is not None:
+                            raise overdue.error from None
+                        return
                     if on_interval is not None:
                         on_interval()
                     continue
@@ -522,6 +532,7 @@ class BrokerBackend(Backend):
         loop = asyncio.get_running_loop()
         client = self._asked()
         left_ids = set(task_ids)
+        task_count = len(left_ids)
         found: dict[str, Stored] = {}
         subscriptions = client.watch_ends(
             left_ids, lambda answer: loop.call_soon_threadsafe(answers.put_nowait, answer)
@@ -535,7 +546,12 @@ class BrokerBackend(Backend):
                         left_ids.discard(answer.id)
                         found[answer.id] = stored
         except TimeoutError:
-            raise ResultTimeout("The operation timed out.") from None
+            overdue = await loop.run_in_executor(
+                None, self._overdue, client, left_ids, timeout_s, task_count
+            )
+            if overdue.error is not None:
+                raise overdue.error from None
+            found |= overdue.ended
         finally:
             if left_ids:
                 for subscription in subscriptions:
@@ -571,10 +587,10 @@ class BrokerBackend(Backend):
                     answer = client.next_answer(answers, left)
                 except queue.Empty:
                     if deadline is not None and self._monotonic() >= deadline:
-                        # However short the time, a task that has ended by now has.
-                        if not told and (stored := self.read(task_id)).is_final:
-                            return stored
-                        raise ResultTimeout("The operation timed out.") from None
+                        overdue = self._overdue(client, [task_id], timeout_s, 1)
+                        if overdue.error is not None:
+                            raise overdue.error from None
+                        return overdue.ended[task_id]
                     if on_interval is not None:
                         on_interval()
                     continue
@@ -587,6 +603,32 @@ class BrokerBackend(Backend):
                     return stored
         finally:
             client.unwatch(subscription)
+
+    def _overdue(
+        self, client: "Client", task_ids: Iterable[str], timeout_s: float | None, task_count: int
+    ) -> _Overdue:
+        """What the tasks have come to by now, however short the time was, and why the others have not ended.
+
+        `task_count` is how many were waited for at first.
+        """
+        until_s = self._monotonic() + _LAST_LOOK_S
+        left_ids = [*task_ids]
+        ended: dict[str, Stored] = {}
+        try:
+            for task_id, answer in client.read_many(left_ids, _LAST_LOOK_S).items():
+                if answer.is_final:
+                    ended[task_id] = self._stored(answer)
+            left_ids = [task_id for task_id in left_ids if task_id not in ended]
+            if not left_ids:
+                return _Overdue(ended, None)
+            left_s = max(until_s - self._monotonic(), 0.001)
+            why = client.explain(left_ids[0], left_s).sentence
+        except OperationalError as exc:
+            why = str(exc)
+        why = why[:1].lower() + why[1:].removesuffix(".")
+        if task_count > 1:
+            why = f"{len(left_ids)} of {task_count} tasks have not ended; task {left_ids[0]}: {why}"
+        return _Overdue(ended, ResultTimeout(f"timed out after {timeout_s:g} s: {why}"))
 
     async def await_(self, task_id: str, timeout_s: float | None) -> Stored:
         import asyncio  # noqa: PLC0415 - a third of the import time; who awaits has it loaded
@@ -604,7 +646,12 @@ class BrokerBackend(Backend):
                     if stored.is_final:
                         return stored
         except TimeoutError:
-            raise ResultTimeout("The operation timed out.") from None
+            overdue = await loop.run_in_executor(
+                None, self._overdue, client, [task_id], timeout_s, 1
+            )
+            if overdue.error is not None:
+                raise overdue.error from None
+            return overdue.ended[task_id]
         finally:
             client.unwatch(subscription)
 
@@ -761,8 +808,8 @@ class AsyncResult(ResultBase, Generic[R_co]):
     ) -> R_co:
         """Wait for the task and answer what it returned, or raise what it raised.
 
-        Raises the SDK's TimeoutError after `timeout` seconds; 0 looks once. With `propagate` False the
-        exception is returned. `on_message` is given the state's meta at every change, `on_interval`
+        Raises the SDK's TimeoutError after `timeout` seconds; 0 looks once. The error says why the task has
+        not ended, as `explain` does. With `propagate` False the exception is returned. `on_message` is given the state's meta at every change, `on_interval`
         is called every `interval` seconds, `callback` with id and value at the end.
         """
         if self.ignored:

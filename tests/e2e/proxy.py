@@ -12,30 +12,51 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class _Link:
-    """One connection, and the one that it is carried to."""
+    """One connection, and the one that it is carried to. `near` is the client's end."""
 
     def __init__(self, near: asyncio.StreamWriter, far: asyncio.StreamWriter) -> None:
-        self.ends = (near, far)
-        self.is_swallowing = False
+        self.near, self.far = near, far
+        # To whom nothing is carried any more.
+        self._deaf: set[asyncio.StreamWriter] = set()
+        self._damaged: asyncio.StreamWriter | None = None
+        self._is_forgotten = False
 
     async def carry(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await source.read(65_536):
-                if not self.is_swallowing:
-                    target.write(data)
-                    await target.drain()
-        if not self.is_swallowing:
+                if self._is_forgotten:
+                    self.suffer("reset")
+                    return
+                if target in self._deaf:
+                    continue
+                if target is self._damaged:
+                    # The first byte of a frame's length: 64 KiB more.
+                    data = bytes((data[0] ^ 1,)) + data[1:]
+                    self._damaged = None
+                target.write(data)
+                await target.drain()
+        if target not in self._deaf:
             target.close()
 
     def suffer(self, fault: str) -> None:
         match fault:
             case "swallow":
-                self.is_swallowing = True
+                self._deaf = {self.near, self.far}
+            case "deafen broker":
+                self._deaf = {self.far}
+            case "deafen client":
+                self._deaf = {self.near}
+            case "damage for broker":
+                self._damaged = self.far
+            case "damage for client":
+                self._damaged = self.near
+            case "forget":
+                self._is_forgotten = True
             case "cut":
-                for end in self.ends:
+                for end in (self.near, self.far):
                     end.close()
             case _:
-                for end in self.ends:
+                for end in (self.near, self.far):
                     sock: socket.socket = end.get_extra_info("socket")
                     with contextlib.suppress(OSError):
                         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -80,7 +101,12 @@ class Proxy:
             await asyncio.gather(link.carry(near, out), link.carry(far, back))
 
     def do(self, fault: str) -> int:
-        """Have the links that are there "cut", "reset" or "swallow"; how many there were."""
+        """Have the links that are there suffer; how many there were.
+
+        "cut" closes them and "reset" resets them. "swallow" carries nothing more, "deafen broker" and
+        "deafen client" nothing more in one direction. "forget" resets them when they are next used, as
+        a NAT does with an idle flow. "damage for broker" and "damage for client" move the border of a frame.
+        """
         done: list[int] = []
         has_happened = threading.Event()
 

@@ -186,7 +186,7 @@ def test_every_id_can_be_asked_for(real_app: App, real_broker: RealBroker) -> No
     nobody = real_app.AsyncResult("nobody")
 
     assert queued.explain() == Explanation(
-        "queued", "No connected worker takes from its queue 'celery'."
+        "queued", "No connected worker consumes from its queue 'celery'."
     )
     client.pause_queue("celery", by="me", why="a test")
     assert "was paused by me" in str(queued.explain())

@@ -20,8 +20,8 @@ from qbroker import lane as lane_module
 from qbroker.client import Client
 from qbroker.clock import monotonic
 from qbroker.exceptions import OperationalError
-from qbroker.lane import Answer, Lane, Place, Publisher, Subscription, Teller, Ticket, Watcher
-from qbroker.link import Link
+from qbroker.lane import Answer, Lane, Publisher, Subscription, Teller, Ticket, Watcher
+from qbroker.link import Link, Place
 from qbroker_proto.v1.control_pb2 import Event
 from qbroker_proto.v1.message_pb2 import Message
 from qbroker_proto.v1.producer_pb2 import Refusal

@@ -1,5 +1,6 @@
 """The socket under the SDK: peers that are not there, fall silent or misbehave, and who is interrupted."""
 
+import contextlib
 import errno
 import queue
 import select
@@ -12,8 +13,7 @@ import hpack
 import psutil
 import pytest
 
-from qbroker import clock, link as link_module
-from qbroker.http2 import ClientConnection, Code
+from qbroker.http2 import ClientConnection, Code, Patience
 from qbroker.link import CallEnded, Link, connect
 from tests.sdk.test_http2 import (
     DATA,
@@ -49,12 +49,42 @@ def port_of(sock: socket.socket) -> int:
     return port
 
 
+class Greeting:
+    """Takes in one connection at a listener on a thread of its own, and says a first word there."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._peers: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._greet, daemon=True)
+        self._thread.start()
+
+    def _greet(self) -> None:
+        peer, _ = self._listener.accept()
+        peer.sendall(frame(SETTINGS))
+        self._peers.put(peer)
+
+    def peer(self) -> socket.socket:
+        """The peer's end."""
+        return self._peers.get(timeout=PATIENCE_S)
+
+
+class Clock:
+    """Stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
 class Pair:
     """A link and its peer's end."""
 
     def __init__(self, listener: socket.socket) -> None:
+        greeting = Greeting(listener)
         self.link = connect("127.0.0.1", port_of(listener), PATIENCE_S)
-        self.peer, _ = listener.accept()
+        self.peer = greeting.peer()
         self.peer.settimeout(PATIENCE_S)
 
     def hear(self, is_enough: Callable[[list[tuple[int, int, int, bytes]]], bool]) -> None:
@@ -89,6 +119,23 @@ def ended(do: Callable[[], object]) -> tuple[Code, str]:
     with pytest.raises(CallEnded) as caught:
         do()
     return caught.value.code, caught.value.details
+
+
+@contextlib.contextmanager
+def silent(
+    patience: Patience, monotonic: Callable[[], float] = lambda: 0.0, **options: Callable[[], bool]
+) -> Iterator[tuple[Link, socket.socket]]:
+    """A link with that patience on which a call was started, and its peer's end, which says nothing yet."""
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    far.settimeout(PATIENCE_S)
+    link = Link(near, "nobody", patience=patience, monotonic=monotonic, **options)
+    with near, far:
+        link.start(PATH)
+        yield link, far
+
+
+NO_PATIENCE = Patience(silence_s=0, idle_s=0, answer_s=0)
 
 
 # -- connecting ----------------------------------------------------------------------------------
@@ -163,13 +210,43 @@ def test_of_a_names_addresses_one_that_answers_is_taken(
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         looks_up(monkeypatch, lambda: [address_of(taken), address_of(listener)])
+        greeting = Greeting(listener)
 
         link = connect("broker.invalid", 1, PATIENCE_S)
 
-    peer, _ = listener.accept()
-    peer.close()
+    # A link that is closed with unread bytes would be reset.
+    peer = greeting.peer()
+    peer.shutdown(socket.SHUT_WR)
     assert ended(link.receive) == (Code.UNAVAILABLE, "the broker closed the connection")
     link.close()
+    peer.close()
+
+
+def test_an_address_that_takes_the_connection_in_and_says_nothing_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, listener: socket.socket
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        looks_up(monkeypatch, lambda: [address_of(mute), address_of(listener)])
+        greeting = Greeting(listener)
+
+        link = connect("broker.invalid", 1, 1.0)
+
+    assert link.is_usable
+    greeting.peer().close()
+    link.close()
+
+
+def test_a_connection_without_a_first_word_is_none(listener: socket.socket) -> None:
+    def dial() -> None:
+        connect("127.0.0.1", port_of(listener), PATIENCE_S, patience=NO_PATIENCE)
+
+    assert ended(dial) == (Code.UNAVAILABLE, "no word for 0 s")
+
+
+def test_the_first_word_must_come_within_the_time_to_connect(listener: socket.socket) -> None:
+    assert ended(lambda: connect("127.0.0.1", port_of(listener), 0.05))[1].startswith(
+        "no word within 0.0"
+    )
 
 
 def test_of_a_names_addresses_one_that_says_nothing_leaves_time_for_the_next(
@@ -182,6 +259,7 @@ def test_of_a_names_addresses_one_that_says_nothing_leaves_time_for_the_next(
             one.setblocking(False)
             one.connect_ex(silent.getsockname())
         looks_up(monkeypatch, lambda: [address_of(silent), address_of(listener)])
+        greeting = Greeting(listener)
 
         try:
             link = connect("broker.invalid", 1, 1.0)
@@ -189,6 +267,7 @@ def test_of_a_names_addresses_one_that_says_nothing_leaves_time_for_the_next(
             for one in waiting:
                 one.close()
 
+    greeting.peer().close()
     link.shut()
     link.close()
 
@@ -222,12 +301,16 @@ def test_an_ipv6_address_stands_in_brackets() -> None:
         pytest.skip("no IPv6 here")
     with listener:
         port = port_of(listener)
+        greeting = Greeting(listener)
         link = connect("::1", port, PATIENCE_S)
-        peer, _ = listener.accept()
-        with peer:
+        with greeting.peer() as peer:
             link.start(PATH)
             link.send(b"", is_last=True)
-            said = frames(peer.recv(65_536))
+            said: list[tuple[int, int, int, bytes]] = []
+            data = b""
+            while DATA not in [type_ for type_, _, _, _ in said]:
+                data += peer.recv(65_536)
+                said = frames(data)
         link.shut()
         link.close()
 
@@ -262,26 +345,21 @@ def test_nothing_heard_in_time_is_no_message(calling: Pair) -> None:
     assert calling.link.is_usable
 
 
-def test_time_is_kept_also_where_the_peer_says_much_that_is_no_message(
-    calling: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now_s = [clock.monotonic()]
-    monkeypatch.setattr(clock, "monotonic", lambda: now_s[0])
-    read = calling.link._read
-    count = 0
+def test_time_is_kept_also_where_the_peer_says_much_that_is_no_message() -> None:
+    clock = Clock()
 
-    def read_and_have_more() -> list[bytes]:
-        nonlocal count
-        count += 1
-        assert count < 100, "it reads on and on"
-        now_s[0] += 1
-        calling.peer.sendall(frame(PING, 0, 0, bytes(8)))
-        return read()
+    def talk() -> bool:
+        # Called at each turn: a second passes, and there is more to read.
+        clock.now_s += 1
+        far.sendall(frame(PING, 0, 0, bytes(8)))
+        return False
 
-    monkeypatch.setattr(calling.link, "_read", read_and_have_more)
-    calling.peer.sendall(frame(PING, 0, 0, bytes(8)))
+    with silent(Patience(), clock, is_awaited=talk) as (link, far):
+        far.sendall(frame(SETTINGS))
 
-    assert calling.link.receive(10) == []
+        assert link.receive(10) == []
+
+    assert clock.now_s <= 1_012
 
 
 def test_what_was_answered_counts_also_where_the_peer_hears_nothing_any_more(pair: Pair) -> None:
@@ -302,66 +380,166 @@ def test_what_was_answered_counts_also_where_the_peer_hears_nothing_any_more(pai
 # -- silence -------------------------------------------------------------------------------------
 
 
-def test_a_peer_that_never_says_a_word_is_given_up(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(link_module, "PATIENCE_S", 0.05)
-    pair.link.start(PATH)
-    pair.link.send(b"question")
+def test_a_peer_that_never_says_a_word_is_given_up() -> None:
+    with silent(NO_PATIENCE) as (link, _):
+        link.send(b"question")
 
-    assert ended(pair.link.receive) == (Code.UNAVAILABLE, "no word for 0.05 s")
-    assert not pair.link.is_usable
-    assert ended(lambda: pair.link.send(b"more")) == (Code.UNAVAILABLE, "no word for 0.05 s")
+        assert ended(link.receive) == (Code.UNAVAILABLE, "no word for 0 s")
+        assert not link.is_usable
+        assert ended(lambda: link.send(b"more")) == (Code.UNAVAILABLE, "no word for 0 s")
 
 
-def test_a_peer_that_falls_silent_is_asked_for_a_word_and_given_up(
-    calling: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(link_module, "SILENCE_S", 0.05)
-    monkeypatch.setattr(link_module, "PATIENCE_S", 0.06)
+def test_a_peer_that_falls_silent_is_pinged_and_given_up() -> None:
+    with silent(NO_PATIENCE) as (link, peer):
+        peer.sendall(frame(SETTINGS))
 
-    assert ended(calling.link.receive) == (Code.UNAVAILABLE, "no word for 0.06 s")
+        assert ended(link.receive) == (Code.UNAVAILABLE, "no word for 0 s")
 
-    calling.hear(lambda said: (PING, 0, 0, bytes(8)) in said)
+        assert (PING, 0, 0, bytes(8)) in frames(peer.recv(65_536))
 
 
-def test_a_peer_that_answers_when_asked_is_kept(
-    calling: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(link_module, "SILENCE_S", 0.05)
-    calling.link.receive(0.1)
-    calling.hear(lambda said: (PING, 0, 0, bytes(8)) in said)
-    monkeypatch.setattr(link_module, "SILENCE_S", 30)
-    # It would be missed at once now, had its answer not counted.
-    calling.peer.sendall(frame(PING, 1, 0, bytes(8)))
-    calling.link.receive(0.05)
-    monkeypatch.setattr(link_module, "PATIENCE_S", 0)
+def test_a_dead_link_is_found_out_within_three_seconds_of_waiting() -> None:
+    clock = Clock()
+    with silent(Patience(), clock) as (link, peer):
+        peer.sendall(frame(SETTINGS))
+        link.receive(0)
+        clock.now_s += 3_600
+        began_s = clock.now_s
+        link.send(b"question")
 
-    calling.peer.sendall(frame(DATA, 0, 1, prefixed(b"still here")))
+        link.receive(0)
+        clock.now_s += 2
 
-    assert calling.link.receive(PATIENCE_S) == [b"still here"]
-    assert calling.link.receive(0.01) == []
+        assert ended(lambda: link.receive(0)) == (Code.UNAVAILABLE, "no word for 2 s")
+    assert clock.now_s - began_s <= 3
 
 
-def test_a_peer_that_takes_nothing_in_is_given_up(
-    calling: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # All that HTTP/2 allows, so that the system's buffers are what is full.
-    calling.peer.sendall(
+def test_a_peer_that_answers_when_asked_is_kept() -> None:
+    clock = Clock()
+    with silent(Patience(), clock) as (link, peer):
+        peer.sendall(frame(SETTINGS))
+        link.receive(0)
+        for _ in range(5):
+            clock.now_s += 0.75
+            link.receive(0)
+            clock.now_s += 1.9
+            peer.sendall(frame(PING, 1, 0, bytes(8)))
+
+            assert link.receive(0) == []
+
+        assert link.is_usable
+
+
+def test_a_peer_that_only_pings_is_given_up_for_it_may_hear_nothing() -> None:
+    clock = Clock()
+    with silent(Patience(), clock) as (link, peer):
+        peer.sendall(frame(SETTINGS))
+        link.receive(0)
+        clock.now_s += 1
+        link.receive(0)
+        clock.now_s += 2
+        peer.sendall(frame(PING, 0, 0, b"it pings"))
+        link.receive(0)
+
+        assert ended(lambda: link.receive(0)) == (Code.UNAVAILABLE, "no word for 2 s")
+
+
+def test_a_link_whose_frames_have_lost_their_borders_is_given_up() -> None:
+    clock = Clock()
+    with silent(Patience(), clock) as (link, peer):
+        peer.sendall(frame(SETTINGS))
+        link.receive(0)
+        # A damaged length: what follows is taken for the inside of this frame.
+        peer.sendall(struct.pack(">BHBBL", 3, 0, DATA, 0, 1))
+        clock.now_s += 1
+        link.receive(0)
+        link.receive(0)
+        clock.now_s += 2
+        peer.sendall(frame(PING, 1, 0, bytes(8)))
+        link.receive(0)
+
+        assert ended(lambda: link.receive(0)) == (Code.UNAVAILABLE, "no word for 2 s")
+
+
+def test_a_large_frame_that_comes_slowly_is_waited_for() -> None:
+    clock = Clock()
+    with silent(Patience(), clock) as (link, peer):
+        peer.sendall(frame(SETTINGS) + frame(HEADERS, END_HEADERS, 1, headers()))
+        link.receive(0)
+        whole = frame(DATA, 0, 1, prefixed(bytes(20_000)))
+        heard: list[bytes] = []
+        for start in range(0, len(whole), 2_000):
+            clock.now_s += 1.9
+            peer.sendall(whole[start : start + 2_000])
+            heard = link.receive(0) or link.receive(0)
+
+    assert heard == [bytes(20_000)]
+
+
+def test_while_nobody_waits_an_idle_link_is_let_be() -> None:
+    clock = Clock()
+    with silent(Patience(), clock, is_awaited=lambda: False) as (link, peer):
+        peer.sendall(frame(SETTINGS))
+        link.receive(0)
+        clock.now_s += 29
+
+        link.receive(0)
+
+        assert PING not in [type_ for type_, _, _, _ in frames(peer.recv(65_536))]
+
+
+def allow_everything(link: Link, peer: socket.socket) -> None:
+    """Have the system's buffers alone hold up what the link sends."""
+    peer.sendall(
         frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 2**31 - 1))
         + frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 2**30))
+        + frame(HEADERS, END_HEADERS, 1, headers())
+        + frame(DATA, 0, 1, prefixed(b"go on"))
     )
-    while calling.link._connection._window < 2**30:
-        calling.link.receive(0.01)
-    monkeypatch.setattr(link_module, "PATIENCE_S", 0.05)
+    assert link.receive(0) == [b"go on"]
 
-    message = bytes(64 * 1024 * 1024)
 
-    assert ended(lambda: calling.link.send(message)) == (
-        Code.UNAVAILABLE,
-        "the broker takes nothing in",
+def test_a_peer_that_takes_nothing_in_holds_up_no_sender_and_is_given_up() -> None:
+    with silent(NO_PATIENCE) as (link, peer):
+        allow_everything(link, peer)
+
+        link.send(bytes(4 * 1024 * 1024))
+
+        assert link.is_held_up
+        assert ended(link.receive) == (Code.UNAVAILABLE, "no word for 0 s")
+        assert not link.is_usable
+
+
+def test_what_the_system_had_no_room_for_is_sent_by_the_reader() -> None:
+    with silent(Patience()) as (link, peer):
+        allow_everything(link, peer)
+        message = bytes(4 * 1024 * 1024)
+        link.send(message)
+        link.send(b"after it", is_last=True)
+        data = bytearray()
+
+        while not data.endswith(prefixed(b"after it")):
+            data += peer.recv(1024 * 1024)
+            link.receive(0)
+
+    assert not link.is_held_up
+    assert sum(len(payload) for type_, _, _, payload in frames(bytes(data)) if type_ == DATA) == (
+        len(prefixed(message)) + len(prefixed(b"after it"))
     )
-    assert not calling.link.is_usable
+
+
+def test_a_peer_that_takes_a_large_message_in_slowly_is_not_given_up() -> None:
+    clock = Clock()
+    with silent(Patience(), clock) as (link, peer):
+        allow_everything(link, peer)
+        link.send(bytes(4 * 1024 * 1024))
+
+        for _ in range(4):
+            clock.now_s += 2
+            peer.recv(65_536)
+            link.receive(0)
+
+        assert link.is_usable
 
 
 # -- peers that go away or are something else ----------------------------------------------------
@@ -381,16 +559,16 @@ def test_a_peer_that_resets_the_connection_ends_the_call(calling: Pair) -> None:
     assert ended(calling.link.receive) == (Code.UNAVAILABLE, "Connection reset by peer")
 
 
-def test_a_peer_that_speaks_something_else_ends_the_call(pair: Pair) -> None:
-    pair.link.start(PATH)
-    pair.link.send(b"question")
-    pair.peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+def test_a_peer_that_speaks_something_else_ends_the_call() -> None:
+    with silent(Patience()) as (link, peer):
+        link.send(b"question")
+        peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
-    assert ended(pair.link.receive) == (
-        Code.UNAVAILABLE,
-        "what listens there does not speak HTTP/2",
-    )
-    assert not pair.link.is_usable
+        assert ended(link.receive) == (
+            Code.UNAVAILABLE,
+            "what listens there does not speak HTTP/2",
+        )
+        assert not link.is_usable
 
 
 # -- interrupts and other threads ----------------------------------------------------------------

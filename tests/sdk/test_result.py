@@ -2,6 +2,8 @@
 
 import pickle
 import queue
+import re
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -20,6 +22,7 @@ from qbroker import (
     result_from_tuple,
     signals,
 )
+from qbroker.clock import monotonic
 from qbroker.exceptions import (
     Ignore,
     ImproperlyConfigured,
@@ -39,7 +42,7 @@ from qbroker.serialization import Value
 from qbroker.testing import LocalBroker
 from qbroker_proto.v1 import results_pb2 as wire
 from qbroker_proto.v1.message_pb2 import Result
-from tests.sdk.conftest import MakeApp
+from tests.sdk.conftest import Hire, MakeApp
 from tests.sdk.fake_broker import FakeBroker, failure
 from tests.sdk.real_broker import RealBroker, ToyWorker
 
@@ -56,8 +59,106 @@ def test_nobody_knows_an_unknown_id(app: App) -> None:
     result = app.AsyncResult("nobody")
 
     assert (result.state, result.ready(), result.result) == ("PENDING", False, None)
-    with pytest.raises(ResultTimeout, match="The operation timed out"):
+    with pytest.raises(ResultTimeout, match=r"timed out after 0\.05 s: "):
         result.get(timeout=0.05)
+
+
+def test_a_result_that_is_late_says_why_as_far_as_the_broker_knows(
+    real_app: App, hire: Hire
+) -> None:
+    client = real_app.client()
+    unclaimed = real_app.send_task("shop.total", queue="unclaimed")
+    scheduled = real_app.send_task("shop.total", countdown=600)
+    paused = real_app.send_task("shop.total", queue="paused")
+    client.pause_queue("paused", by="ops", why="upgrade")
+    hire("w@h", lambda *_: None, tasks=("other.task",))
+    typo = real_app.send_task("shop.tasks.totl")
+
+    told = {
+        "nobody": late(real_app.AsyncResult("nobody")),
+        "unclaimed": late(unclaimed),
+        "scheduled": late(scheduled),
+        "paused": late(paused),
+        "typo": late(typo),
+    }
+
+    assert told["nobody"].startswith("timed out after 0.05 s: the broker does not know it")
+    assert told["unclaimed"].endswith("no connected worker consumes from its queue 'unclaimed'")
+    assert "it will be due in " in told["scheduled"]
+    assert "its queue 'paused' was paused by ops" in told["paused"]
+    assert told["typo"] == (
+        "timed out after 0.05 s: no connected worker knows the task 'shop.tasks.totl'; "
+        "1 consume from its queue 'celery'"
+    )
+
+
+def test_a_result_that_is_late_says_which_worker_runs_the_task(
+    real_app: App, real_broker: RealBroker
+) -> None:
+    real_app.task(name="t")(lambda: None)
+    result = real_app.send_task("t")
+    ToyWorker(real_app, real_broker.url).take()
+
+    assert "it runs on toy@here" in late(result)
+
+
+def late(result: Value, timeout_s: float = 0.05) -> str:
+    """Why a result is not there in time."""
+    with pytest.raises(ResultTimeout) as caught:
+        result.get(timeout=timeout_s)
+    return str(caught.value)
+
+
+async def test_every_way_to_wait_says_why_it_was_in_vain(real_app: App) -> None:
+    results = [real_app.send_task("t", task_id=f"t{number}") for number in range(3)]
+    group = GroupResult("g", results, app=real_app)
+    why = r"timed out after 0\.05 s: .*no connected worker consumes from its queue 'celery'"
+    many = r"3 of 3 tasks have not ended; task t\d: "
+
+    with pytest.raises(ResultTimeout, match=why):
+        await results[0].aget(timeout=0.05)
+    with pytest.raises(ResultTimeout, match=why) as caught:
+        await group.aget(timeout=0.05)
+    assert re.search(many, str(caught.value))
+    for wait in (group.get, group.join, group.join_native, lambda **o: [*group.iter_native(**o)]):
+        with pytest.raises(ResultTimeout, match=why) as caught:
+            wait(timeout=0.05)
+        assert re.search(many, str(caught.value))
+
+
+@pytest.mark.parametrize("connection_timeout_s", [0.5, 600.0])
+async def test_a_silent_broker_does_not_make_a_time_out_longer_or_another_error(
+    make_app: MakeApp, connection_timeout_s: float
+) -> None:
+    # Takes connections in and says nothing, like a broker that was stopped.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        app = make_app(
+            broker=f"qbroker://127.0.0.1:{silent.getsockname()[1]}", backend="qbroker://"
+        )
+        app.conf.broker_connection_timeout = connection_timeout_s
+        result = app.AsyncResult("x")
+        group = GroupResult("g", [result, app.AsyncResult("y")], app=app)
+        began_s = monotonic()
+
+        for wait in (result.get, group.get, group.join_native):
+            for timeout_s in (0, 0.1):
+                with pytest.raises(ResultTimeout, match="no answer"):
+                    wait(timeout=timeout_s)
+        with pytest.raises(ResultTimeout, match="no answer"):
+            await result.aget(timeout=0.1)
+        with pytest.raises(ResultTimeout, match="no answer"):
+            await group.aget(timeout=0.1)
+        with pytest.raises(OperationalError):
+            app.control.inspect(timeout=0.1).ping()
+
+    # Far more than it takes, and far less than the time-out of connections.
+    assert monotonic() - began_s < 60
+
+
+def test_a_look_without_time_sees_what_has_ended(real_app: App) -> None:
+    real_app.backend.store_result("x", 42, "SUCCESS")
+
+    assert real_app.AsyncResult("x").get(timeout=0) == 42
 
 
 def test_the_backend_tells_by_id(app: App, broker: FakeBroker) -> None:

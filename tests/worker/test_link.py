@@ -13,9 +13,8 @@ import h2.settings
 import hpack
 import pytest
 
-from qbroker.http2 import Code, Status
+from qbroker.http2 import PATIENCE, Code, Patience, Status
 from qbroker.link import words
-from qbroker_worker import link as link_module
 from qbroker_worker.link import Link, connect
 from tests.worker.toys import PATIENCE_S
 
@@ -151,7 +150,12 @@ async def serving(serve: Serve, host: str = "127.0.0.1") -> AsyncIterator[int]:
 
 
 @contextlib.asynccontextmanager
-async def linked(window: int = 65_535) -> AsyncIterator[tuple[Link, Peer]]:
+async def linked(
+    window: int = 65_535,
+    *,
+    patience: Patience = PATIENCE,
+    monotonic: Callable[[], float] | None = None,
+) -> AsyncIterator[tuple[Link, Peer]]:
     """A link on which the call has begun, and its peer."""
     peers: asyncio.Queue[Peer] = asyncio.Queue()
 
@@ -161,7 +165,7 @@ async def linked(window: int = 65_535) -> AsyncIterator[tuple[Link, Peer]]:
         await peer.run()
 
     async with serving(serve) as port:
-        link = await connect("127.0.0.1", port, PATH)
+        link = await connect("127.0.0.1", port, PATH, patience=patience, monotonic=monotonic)
         peer = await peers.get()
         await peer.until(lambda peer: bool(peer.headers))
         try:
@@ -197,11 +201,18 @@ async def acquainted(link: Link, peer: Peer) -> None:
     peer.messages.clear()
 
 
-def look_now(link: Link) -> None:
-    """Have the link see to its peer now, and by the figures that hold now."""
-    assert link._timer is not None
-    link._timer.cancel()
-    link._look()
+class Clock:
+    """Stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+OFTEN = Patience(silence_s=0.01, idle_s=0.01, answer_s=0.01)
+"""Has a link look at its peer again and again; what it finds then depends on a clock that stands still."""
 
 
 async def soon(waited: Awaitable[bytes | None]) -> bytes | None:
@@ -276,10 +287,8 @@ async def test_a_peer_that_resets_the_connection_ends_the_call_with_the_systems_
 
 async def test_a_peer_that_speaks_something_else_ends_the_call() -> None:
     async with mute(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
-        link = await connect("127.0.0.1", port, PATH)
-
-        assert await soon(link.read()) is None
-        assert link.status == Status(Code.UNAVAILABLE, "what listens there does not speak HTTP/2")
+        with pytest.raises(ConnectionError, match="what listens there does not speak HTTP/2"):
+            await connect("127.0.0.1", port, PATH)
 
 
 async def test_closing_ends_the_call_for_who_reads_and_for_the_peer() -> None:
@@ -378,64 +387,60 @@ async def test_who_writes_waits_for_the_systems_room_as_well() -> None:
 # -- silence -------------------------------------------------------------------------------------
 
 
-async def test_a_peer_that_never_says_a_word_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "PATIENCE_S", 0.1)
+async def test_a_peer_that_never_says_a_word_is_given_up() -> None:
     async with mute() as port:
-        link = await connect("127.0.0.1", port, PATH)
-
-        assert await soon(link.read()) is None
-        assert link.status == Status(Code.UNAVAILABLE, "no word for 0.1 s")
-        await link.write(b"to nobody")
+        with pytest.raises(ConnectionError, match="no word for 0 s"):
+            await connect("127.0.0.1", port, PATH, patience=Patience(answer_s=0))
 
 
-async def test_a_peer_that_falls_silent_is_asked_for_a_word_and_given_up(
+async def test_a_peer_that_falls_silent_is_pinged_and_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with linked() as (link, peer):
+    clock = Clock()
+    async with linked(patience=OFTEN, monotonic=clock) as (link, peer):
         await acquainted(link, peer)
         # It hears, and does not answer.
         monkeypatch.setattr(peer, "flush", lambda: None)
-        monkeypatch.setattr(link_module, "SILENCE_S", 0.05)
-        monkeypatch.setattr(link_module, "PATIENCE_S", 0.1)
-        look_now(link)
+        clock.now_s += 1
+        await peer.until(lambda peer: peer.pings > 0)
+        clock.now_s += 1
 
         assert await soon(link.read()) is None
-        assert link.status == Status(Code.UNAVAILABLE, "no word for 0.1 s")
-        await peer.until(lambda peer: peer.pings > 0)
+        assert link.status == Status(Code.UNAVAILABLE, "no word for 0.01 s")
 
 
-async def test_a_peer_that_answers_when_asked_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with linked() as (link, peer):
+async def test_a_peer_that_answers_when_asked_is_kept() -> None:
+    clock = Clock()
+    async with linked(patience=OFTEN, monotonic=clock) as (link, peer):
         await acquainted(link, peer)
-        monkeypatch.setattr(link_module, "SILENCE_S", 0.02)
-        monkeypatch.setattr(link_module, "PATIENCE_S", 0.2)
-        look_now(link)
-        await peer.until(lambda peer: peer.pings >= 2)
+        for number in range(1, 4):
+            clock.now_s += 1
+            await peer.until(lambda peer: peer.pings == number)  # noqa: B023 - awaited here
+            # After the answer to the ping.
+            peer.say(b"still here")
 
-        peer.say(b"still here")
-
-        assert await soon(link.read()) == b"still here"
+            assert await soon(link.read()) == b"still here"
 
 
 async def test_a_link_that_was_given_up_leaves_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where something is still to be said: a broker that was stopped in its tracks takes it in never."""
+    clock = Clock()
     async with mute(OPEN) as port:
-        link = await connect("127.0.0.1", port, PATH)
+        link = await connect("127.0.0.1", port, PATH, patience=OFTEN, monotonic=clock)
         transport = await full(link)
         sock = transport.get_extra_info("socket")
         lost = asyncio.Event()
         monkeypatch.setattr(link, "connection_lost", lambda _: lost.set())
-        monkeypatch.setattr(link_module, "SILENCE_S", 0.01)
-        monkeypatch.setattr(link_module, "PATIENCE_S", 0.01)
-        look_now(link)
-        assert await soon(link.read()) is None
-        assert link.status.details == "no word for 0.01 s"
 
-        try:
-            async with asyncio.timeout(0.5):
-                await lost.wait()
-        finally:
-            transport.abort()
+        async def hurry() -> None:
+            while link.status.code is Code.UNKNOWN:
+                clock.now_s += 1
+                await asyncio.sleep(OFTEN.answer_s)
+
+        async with asyncio.timeout(PATIENCE_S):
+            await hurry()
+            await lost.wait()
+        assert link.status.details == "no word for 0.01 s"
         assert sock.fileno() == -1
 
 
@@ -453,10 +458,7 @@ async def test_a_refused_connection_is_an_error_with_the_systems_words() -> None
     assert words(caught.value) == "Connection refused"
 
 
-async def test_a_peer_that_does_not_take_the_connection_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(link_module, "PATIENCE_S", 0.1)
+async def test_a_peer_that_does_not_take_the_connection_is_not_waited_for() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as silent:
         # Its queue is full, so the system leaves who comes next without an answer.
         waiting = [socket.socket() for _ in range(2)]
@@ -465,7 +467,7 @@ async def test_a_peer_that_does_not_take_the_connection_is_not_waited_for(
             one.connect_ex(silent.getsockname())
         try:
             with pytest.raises(TimeoutError) as caught:
-                await connect("127.0.0.1", silent.getsockname()[1], PATH)
+                await connect("127.0.0.1", silent.getsockname()[1], PATH, timeout_s=0.1)
         finally:
             for one in waiting:
                 one.close()
@@ -477,7 +479,8 @@ async def test_an_ipv6_address_stands_in_brackets() -> None:
     said = bytearray()
     heard = asyncio.Event()
 
-    async def serve(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(frame(SETTINGS, 0, 0, b""))
         while b"[::1]:" not in said and (data := await reader.read(65_536)):
             said.extend(data)
         heard.set()

@@ -3,24 +3,37 @@
 import asyncio
 import socket
 from collections import deque
+from collections.abc import Callable
 from typing import cast
 
-from qbroker.http2 import ClientConnection, Code, ProtocolError, Status
-from qbroker.link import words
-
-SILENCE_S = 2.0
-"""After this long without a word from the broker it is asked for one."""
-PATIENCE_S = 2.0
-"""How long it may take to say that word."""
+from qbroker.http2 import (
+    PATIENCE,
+    ClientConnection,
+    Code,
+    Look,
+    Patience,
+    ProtocolError,
+    Silence,
+    Status,
+)
+from qbroker.link import CONNECT_S, unacked_bytes, words
 
 
 class Link(asyncio.Protocol):
     """One connection with one call on it. `connect` makes one."""
 
-    def __init__(self, authority: str, path: str) -> None:
+    def __init__(
+        self,
+        authority: str,
+        path: str,
+        *,
+        patience: Patience = PATIENCE,
+        monotonic: Callable[[], float] | None = None,
+    ) -> None:
         self._connection = ClientConnection(authority)
         self._connection.start(path)
         self._loop = asyncio.get_running_loop()
+        self._monotonic = monotonic or self._loop.time
         self._transport: asyncio.Transport | None = None
         self._messages: deque[bytes] = deque()
         self._heard = asyncio.Event()
@@ -28,9 +41,8 @@ class Link(asyncio.Protocol):
         self._room.set()
         self._is_paused = False
         self._status: Status | None = None
-        # Its first word is waited for as the answer to a ping is.
-        self._is_asked = True
-        self._heard_s = self._loop.time()
+        self._greeted = asyncio.Event()
+        self._silence = Silence(patience, self._monotonic())
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -55,25 +67,36 @@ class Link(asyncio.Protocol):
             await self._heard.wait()
         return self._messages.popleft()
 
+    async def greet(self) -> None:
+        """Wait for the broker's first word. Raises ConnectionError when the connection ends without it."""
+        await self._greeted.wait()
+        if not self._connection.is_greeted:
+            raise ConnectionError(self.status.details)
+
     def close(self) -> None:
         """End the call and the connection."""
         self._end(Status(Code.CANCELLED, "the worker ended the call"))
+
+    def abort(self) -> None:
+        """End the connection at once, without a word."""
+        self._end(Status(Code.UNAVAILABLE, "the connection was given up"))
 
     # -- what the event loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._timer = self._loop.call_later(PATIENCE_S, self._look)
+        self._look_again()
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        self._heard_s = self._loop.time()
-        self._is_asked = False
         try:
             self._messages += self._connection.receive(data)
         except ProtocolError as exc:
             self._end(Status(Code.UNAVAILABLE, str(exc)))
             return
+        if self._connection.has_heard:
+            self._silence.heard(self._monotonic())
+            self._greeted.set()
         self._flush()
         if self._connection.status is not None:
             self._end(self._connection.status)
@@ -103,20 +126,30 @@ class Link(asyncio.Protocol):
         else:
             self._room.set()
 
+    def _look_again(self) -> None:
+        # A worker always waits for the broker: for its next task.
+        left_s = self._silence.due_s(is_awaited=True) - self._monotonic()
+        self._timer = self._loop.call_later(max(left_s, 0), self._look)
+
     def _look(self) -> None:
         """Time has passed: see whether the broker is still there."""
-        now_s = self._loop.time()
-        due_s = self._heard_s + (PATIENCE_S if self._is_asked else SILENCE_S)
-        if now_s >= due_s:
-            if self._is_asked:
-                self._end(Status(Code.UNAVAILABLE, f"no word for {PATIENCE_S:g} s"))
-                return
-            self._is_asked = True
-            self._heard_s = now_s
+        look = self._silence.look(
+            self._monotonic(), is_awaited=True, unacked_bytes=self._unacked_bytes
+        )
+        if look is Look.GIVE_UP:
+            patience_s = self._silence.patience.answer_s
+            self._end(Status(Code.UNAVAILABLE, f"no word for {patience_s:g} s"))
+            return
+        if look is Look.PING:
             self._connection.ping()
             self._flush()
-            due_s = now_s + PATIENCE_S
-        self._timer = self._loop.call_at(due_s, self._look)
+        self._look_again()
+
+    def _unacked_bytes(self) -> int:
+        if self._transport is None:
+            return 0
+        sock = cast("socket.socket", self._transport.get_extra_info("socket"))
+        return self._transport.get_write_buffer_size() + unacked_bytes(sock)
 
     def _end(self, status: Status) -> None:
         if self._status is not None:
@@ -130,29 +163,52 @@ class Link(asyncio.Protocol):
             else:
                 # What was said goes out first, if the broker takes it in.
                 self._transport.close()
-                self._loop.call_later(PATIENCE_S, self._transport.abort)
+                self._loop.call_later(self._silence.patience.answer_s, self._transport.abort)
+        self._greeted.set()
         self._heard.set()
         self._room.set()
 
 
-async def connect(host: str, port: int, path: str) -> Link:
-    """A connection on which that call has begun. Raises OSError, TimeoutError among them."""
+async def connect(
+    host: str,
+    port: int,
+    path: str,
+    *,
+    patience: Patience = PATIENCE,
+    timeout_s: float = CONNECT_S,
+    monotonic: Callable[[], float] | None = None,
+) -> Link:
+    """A connection on which that call has begun and the broker has said its first word.
+
+    Raises OSError, TimeoutError among them.
+    """
     authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     loop = asyncio.get_running_loop()
-    until_s = loop.time() + PATIENCE_S
+    until_s = loop.time() + timeout_s
     async with asyncio.timeout_at(until_s):
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     trouble: OSError = TimeoutError()
     for tried_count, (family, _, _, _, address) in enumerate(found):
-        # One that swallows everything leaves the others their share of the time.
+        # An address that swallows everything leaves the others their share of the time.
         share_s = (until_s - loop.time()) / (len(found) - tried_count)
+        link: Link | None = None
         try:
             async with asyncio.timeout(share_s):
                 _, link = await loop.create_connection(
-                    lambda: Link(authority, path), str(address[0]), port, family=family
+                    lambda: Link(authority, path, patience=patience, monotonic=monotonic),
+                    str(address[0]),
+                    port,
+                    family=family,
                 )
+                await link.greet()
         except OSError as exc:
             trouble = exc
+            if link is not None:
+                link.abort()
+        except BaseException:
+            if link is not None:
+                link.abort()
+            raise
         else:
             return link
     raise trouble

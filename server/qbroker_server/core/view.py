@@ -164,13 +164,13 @@ def _why_waiting(
         return
     consumers = dispatcher.consumers(record.queue)
     if not consumers:
-        yield f"No connected worker takes from its queue {record.queue!r}."
+        yield f"No connected worker consumes from its queue {record.queue!r}."
         return
     knowing = [session for session in consumers if record.task in session.tasks]
     if not knowing:
         yield (
-            f"None of the {len(consumers)} connected workers of its queue {record.queue!r} knows "
-            f"the task {record.task!r}."
+            f"No connected worker knows the task {record.task!r}; "
+            f"{len(consumers)} consume from its queue {record.queue!r}."
         )
         return
     if all(record.task in session.unwanted for session in knowing):
