@@ -194,7 +194,7 @@ print("PUBLISHED")
         "-O", "fair", "--statedb", "state", "--without-gossip", "--without-mingle", "--without-heartbeat",
     )  # fmt: skip
 
-    worker.wait_for("--statedb state is not needed: the broker keeps what was revoked")
+    worker.wait_for("--statedb state is not needed: the broker keeps revoked ids")
     worker.wait_for("Purged 3 messages from queue 'mail'")
     worker.wait_for(r"\bready\b")
     assert worker.end(signal.SIGTERM) == 0

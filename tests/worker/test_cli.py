@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -256,3 +257,84 @@ def test_settings_that_cannot_be_used_stop_the_worker(project: Path) -> None:
     assert output.startswith("Error: -A 'proj': the setting task_routes must be")
     assert "the setting timezone must be the name of a time zone" in output
     assert len(output.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("-Q", ""),
+        ("-X", " "),
+        ("-I", "a,,b"),
+        ("-A", ""),
+        ("-b", ""),
+        ("-n", "a b@%h"),
+        ("-f", ""),
+        ("--pidfile", ""),
+    ],
+)
+def test_empty_and_malformed_values_are_usage_errors(option: str, value: str) -> None:
+    result = CliRunner().invoke(worker, ["-A", "proj", option, value])
+
+    assert result.exit_code == 2
+    assert repr(value) in result.output
+
+
+@pytest.mark.parametrize("option", ["--pidfile", "-f"])
+@pytest.mark.parametrize("detach", [False, True])
+def test_a_file_that_cannot_be_written_is_one_sentence_and_a_failure(
+    project: Path, option: str, *, detach: bool
+) -> None:
+    path = str(project / "missing" / "x")
+    more = ("-D",) if detach else ()
+
+    with started(project, "-A", "proj", option, path, *more) as process:
+        code, output = ended(process)
+
+    assert code == 1
+    assert f"{path!r} cannot be written: No such file or directory" in output
+    assert "Traceback" not in output
+
+
+BROKEN = """
+import warnings
+print("a print")
+warnings.warn("a warning")
+raise RuntimeError("broken")
+"""
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+def test_each_line_of_a_json_log_is_an_object_also_when_the_start_fails(
+    project: Path, pool: str
+) -> None:
+    (project / "broken.py").write_text(BROKEN)
+
+    with started(
+        project, "-A", "broken", "-P", pool, "-l", "DEBUG", "--log-format", "json"
+    ) as process:
+        code, output = ended(process)
+    lines = [json.loads(line) for line in output.splitlines()]
+
+    assert code == 1
+    assert any("a print" in line["message"] for line in lines)
+    assert any("a warning" in line["message"] for line in lines)
+    assert "RuntimeError: broken" in lines[-1]["message"]
+    assert "Traceback" in lines[-1]["exception"]
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+async def test_each_line_of_a_json_log_is_an_object(project: Path, pool: str) -> None:
+    broker = FakeBroker()
+    publish(broker, "sum", "proj.add", "[[2, 2], {}, {}]")
+    async with serving(broker) as port:
+        options = ("-A", "proj", "-P", pool, "-l", "INFO", "--log-format", "json")
+        with started(project, *options, "-b", f"qbroker://127.0.0.1:{port}") as process:
+            await broker.until(lambda b: "sum" in b.settled)
+            process.send_signal(signal.SIGTERM)
+            code, output = await asyncio.to_thread(ended, process)
+    lines = [json.loads(line) for line in output.splitlines()]
+
+    assert code == 0
+    assert lines[0]["queues"] == ["celery"]
+    assert lines[0]["pool"] == pool
+    assert any("sum" in line["message"] for line in lines[1:])

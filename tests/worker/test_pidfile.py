@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qbroker_worker.pidfile import PidFile, PidFileTaken
+from qbroker_worker.pidfile import PidFile, PidFileTaken, PidFileUnwritable
 
 
 def test_the_file_names_the_process_until_it_leaves(tmp_path: Path) -> None:
@@ -61,3 +61,17 @@ def test_the_same_process_may_take_it_again_after_it_began_anew(tmp_path: Path) 
     PidFile(path).take()
 
     assert path.read_text() == f"{os.getpid()}\n"
+
+
+@pytest.mark.parametrize("folder", ["missing", "file"])
+def test_a_file_that_cannot_be_written_is_named_with_the_reason(
+    tmp_path: Path, folder: str
+) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / folder / "x.pid"
+
+    with pytest.raises(PidFileUnwritable) as caught:
+        PidFile(path).take()
+
+    assert f"The pid file {str(path)!r} cannot be written: " in str(caught.value)
+    assert "--pidfile" in str(caught.value)

@@ -6,19 +6,25 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from qbroker import __version__
+from qbroker.app.log import json_line
+from qbroker.cli import options
+from qbroker.serialization import Value
 from qbroker.utils.log import mlevel
 from qbroker_worker import machine, spawned
 from qbroker_worker.aide import Ends
 from qbroker_worker.detach import detach as begin_detached
 from qbroker_worker.loading import CAN_FORK, START_METHODS, Project
 from qbroker_worker.names import file_name, node_name
-from qbroker_worker.pidfile import PidFile, PidFileTaken
+from qbroker_worker.pidfile import PidFile, PidFileTaken, PidFileUnwritable
 from qbroker_worker.pools import forkserver
+
+_LOGGER = "qbroker_worker"
 
 POOLS = {
     "prefork": "prefork",
@@ -34,10 +40,6 @@ def _level(_context: click.Context, _param: click.Parameter, value: str) -> int:
         return mlevel(value)
     except ValueError as exc:
         raise click.BadParameter(str(exc)) from None
-
-
-def _names(_context: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in (value or "").split(",") if part.strip())
 
 
 def _concurrency(_context: click.Context, _param: click.Parameter, value: str | None) -> int | None:
@@ -71,6 +73,36 @@ def _autoscale(
     raise click.BadParameter(f"{value!r} is not of the form MAX,MIN, as in 10,3")
 
 
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """The worker's own lines: text for people or, with `--log-format json`, an object a line."""
+
+    is_json: bool
+
+    def show(self, message: str, text: str = "", **fields: Value) -> None:
+        """Write to standard output."""
+        if self.is_json:
+            click.echo(json_line(logging.INFO, _LOGGER, message, fields))
+        else:
+            click.echo(text or message)
+
+    def warn(self, sentence: str) -> None:
+        """Write to standard error."""
+        if self.is_json:
+            sentence = json_line(logging.WARNING, _LOGGER, sentence)
+        click.echo(sentence, err=True)
+
+    def fail(self, sentence: str, details: str = "") -> int:
+        """Write an error, with a traceback in `details` if there is one; returns the exit code."""
+        if self.is_json:
+            fields = {"exception": details} if details else {}
+            click.echo(json_line(logging.ERROR, _LOGGER, sentence, fields), err=True)
+            return 1
+        if details:
+            click.echo(details, err=True)
+        raise click.ClickException(sentence)
+
+
 @contextmanager
 def _beat_beside(project: Project) -> Iterator[None]:
     """`qbroker beat` as a process of its own, for as long as the worker runs."""
@@ -84,6 +116,8 @@ def _beat_beside(project: Project) -> Iterator[None]:
         project.app,
         "-l",
         level,
+        "--log-format",
+        "json" if project.is_json else "text",
         "--embedded",
     ]
     if project.broker:
@@ -103,21 +137,33 @@ def _beat_beside(project: Project) -> Iterator[None]:
       qbroker worker -A proj -Q mail,images -c 4 -l INFO
     """
 )
-@click.option("-A", "--app", metavar="APP", help="Where the app is: proj, proj.celery or proj:app.")
-@click.option("-b", "--broker", metavar="URL", help="The broker, over what the app says.")
+@click.option(
+    "-A",
+    "--app",
+    metavar="APP",
+    callback=options.word,
+    help="Where the app is: proj, proj.celery or proj:app.",
+)
+@click.option(
+    "-b",
+    "--broker",
+    metavar="URL",
+    callback=options.word,
+    help="The broker, over what the app says.",
+)
 @click.option(
     "-Q",
     "--queues",
     metavar="NAMES",
-    callback=_names,
-    help="Queues to take from, parted by commas.  [default: the app's task_queues, else its default queue]",
+    callback=options.comma_separated,
+    help="Comma-separated list of queues to consume from.  [default: the app's task_queues, else its default queue]",
 )
 @click.option(
     "-X",
     "--exclude-queues",
     metavar="NAMES",
-    callback=_names,
-    help="Queues not to take from, parted by commas.",
+    callback=options.comma_separated,
+    help="Comma-separated list of queues not to consume from.",
 )
 @click.option(
     "-c",
@@ -158,6 +204,7 @@ def _beat_beside(project: Project) -> Iterator[None]:
     default="celery@%h",
     show_default=True,
     metavar="NAME",
+    callback=options.node_name,
     help="This worker's name; %h, %n and %d are the host's.",
 )
 @click.option(
@@ -184,6 +231,7 @@ def _beat_beside(project: Project) -> Iterator[None]:
     "-f",
     "--logfile",
     metavar="FILE",
+    callback=options.word,
     help="Log to this file; %n, %h, %p are the worker's, %i and %I the child's.  [default: standard error]",
 )
 @click.option(
@@ -197,8 +245,8 @@ def _beat_beside(project: Project) -> Iterator[None]:
     "-I",
     "--include",
     metavar="MODULES",
-    callback=_names,
-    help="More modules to import, parted by commas.",
+    callback=options.comma_separated,
+    help="Comma-separated list of further modules to import.",
 )
 @click.option(
     "-B",
@@ -231,7 +279,12 @@ def _beat_beside(project: Project) -> Iterator[None]:
     is_flag=True,
     help="Throw away what waits in the worker's queues before it starts.",
 )
-@click.option("--pidfile", metavar="FILE", help="Keep the process id there while it runs.")
+@click.option(
+    "--pidfile",
+    metavar="FILE",
+    callback=options.word,
+    help="Keep the process id there while it runs.",
+)
 @click.option(
     "-D", "--detach", is_flag=True, help="Go on in the background.  [its log: %n.log, or --logfile]"
 )
@@ -292,10 +345,9 @@ def worker(
     name = node_name(hostname)
     if detach:
         logfile = logfile or "%n.log"
+    output = _Output(is_json=log_format == "json")
     if statedb is not None:
-        click.echo(
-            f"--statedb {statedb} is not needed: the broker keeps what was revoked.", err=True
-        )
+        output.warn(f"--statedb {statedb} is not needed: the broker keeps revoked ids.")
     preload = context.obj
     project = Project(
         app=app,
@@ -313,13 +365,34 @@ def worker(
         start_method=pool_start_method,
     )
     lock = PidFile(Path(file_name(pidfile, name))) if pidfile else None
-    if detach:
-        begin_detached(Path(file_name(logfile or "", name)), umask)
+    if lock is not None:
+        try:
+            # Before this process detaches: afterwards its caller would not see the error.
+            lock.take()
+        except (PidFileTaken, PidFileUnwritable) as exc:
+            context.exit(output.fail(str(exc)))
+    if logfile is not None:
+        path = Path(file_name(logfile, name))
+        try:
+            if detach:
+                begin_detached(path, umask)
+            else:
+                # Before there are processes that write to it.
+                path.open("a").close()
+        except OSError as exc:
+            if lock is not None:
+                lock.leave()
+            context.exit(
+                output.fail(
+                    f"The log file {str(path)!r} cannot be written: {exc.strerror or exc}. "
+                    "Name a file in a writable directory with --logfile."
+                )
+            )
     server = None
     ends = Ends(project.hostname)
     try:
-        if lock is not None:
-            lock.take()
+        if lock is not None and detach:
+            lock.renew()
         if pool is None or POOLS[pool] == "prefork":
             # Before there is a second thread, which would not survive a fork.
             if pool_start_method == "spawn" or not CAN_FORK:
@@ -349,13 +422,9 @@ def worker(
             http_listen=http_listen,
         )
         with _beat_beside(project) if beat else nullcontext():
-            code = launch.launch(config, project, server, ends, show=click.echo)
+            code = launch.launch(config, project, server, ends, show=output.show)
     except forkserver.Refusal as exc:
-        if exc.details:
-            click.echo(exc.details, err=True)
-        raise click.ClickException(exc.sentence) from exc
-    except PidFileTaken as exc:
-        raise click.ClickException(str(exc)) from exc
+        context.exit(output.fail(exc.sentence, exc.details))
     finally:
         if lock is not None:
             lock.leave()

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from qbroker.client import Client
 from qbroker.exceptions import ImproperlyConfigured, NotFound, OperationalError
 from qbroker.url import parse_url
-from qbroker_worker import banner, worker
+from qbroker_worker import worker
 from qbroker_worker.aide import Aide, Ends
 from qbroker_worker.autoscale import Autoscale
+from qbroker_worker.banner import Banner, Show
 from qbroker_worker.clock import monotonic
 from qbroker_worker.control import Commands, State
 from qbroker_worker.journal import Journal
@@ -32,7 +33,6 @@ from qbroker_worker.results import lost_result
 from qbroker_worker.session import Session
 from qbroker_worker.stream import Identity, Stream
 
-Show = Callable[[str], None]
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
 
 try:
@@ -115,19 +115,18 @@ def launch(
     except ImproperlyConfigured as exc:
         raise Refusal(str(exc)) from exc
     http_listen = _http_listen(config.http_listen or facts.conf.get("worker_http_listen"))
-    show(
-        banner.render(
-            name=config.name,
-            version=config.version,
-            app=facts.app,
-            broker=facts.broker,
-            results=facts.backend,
-            concurrency=pool.slots,
-            pool=pool.name,
-            queues=queues,
-            tasks=facts.tasks if config.loglevel <= logging.INFO else (),
-        )
+    shown = Banner(
+        name=config.name,
+        version=config.version,
+        app=facts.app,
+        broker=facts.broker,
+        results=facts.backend,
+        concurrency=pool.slots,
+        pool=pool.name,
+        queues=queues,
+        tasks=facts.tasks if config.loglevel <= logging.INFO else (),
     )
+    show(f"The worker {config.name} starts.", shown.text, **shown.fields)
     for note in facts.notes:
         logging.getLogger(__name__).warning("%s", note)
     if config.purges:
@@ -257,7 +256,7 @@ def _purge(broker: str, queues: tuple[str, ...], show: Show) -> None:
                 count = client.purge_queue(name)
             except NotFound:
                 continue
-            show(f"Purged {count} messages from queue {name!r}.")
+            show(f"Purged {count} messages from queue {name!r}.", queue=name, count=count)
     except OperationalError as exc:
         raise Refusal(f"The queues cannot be purged: {exc}") from exc
     finally:

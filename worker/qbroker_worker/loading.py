@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
@@ -17,7 +18,7 @@ from qbroker.app import App, trace
 from qbroker.app.amqp import topology_of
 from qbroker.app.checking import check
 from qbroker.app.loading import LoadError, explained, find_app
-from qbroker.app.log import redirect_stdouts, setup_logging
+from qbroker.app.log import everything_as_json, redirect_stdouts, setup_logging
 from qbroker.envelope import OUTCOME_RETRY, OUTCOME_SUCCESS
 from qbroker.exceptions import ImproperlyConfigured
 from qbroker.limits import per_second
@@ -91,7 +92,8 @@ class Project:
 
     def _load(self, *, redirects: bool, is_child: bool) -> Loaded:
         _state.leave_settings_to_parent()
-        app = self._import()
+        with everything_as_json(self.loglevel) if self.is_json else nullcontext():
+            app = self._import()
         conf = app.conf
         # They may change settings, so before any is used.
         node = Node(self.hostname, app)

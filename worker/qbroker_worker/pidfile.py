@@ -1,4 +1,4 @@
-"""A file with the id of the process that runs, for who is to stop it; at most one process has it."""
+"""The pid file: it names the running process, and at most one process holds it."""
 
 import os
 from pathlib import Path
@@ -13,6 +13,16 @@ class PidFileTaken(Exception):
         )
 
 
+class PidFileUnwritable(Exception):
+    """The file cannot be created or written."""
+
+    def __init__(self, path: Path, reason: OSError) -> None:
+        super().__init__(
+            f"The pid file {str(path)!r} cannot be written: {reason.strerror or reason}. "
+            "Name a file in a writable directory with --pidfile."
+        )
+
+
 class PidFile:
     """A path, ours from `take` to `leave`."""
 
@@ -20,7 +30,13 @@ class PidFile:
         self._path = path
 
     def take(self) -> None:
-        """Write our id, over that of a process that is gone. Raises PidFileTaken."""
+        """Write our id, over that of a process that is gone. Raises PidFileTaken, PidFileUnwritable."""
+        try:
+            self._take()
+        except OSError as exc:
+            raise PidFileUnwritable(self._path, exc) from exc
+
+    def _take(self) -> None:
         while True:
             try:
                 fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -30,9 +46,18 @@ class PidFile:
                     raise PidFileTaken(self._path, holder) from None
                 self._path.unlink(missing_ok=True)
                 continue
-            with os.fdopen(fd, "w") as file:
-                file.write(f"{os.getpid()}\n")
+            try:
+                with os.fdopen(fd, "w") as file:
+                    file.write(f"{os.getpid()}\n")
+            except OSError:
+                # The disk is full: an empty file would name no process.
+                self._path.unlink(missing_ok=True)
+                raise
             return
+
+    def renew(self) -> None:
+        """Write our id over that of the process we were forked from, which took the file."""
+        self._path.write_text(f"{os.getpid()}\n")
 
     def leave(self) -> None:
         """Remove the file, if it is ours."""

@@ -19,7 +19,7 @@ from qbroker._version import __version__
 from qbroker.app.base import App
 from qbroker.app.loading import LoadError, explained, find_app
 from qbroker.canvas import chain, chord, chunks, group, signature, xmap, xstarmap
-from qbroker.cli import listening, remote
+from qbroker.cli import listening, options, remote
 from qbroker.cli.main import Preload
 from qbroker.cli.remote import AS_JSON, DESTINATION, TIMEOUT, chat
 from qbroker.cli.tables import counted, show
@@ -227,14 +227,24 @@ def result(
 
 @click.command(epilog="Example:  qbroker -A proj purge -f -Q mail")
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
-@click.option("-Q", "--queues", metavar="NAMES", help="These queues, parted by commas.")
-@click.option("-X", "--exclude-queues", metavar="NAMES", help="Not these.")
-def purge(queues: str | None, exclude_queues: str | None, *, force: bool) -> None:
+@click.option(
+    "-Q",
+    "--queues",
+    metavar="NAMES",
+    callback=options.comma_separated,
+    help="Comma-separated list of queues to purge.  [default: all that the app consumes from]",
+)
+@click.option(
+    "-X",
+    "--exclude-queues",
+    metavar="NAMES",
+    callback=options.comma_separated,
+    help="Comma-separated list of queues to leave alone.",
+)
+def purge(queues: tuple[str, ...], exclude_queues: tuple[str, ...], *, force: bool) -> None:
     """Throw away all that waits in the app's queues, or in those that are named."""
     with _meant() as app:
-        wanted = queues.split(",") if queues else app.amqp.queues.consume_from
-        spared = set((exclude_queues or "").split(","))
-        names = sorted({name.strip() for name in wanted} - spared)
+        names = sorted({*(queues or app.amqp.queues.consume_from)} - {*exclude_queues})
         if not force:
             click.confirm(f"Throw away all that waits in {', '.join(names)}?", abort=True)
         known = {info.name for info in app.client().list_queues()}

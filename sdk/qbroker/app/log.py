@@ -6,11 +6,14 @@ import json
 import logging
 import sys
 import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
 from qbroker import signals
 from qbroker.request import current_request
+from qbroker.serialization import Value
 from qbroker.utils.log import mlevel, task_logger
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ __all__ = [
     "JsonFormatter",
     "LoggingProxy",
     "TaskFormatter",
+    "everything_as_json",
+    "json_line",
     "redirect_stdouts",
     "setup_logging",
 ]
@@ -83,12 +88,49 @@ class JsonFormatter(logging.Formatter):
             "process": record.processName,
             "pid": record.process,
             "message": record.getMessage(),
+            **getattr(record, FIELDS, {}),
         }
         if (running := _running()) is not None:
             found["task_name"], found["task_id"] = running
         if record.exc_info:
             found["exception"] = self.formatException(record.exc_info)
-        return json.dumps(found, ensure_ascii=False)
+        return json.dumps(found, ensure_ascii=False, default=repr)
+
+
+FIELDS = "qbroker_fields"
+"""Attribute of a log record: further members of its JSON object."""
+
+
+def json_line(
+    level: int, logger: str, message: str, fields: Mapping[str, Value] | None = None
+) -> str:
+    """A line as JsonFormatter writes it, for output that comes before logging is set up."""
+    record = logging.LogRecord(logger, level, "", 0, message, None, None)
+    record.__dict__[FIELDS] = fields or {}
+    return JsonFormatter().format(record)
+
+
+@contextmanager
+def everything_as_json(level: int) -> Iterator[None]:
+    """Log what is logged, warned of and printed inside as JSON objects on standard error.
+
+    For the time in which an app is imported: its own logging is set up afterwards.
+    """
+    root = logging.getLogger()
+    before, level_before = root.handlers[:], root.level
+    handler = _handler(sys.__stderr__ or sys.stderr, None, JsonFormatter())
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    logging.captureWarnings(capture=True)
+    proxy = LoggingProxy(logging.getLogger("celery.redirected"))
+    try:
+        with redirect_stdout(proxy), redirect_stderr(proxy):
+            yield
+    finally:
+        root.removeHandler(handler)
+        if not root.handlers:
+            root.handlers[:] = before
+            root.setLevel(level_before)
 
 
 def setup_logging(

@@ -18,9 +18,10 @@ from qbroker import _state
 from qbroker.app import App
 from qbroker.app.checking import check
 from qbroker.app.loading import LoadError, explained, find_app
-from qbroker.app.log import setup_logging
+from qbroker.app.log import json_line, setup_logging
 from qbroker.app.periodic import Declared
 from qbroker.beat import PersistentScheduler, Scheduler, Service
+from qbroker.cli import options
 from qbroker.cli.main import Preload
 from qbroker.exceptions import ImproperlyConfigured, OperationalError, RequestRefused
 from qbroker.utils.log import mlevel
@@ -47,13 +48,26 @@ Show = Callable[[str], object]
       qbroker beat -A proj --dry-run  only say what would change
     """
 )
-@click.option("-A", "--app", metavar="APP", help="Where the app is: proj, proj.celery or proj:app.")
-@click.option("-b", "--broker", metavar="URL", help="The broker, over what the app says.")
+@click.option(
+    "-A",
+    "--app",
+    metavar="APP",
+    callback=options.word,
+    help="Where the app is: proj, proj.celery or proj:app.",
+)
+@click.option(
+    "-b",
+    "--broker",
+    metavar="URL",
+    callback=options.word,
+    help="The broker, over what the app says.",
+)
 @click.option("--once", is_flag=True, help="Register, and end.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be added, changed and removed.")
 @click.option("-S", "--scheduler", metavar="CLASS", help="A Scheduler of your own, run in the broker's place: pkg:Class.")  # fmt: skip
 @click.option("--max-interval", type=float, help="How many seconds that one sleeps at most.")
 @click.option("-l", "--loglevel", default="WARNING", show_default=True, metavar="LEVEL", help="What to log: DEBUG, INFO, WARNING, ERROR or CRITICAL.")  # fmt: skip
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="text, or json: each line is an object.")  # fmt: skip
 @click.option(
     "--embedded",
     is_flag=True,
@@ -68,6 +82,7 @@ def beat(
     scheduler: str | None,
     max_interval: float | None,
     loglevel: str,
+    log_format: str,
     *,
     once: bool,
     dry_run: bool,
@@ -82,9 +97,13 @@ def beat(
         _state.leave_settings_to_parent()
         threading.Thread(target=_end_with_input, name="qbroker-beat-input", daemon=True).start()
     try:
-        setup_logging(mlevel(loglevel))
+        setup_logging(mlevel(loglevel), is_json=log_format == "json")
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--loglevel") from error
+    show: Show = click.echo
+    if log_format == "json":
+        logging.captureWarnings(capture=True)
+        show = _show_json
     with find_app(spec) as found:
         try:
             if url := broker or preload.broker:
@@ -98,9 +117,13 @@ def beat(
         if chosen is not None:
             run(Service(found, max_interval, scheduler_cls=chosen), embedded=embedded)
             return
-        declared = register(found, click.echo, dry_run=dry_run)
+        declared = register(found, show, dry_run=dry_run)
         if not (once or dry_run):
             stay(found, declared, max_interval, embedded=embedded)
+
+
+def _show_json(line: str) -> None:
+    click.echo(json_line(logging.INFO, "qbroker.beat", line))
 
 
 def _end_with_input() -> None:

@@ -4,13 +4,16 @@ from collections.abc import Sequence
 
 import click
 
+from qbroker.cli import options
 from qbroker.cli.tables import counted, echo_json
 from qbroker.cli.target import Absent, Target, named
 from qbroker.cli.tasks import AFTER, IDS, JSON, LIMIT, YES, pages, show_page, show_task
 from qbroker.client import Client
 
-TASK = click.option("--task", "task_name", default="", help="Those of this task.")
-QUEUE = click.option("--queue", default="", help="Those of this queue.")
+TASK = click.option(
+    "--task", "task_name", default="", callback=options.word, help="Those of this task."
+)
+QUEUE = click.option("--queue", default="", callback=options.word, help="Those of this queue.")
 ALL = click.option("--all", "all_of_them", is_flag=True, help="All of them.")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say how many there are.")
 

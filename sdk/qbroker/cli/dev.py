@@ -21,6 +21,7 @@ from typing import TextIO
 import click
 
 from qbroker.cli.main import Preload
+from qbroker.cli.options import word
 
 PROGRAM = (sys.executable, "-m", "qbroker")
 LISTENS = re.compile(r" listens on (?P<address>\S+?),")
@@ -183,8 +184,16 @@ Example:
   qbroker dev -A proj -c 2
 """,
 )
-@click.option("-A", "--app", metavar="APP", help="Where the app is: proj, proj.celery or proj:app.")
-@click.option("-Q", "--queues", help="Queues to take from, parted by commas.")
+@click.option(
+    "-A",
+    "--app",
+    metavar="APP",
+    callback=word,
+    help="Where the app is: proj, proj.celery or proj:app.",
+)
+@click.option(
+    "-Q", "--queues", callback=word, help="Comma-separated list of queues to consume from."
+)
 @click.option("-c", "--concurrency", type=int, help="Tasks at once.  [default: number of cores]")
 @click.option("-P", "--pool", help="Where tasks run: prefork, threads, asyncio or solo.")
 @click.option("-l", "--loglevel", default="INFO", show_default=True, help="What the worker logs.")

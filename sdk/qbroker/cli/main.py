@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from qbroker._version import __version__
+from qbroker.cli import options
 from qbroker.exceptions import ImproperlyConfigured
 
 COMMANDS_GROUP = "qbroker.commands"
@@ -70,8 +71,20 @@ Examples:
   qbroker -A proj inspect active        ask the workers; qctl does the same without an app
 """,
 )
-@click.option("-A", "--app", metavar="APP", help="Where the app is: proj, proj.celery or proj:app.")
-@click.option("-b", "--broker", metavar="URL", help="The broker, over what the app says.")
+@click.option(
+    "-A",
+    "--app",
+    metavar="APP",
+    callback=options.word,
+    help="Where the app is: proj, proj.celery or proj:app.",
+)
+@click.option(
+    "-b",
+    "--broker",
+    metavar="URL",
+    callback=options.word,
+    help="The broker, over what the app says.",
+)
 @click.option(
     "--workdir",
     metavar="DIR",

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
+from qbroker.cli import options
 from qbroker.cli.tables import Cell, counted, moment, show, visible
 from qbroker.cli.target import Missing, Misused, Target
 from qbroker.control import TIMEOUT_S, Control, Gathered
@@ -42,10 +43,6 @@ EXAMPLES = {
 """What to copy; where there is nothing to say but the name, the name is the example."""
 
 
-def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in (value or "").split(",") if part.strip())
-
-
 TIMEOUT = click.option(
     "-t",
     "--timeout",
@@ -57,7 +54,7 @@ DESTINATION = click.option(
     "-d",
     "--destination",
     metavar="NAMES",
-    callback=_names,
+    callback=options.comma_separated,
     help="Only these workers, by node name, parted by commas.",
 )
 AS_JSON = click.option("-j", "--json", "as_json", is_flag=True, help="All answers, as JSON.")

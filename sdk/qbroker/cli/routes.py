@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 
+from qbroker.cli import options
 from qbroker.cli.queues import JSON, YES
 from qbroker.cli.tables import echo_json, plain, show
 from qbroker.cli.target import Absent, Conflicting, Target
@@ -103,7 +104,9 @@ def binding() -> None:
 
 
 @binding.command(name="ls", epilog="Example:  qctl binding ls --exchange media")
-@click.option("--exchange", default="", help="Only those from this exchange.")
+@click.option(
+    "--exchange", default="", callback=options.word, help="Only those from this exchange."
+)
 @JSON
 @click.pass_obj
 def ls_bindings(target: Target, exchange: str, *, as_json: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import click
 
 from qbroker import clock, envelope
+from qbroker.cli import options
 from qbroker.cli.tables import (
     SPAN,
     Cell,
@@ -30,7 +31,12 @@ YES = click.option("--yes", is_flag=True, help="Do not ask.")
 ID = click.argument("task_id", metavar="ID")
 IDS = click.argument("ids", metavar="[ID]...", nargs=-1)
 LIMIT = click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many.")  # fmt: skip
-AFTER = click.option("--after", default="", help="Go on behind a page: the `next` it ended with.")
+AFTER = click.option(
+    "--after",
+    default="",
+    callback=options.word,
+    help="Go on behind a page: the `next` it ended with.",
+)
 
 _JSON_ONLY = frozenset({"application/json"})
 
@@ -108,10 +114,12 @@ def pages(
 @task.command(
     name="ls", epilog="Example:  qctl task ls --queue mail --state queued --older 10m --limit 20"
 )
-@click.option("--queue", default="", help="Only in this queue.")
-@click.option("--task", "task_name", default="", help="Only of this task.")
+@click.option("--queue", default="", callback=options.word, help="Only in this queue.")
+@click.option("--task", "task_name", default="", callback=options.word, help="Only of this task.")
 @click.option("--state", type=click.Choice(list(STATES)), help="Only there, or in that state of Celery's.")  # fmt: skip
-@click.option("--label", default="", metavar="NAME=VALUE", help="Only with this label.")
+@click.option(
+    "--label", default="", callback=options.word, metavar="NAME=VALUE", help="Only with this label."
+)
 @click.option("--older", "age_ms_min", type=SPAN, default=0, help="Published at least so long ago.")
 @click.option("--younger", "age_ms_max", type=SPAN, default=0, help="Published at most so long ago.")  # fmt: skip
 @LIMIT
@@ -341,8 +349,8 @@ _COUNTED_MAX = 1_000
 
 @click.command(name="revoke", epilog="Example:  qctl revoke --label customer=42 --terminate")
 @IDS
-@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="All tasks with this label.")  # fmt: skip
-@click.option("--root", "root_id", default="", metavar="ID", help="A whole workflow, by the id of its first task.")  # fmt: skip
+@click.option("--label", "labels", multiple=True, callback=options.word, metavar="NAME=VALUE", help="All tasks with this label.")  # fmt: skip
+@click.option("--root", "root_id", default="", callback=options.word, metavar="ID", help="A whole workflow, by the id of its first task.")  # fmt: skip
 @click.option("--terminate", is_flag=True, help="End those that run, too.")
 @click.option("--signal", default="SIGTERM", show_default=True, help="How, where a process can be ended alone.")  # fmt: skip
 @click.option("--why", default="revoked by qctl", help="The reason; whoever waits for the result is told.")  # fmt: skip
