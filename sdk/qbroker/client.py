@@ -9,6 +9,8 @@ what is under way belongs to the parent's threads.
 
 import asyncio
 import atexit
+import functools
+import inspect
 import logging
 import os
 import queue
@@ -20,7 +22,7 @@ from typing import Protocol, TypeVar
 
 from qbroker import clock
 from qbroker.calls import Call, Calls
-from qbroker.exceptions import Conflict, NotFound, OperationalError, RequestRefused
+from qbroker.exceptions import Conflict, InvalidName, NotFound, OperationalError, RequestRefused
 from qbroker.http2 import PATIENCE, Code, Patience
 from qbroker.lane import (
     BATCH_BYTES_MAX,
@@ -37,6 +39,7 @@ from qbroker.link import CallEnded, Place
 from qbroker.masking import masked
 from qbroker.serialization import Value
 from qbroker.url import parse_url
+from qbroker_proto import names
 from qbroker_proto.v1.admin_pb2 import (
     Binding,
     DeadReply,
@@ -239,6 +242,37 @@ class _Connection:
             one.leave()
 
 
+_Class = TypeVar("_Class", bound=type)
+_Method = Callable[..., Value]
+
+
+def _naming(class_: _Class) -> _Class:
+    """Have the class's methods raise InvalidName for text that UTF-8 cannot encode, and name the argument."""
+    for name, member in list(vars(class_).items()):
+        if inspect.isfunction(member) and not name.startswith("_"):
+            setattr(class_, name, _with_names(member))
+    return class_
+
+
+def _with_names(method: _Method) -> _Method:
+    @functools.wraps(method)
+    def call(*args: Value, **kwargs: Value) -> Value:
+        try:
+            return method(*args, **kwargs)
+        except UnicodeEncodeError as error:
+            bound = inspect.signature(method).bind(*args, **kwargs).arguments
+            given = {**bound, **bound.get("fields", {}), **bound.get("options", {})}
+            what = next((o for o, value in given.items() if _holds(value, error.object)), "text")
+            raise InvalidName("", names.surrogate_fault(what, error.object)) from None
+
+    return call
+
+
+def _holds(value: Value, text: str) -> bool:
+    return value == text or (isinstance(value, list | tuple) and text in value)
+
+
+@_naming
 class Client:
     """What the SDK asks of a broker. Safe to share between threads, asyncio tasks and forks."""
 

@@ -274,7 +274,13 @@ class UnroutableError(MessageRefused):
 
 
 class InvalidName(MessageRefused, ValueError):
-    """An id, a name or a key of the call is empty, too long, or has a NUL in it."""
+    """An id, a name or a key is empty, too long, or contains a control character.
+
+    `task_id` is "" when the SDK refused the name before it reached the broker.
+    """
+
+    def __str__(self) -> str:
+        return super().__str__() if self.task_id else self.reason
 
 
 class RequestRefused(OperationalError):

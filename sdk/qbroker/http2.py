@@ -15,6 +15,8 @@ from urllib.parse import unquote
 
 import hpack
 
+from qbroker_proto import names
+
 MIB = 1024 * 1024
 
 MESSAGE_BYTES_MAX = 16 * MIB
@@ -404,7 +406,7 @@ class ClientConnection:
         elif type_ == _GOAWAY:
             self.is_usable = False
             if self._stream > _u32(payload, 0) & 0x7FFF_FFFF:
-                said = payload[8:].decode("utf-8", "replace")
+                said = names.escaped(payload[8:].decode("utf-8", "replace"))
                 self.is_untouched = self.status is None
                 self._end(Code.UNAVAILABLE, said or "the connection is being closed")
         elif type_ == _PUSH_PROMISE:
@@ -562,9 +564,9 @@ def _status(headers: dict[str, str]) -> Status:
             code = Code(int(raw))
         except ValueError:
             code = Code.UNKNOWN
-        return Status(code, unquote(headers.get("grpc-message", "")))
+        return Status(code, names.escaped(unquote(headers.get("grpc-message", ""))))
     http = headers.get(":status", "none")
     return Status(
         _OF_HTTP.get(http, Code.UNKNOWN),
-        f"what listens there does not speak gRPC: it answered with HTTP status {http}",
+        f"what listens there does not speak gRPC: it answered with HTTP status {names.escaped(http)}",
     )

@@ -481,6 +481,8 @@ class Subscription:
         is_once: bool,
         is_end_only: bool = False,
     ) -> None:
+        # Fails here for text that UTF-8 cannot encode, and not later on the thread that writes for all.
+        task_id.encode()
         self.id = task_id
         self.tell = tell
         self.is_once = is_once

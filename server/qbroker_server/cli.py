@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import click
 
+from qbroker_proto import names
 from qbroker_server import config as configuration, daemon
 from qbroker_server.lock import DataDirError
 
@@ -91,11 +92,9 @@ def serve(
         config = configuration.load(given, os.environ, file)
     except configuration.ConfigError as error:
         _fail(str(error), EX_USAGE)
-    logging.basicConfig(
-        level=config.log_level.upper(),
-        format="[%(asctime)s: %(levelname)s/%(name)s] %(message)s",
-        stream=sys.stderr,
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Formatter("[%(asctime)s: %(levelname)s/%(name)s] %(message)s"))
+    logging.basicConfig(level=config.log_level.upper(), handlers=[handler])
     _have_files()
     # The store's thread and the streams take turns by agreement (pump.py); where they do not, short turns.
     sys.setswitchinterval(0.0005)
@@ -108,6 +107,19 @@ def serve(
         _fail(str(error), EX_UNAVAILABLE)
     except daemon.StoreFailed as error:
         _fail(str(error), EX_IOERR)
+
+
+class Formatter(logging.Formatter):
+    """A formatter that escapes what a client could put into a line: it neither ends the line nor drives a terminal.
+
+    Only a traceback has several lines.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return names.escaped(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return names.escaped_lines(super().format(record))
 
 
 def _have_files() -> None:

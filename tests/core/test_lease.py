@@ -468,9 +468,9 @@ def test_what_a_session_wanted_before_it_came_back_is_past() -> None:
     ("register", "words"),
     [
         (Register("", "w", (QUEUE,), frozenset(), 1, ()), "session id"),
-        (Register("s" * 65, "w", (QUEUE,), frozenset(), 1, ()), "1 to 64 bytes"),
-        (Register("é" * 33, "w", (QUEUE,), frozenset(), 1, ()), "1 to 64 bytes"),
-        (Register("s\x00", "w", (QUEUE,), frozenset(), 1, ()), "no NUL"),
+        (Register("s" * 65, "w", (QUEUE,), frozenset(), 1, ()), "must have 1 to 64"),
+        (Register("é" * 33, "w", (QUEUE,), frozenset(), 1, ()), "must have 1 to 64"),
+        (Register("s\x00", "w", (QUEUE,), frozenset(), 1, ()), r"contains U\+0000"),
         (Register("s", "w", ("",), frozenset(), 1, ()), "queue name ''"),
         (Register("s", "w", ("q" * 256,), frozenset(), 1, ()), "queue name"),
         (Register("s", "w", ("q\x00",), frozenset(), 1, ()), "queue name"),

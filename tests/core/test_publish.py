@@ -96,7 +96,7 @@ def test_a_refused_message_costs_its_neighbours_nothing() -> None:
         (new(""), "message id '' has 0 bytes"),
         (new("x" * 256), "has 256 bytes; it must have 1 to 255"),
         (new("é" * 128), "has 256 bytes"),
-        (new("a\x00b"), "contains a NUL"),
+        (new("a\x00b"), r"contains U\+0000"),
         (new(task=""), "task name '' has 0 bytes"),
         (new(task="t" * 256), "task name"),
         (new(task="\x00"), "task name"),

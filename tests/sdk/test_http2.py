@@ -337,6 +337,28 @@ def test_every_end_of_a_call_has_a_code_and_words(
     assert calling.status == status
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        frame(GOAWAY, 0, 0, struct.pack(">II", 0, 11) + "\x1b]0;owned\x07\n\u202e".encode()),
+        frame(
+            HEADERS,
+            END_HEADERS | END_STREAM,
+            1,
+            headers(("grpc-status", "3"), ("grpc-message", "%1B]0;owned%07%0A%E2%80%AE")),
+        ),
+    ],
+    ids=["goaway", "grpc-message"],
+)
+def test_what_a_peer_says_cannot_drive_the_terminal_that_shows_it(
+    calling: ClientConnection, raw: bytes
+) -> None:
+    calling.receive(raw)
+
+    assert calling.status is not None
+    assert calling.status.details == r"\x1b]0;owned\x07\n\u202e"
+
+
 def test_a_farewell_lets_the_call_end_and_no_other_begin(calling: ClientConnection) -> None:
     calling.receive(frame(GOAWAY, 0, 0, struct.pack(">II", 1, 0)))
 

@@ -1,6 +1,7 @@
 """What is refused, each with an error of its own, while the connection goes on: broker, worker and caller."""
 
 import json
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -13,6 +14,7 @@ from qbroker.exceptions import (
     LimitExceeded,
     NestingTooDeep,
 )
+from qbroker.limits import Limit
 from qbroker.serialization import Value
 from qbroker_proto.v1.message_pb2 import Message
 from tests.sdk.conftest import MakeApp
@@ -70,8 +72,8 @@ def test_a_body_that_must_not_be_read_is_kept_as_a_dead_letter_and_its_neighbour
         ({"headers": {"a": "x" * 1_000_000}}, HeadersTooLarge, "they may have 65536. Pass data as"),
         ({"app_id": "x" * 1_000_000}, HeadersTooLarge, "the properties of a call of 'echo' have"),
         ({"args": (DEEP,)}, NestingTooDeep, "nested more than 100 deep"),
-        ({"queue": "a\x00b"}, InvalidName, r"queue name 'a\\x00b' contains a NUL"),
-        ({"task_id": "a\x00b"}, InvalidName, "message id"),
+        ({"queue": "a\x00b"}, InvalidName, r"^queue 'a\\x00b' contains U\+0000"),
+        ({"task_id": "a\x00b"}, InvalidName, "^task_id "),
         ({"unique_key": "\x00"}, ValueError, "unique_key"),
     ],
 )  # fmt: skip
@@ -86,6 +88,88 @@ def test_a_call_that_cannot_be_meant_raises_and_the_connection_goes_on(
 
     (celery,) = app.client().list_queues()
     assert celery.ready_count == 2
+
+
+UNSAFE = ("\n", "\x1b", "\x7f", "\x9b", "\u2028", "\u2029", "\u202e", "\u2066", "\udcff")
+
+
+@pytest.mark.parametrize("character", UNSAFE)
+@pytest.mark.parametrize(
+    ("option", "make"),
+    [
+        ("task name", lambda text: {"name": text}),
+        ("task_id", lambda text: {"task_id": text}),
+        ("queue", lambda text: {"queue": text}),
+        ("exchange", lambda text: {"exchange": text, "routing_key": "k"}),
+        ("routing_key", lambda text: {"exchange": "e", "routing_key": text}),
+        ("shadow", lambda text: {"shadow": text}),
+        ("root_id", lambda text: {"root_id": text}),
+        ("parent_id", lambda text: {"parent_id": text}),
+        ("reply_to", lambda text: {"reply_to": text}),
+        ("correlation_id", lambda text: {"correlation_id": text}),
+        ("label", lambda text: {"labels": {"user": text}}),
+        ("unique_key", lambda text: {"unique_key": text}),
+        ("fairness_key", lambda text: {"fairness_key": text}),
+        ("limit key", lambda text: {"limits": [Limit(text, rate=1)]}),
+        ("stamped_headers", lambda text: {"stamped_headers": [text], text: 1}),
+    ],
+)
+def test_a_name_with_a_control_character_is_refused_before_it_is_sent(
+    make_app: MakeApp, option: str, make: Callable[[str], dict[str, Value]], character: str
+) -> None:
+    # Nothing listens there: what is refused did not need the broker.
+    app = make_app(broker="qbroker://127.0.0.1:1")
+    given = {"name": "echo", **make(f"x{character}y")}
+
+    with pytest.raises(InvalidName) as raised:
+        _ = app.send_task(**given)
+
+    expected = "label" if option == "stamped_headers" else option
+    assert str(raised.value).startswith(f"{expected} ")
+    assert f"contains U+{ord(character):04X}" in str(raised.value)
+    assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize("option", ["argsrepr", "kwargsrepr"])
+def test_text_that_utf8_cannot_encode_is_refused_by_the_name_of_its_option(
+    make_app: MakeApp, option: str
+) -> None:
+    app = make_app(broker="qbroker://127.0.0.1:1")
+    given: dict[str, Value] = {option: "('\udcff',)"}
+
+    with pytest.raises(InvalidName, match=rf"^{option} .* contains U\+DCFF, a lone surrogate"):
+        _ = app.send_task("echo", **given)
+
+
+QUESTIONS: Sequence[tuple[Callable[[Value], object], str]] = [
+    (lambda client: client.read("\udcff"), "task_id"),
+    (lambda client: client.read_many(["a", "\udcff"]), "task_ids"),
+    (lambda client: client.forget(["\udcff"]), "task_ids"),
+    (lambda client: client.pause_queue("q", by="\udcff", why=""), "by"),
+    (lambda client: client.pause_queue("q", by="", why="\udcff"), "why"),
+    (lambda client: client.purge_queue("\udcff"), "queue"),
+    (lambda client: client.show_schedule("\udcff"), "name"),
+    (lambda client: client.put_schedule(name="\udcff"), "name"),
+    (lambda client: client.declare_exchange("\udcff", "direct"), "name"),
+]
+
+
+@pytest.mark.parametrize(("ask", "argument"), QUESTIONS, ids=range(len(QUESTIONS)))
+def test_a_question_with_text_that_utf8_cannot_encode_names_its_argument(
+    make_app: MakeApp, ask: Callable[[Value], object], argument: str
+) -> None:
+    client = make_app(broker="qbroker://127.0.0.1:1").client()
+
+    with pytest.raises(InvalidName, match=rf"^{argument} .* contains U\+DCFF"):
+        ask(client)
+
+
+def test_names_of_any_language_are_names(app: App, real_broker: RealBroker) -> None:
+    name = "Größe π 你好 👍 שלום مرحبا"
+
+    result = app.send_task("echo", (1,), task_id=name, queue=name, shadow=name, labels={"a": name})
+
+    assert app.client().show_task(result.id).queue == name
 
 
 def test_headers_that_another_client_did_not_check_are_refused_by_the_broker(app: App) -> None:

@@ -363,6 +363,22 @@ def test_the_lines_that_tell_how_it_went_are_celerys(app: App) -> None:
     assert "Traceback (most recent call last)" in line
 
 
+def test_no_id_or_outcome_forges_a_line_of_the_log(app: App) -> None:
+    class Odd(Exception):
+        def __repr__(self) -> str:
+            return "Odd(\x1b[31m\n[CRITICAL] forged)"
+
+    @app.task(name="odd", throws=(Odd,))
+    def odd() -> None:
+        raise Odd
+
+    _, line = log_line(run(app, "odd"), "x\n[CRITICAL] forged\x1b[31m")
+
+    assert line == (
+        r"Task odd[x\n[CRITICAL] forged\x1b[31m] raised expected: Odd(\x1b[31m\n[CRITICAL] forged)"
+    )
+
+
 def test_apply_runs_here_and_keeps_the_exception(app: App) -> None:
     fail = app.task(name="fail")(lambda: 1 / 0)
 

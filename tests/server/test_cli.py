@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import logging
 import os
 import re
 import socket
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from qbroker_server.cli import EX_IOERR, EX_UNAVAILABLE, EX_USAGE, serve
+from qbroker_server.cli import EX_IOERR, EX_UNAVAILABLE, EX_USAGE, Formatter, serve
 
 
 def run(*arguments: str, **environment: str) -> Result:
@@ -122,3 +123,16 @@ def test_it_has_as_many_connections_as_the_system_lets_it(tmp_path: Path) -> Non
                 assert sock.recv(1)
 
     assert broker.returncode == 0
+
+
+def test_text_of_a_client_neither_ends_a_line_of_the_log_nor_drives_a_terminal() -> None:
+    record = logging.LogRecord("n", logging.INFO, "", 0, "%s came", ("\x1b[31ma\nb\u202e",), None)
+
+    assert Formatter("[%(name)s] %(message)s").format(record) == (r"[n] \x1b[31ma\nb\u202e came")
+
+
+def test_a_traceback_in_the_log_keeps_its_lines() -> None:
+    record = logging.LogRecord("n", logging.ERROR, "", 0, "failed", (), None)
+    record.exc_text = "Traceback:\n\tValueError: \x9b31m"
+
+    assert Formatter("%(message)s").format(record) == "failed\nTraceback:\n\tValueError: \\x9b31m"

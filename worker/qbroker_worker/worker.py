@@ -23,6 +23,7 @@ from types import FrameType
 from qbroker.app import trace
 from qbroker.request import plain_seconds
 from qbroker.serialization import Value
+from qbroker_proto import names
 from qbroker_worker import clock
 from qbroker_worker.autoscale import Autoscale
 from qbroker_worker.clock import Clock
@@ -313,9 +314,7 @@ class Worker:
                 self._session.release([delivery])
             else:
                 logger.warning(
-                    "Ending task %s[%s], for the link to the broker broke.",
-                    delivery.task,
-                    delivery.id,
+                    "Ending task %s, for the link to the broker broke.", _shown(delivery)
                 )
                 self._given_up[delivery.id] = delivery
 
@@ -323,7 +322,7 @@ class Worker:
         """Deliveries have come, or gone."""
         if news.lost:
             for delivery in news.lost:
-                logger.warning("Lost the lease of task %s[%s]", delivery.task, delivery.id)
+                logger.warning("Lost the lease of task %s", _shown(delivery))
             self._journal.lost(news.lost)
             self._pool.forget([one for one in news.lost if not self._set_aside_no_more(one)])
         for delivery, cancel in news.cancelled:
@@ -334,7 +333,7 @@ class Worker:
             self._journal.received(news.fresh)
             if self._tells_received:
                 for delivery in news.fresh:
-                    task_logger.info(trace.LOG_RECEIVED, {"name": delivery.task, "id": delivery.id})
+                    task_logger.info(trace.LOG_RECEIVED, _named(delivery))
             self._admit(news.fresh)
         if self._suspects.count:
             self._begin(())
@@ -459,7 +458,7 @@ class Worker:
         """End a revoked delivery, if it has not begun, or if it is to be ended all the same."""
         number = _signal_number(cancel.signal) if cancel.is_terminated else None
         if self._set_aside_no_more(delivery) or self._pool.cancel(delivery, number):
-            task_logger.info(trace.LOG_REVOKED, {"name": delivery.task, "id": delivery.id})
+            task_logger.info(trace.LOG_REVOKED, _named(delivery))
             self._journal.revoked(delivery)
             self._session.settle(delivery, REVOKED, b"")
             self._notify(Notice("task_revoked", 0, delivery.message))
@@ -497,12 +496,11 @@ class Worker:
                 self._notify(Notice(LOST, 0, delivery.message, why_lost(more)))
             is_ours = settle(delivery, outcome, result, requeue=requeue, more=more)
             if level:
-                task_logger.log(level, "%s", line)
+                task_logger.log(level, "%s", names.escaped_lines(line))
             if not is_ours:
                 logger.warning(
-                    "The result of task %s[%s] is dropped: its lease was lost while it ran.",
-                    delivery.task,
-                    delivery.id,
+                    "The result of task %s is dropped: its lease was lost while it ran.",
+                    _shown(delivery),
                 )
         if self._suspects.count:
             self._begin(())
@@ -520,7 +518,7 @@ class Worker:
         """The task has come to its soft time limit."""
         task_logger.warning(
             trace.LOG_SOFT_TIME_LIMIT,
-            {"limit": plain_seconds(soft_s), "name": delivery.task, "id": delivery.id},
+            {"limit": plain_seconds(soft_s), **_named(delivery)},
         )
 
     def changed(self) -> None:
@@ -653,11 +651,20 @@ def run(
 
 def stacks() -> str:
     """What each thread of this process is at."""
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    threads = {thread.ident: thread.name for thread in threading.enumerate()}
     return "\n".join(
-        f"{names.get(ident, '?')} ({ident}):\n{''.join(traceback.format_stack(frame))}"
+        f"{threads.get(ident, '?')} ({ident}):\n{''.join(traceback.format_stack(frame))}"
         for ident, frame in sys._current_frames().items()  # noqa: SLF001 - documented, and made for this
     )
+
+
+def _named(delivery: Delivery) -> dict[str, Value]:
+    """Name and id as the formats of log lines have them, in one line whatever a caller put in."""
+    return {"name": names.escaped(delivery.task), "id": names.escaped(delivery.id)}
+
+
+def _shown(delivery: Delivery) -> str:
+    return f"{names.escaped(delivery.task)}[{names.escaped(delivery.id)}]"
 
 
 def _signal_number(name: str) -> int:

@@ -22,7 +22,7 @@ from qbroker.canvas import chain, chord, chunks, group, signature, xmap, xstarma
 from qbroker.cli import listening, options, remote
 from qbroker.cli.main import Preload
 from qbroker.cli.remote import AS_JSON, DESTINATION, TIMEOUT, chat
-from qbroker.cli.tables import counted, show
+from qbroker.cli.tables import counted, show, visible
 from qbroker.cli.target import Missing, Target, answered
 from qbroker.control import TIMEOUT_S
 from qbroker.events.snapshot import evcam
@@ -128,7 +128,9 @@ def status(timeout: float | None, destination: Sequence[str], *, as_json: bool) 
             "ping",
             destination=destination,
             timeout=timeout or TIMEOUT_S,
-            callback=None if as_json else lambda reply: click.echo(chat(reply).partition("\n")[0]),
+            callback=None
+            if as_json
+            else lambda reply: click.echo(visible(chat(reply).partition("\n")[0])),
         )
     if not gathered.replies:
         raise Missing("No nodes replied within time constraint")

@@ -11,8 +11,10 @@ made of the others, and one that asks for it is refused.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn, Protocol
 
+from qbroker.exceptions import InvalidName
 from qbroker.limits import Key, Limit
 from qbroker.serialization import Value, json_encode
+from qbroker_proto import names
 
 __all__ = ["Ruled", "rules_of"]
 
@@ -145,13 +147,15 @@ class _Call:
             return None
         if not isinstance(key, str):
             raise TypeError(f"{what} {key!r} of task {self.name!r} is not text")
-        size = len(key.encode())
-        if not 0 < size <= KEY_BYTES_MAX or "\x00" in key:
-            raise ValueError(
-                f"{what} {key[:60]!r} of task {self.name!r} has {size} bytes; it must have 1 to "
-                f"{KEY_BYTES_MAX}, and no NUL"
-            )
+        check_name(what, key, KEY_BYTES_MAX)
         return key
+
+
+def check_name(what: str, name: str, bytes_max: int) -> None:
+    """Raise InvalidName when `name` has no or too many bytes, or a character that no name may have."""
+    fault = names.fault(what, name, bytes_max)
+    if fault:
+        raise InvalidName("", fault)
 
 
 def _add_labels(fields: dict[str, Value], call: _Call, options: dict[str, Value]) -> None:
@@ -170,16 +174,16 @@ def _add_labels(fields: dict[str, Value], call: _Call, options: dict[str, Value]
     else:
         labels += wanted or ()
     if stamped:
-        names = [stamped] if isinstance(stamped, str) else list(stamped)
+        stamp_names = [stamped] if isinstance(stamped, str) else list(stamped)
         stamps: dict[str, Value] = {}
-        for name in names:
+        for name in stamp_names:
             if name not in options:
                 raise TypeError(
                     f"stamped_headers of task {call.name!r} names {name!r}, but the call has no {name}=…"
                 )
             stamp = stamps[name] = options.pop(name)
             labels += _labels_of(name, stamp)
-        fields["stamped_headers"] = names
+        fields["stamped_headers"] = stamp_names
         if not all(map(_is_as_labels, stamps.values())):
             fields["stamps"] = json_encode(
                 {
@@ -190,11 +194,7 @@ def _add_labels(fields: dict[str, Value], call: _Call, options: dict[str, Value]
     for label in labels:
         if not isinstance(label, str) or not label.partition("=")[1] or label.startswith("="):
             raise ValueError(f"label {label!r} of task {call.name!r} is not 'name=value'")
-        if len(label.encode()) > LABEL_BYTES_MAX or "\x00" in label:
-            raise ValueError(
-                f"label {label[:60]!r} of task {call.name!r} has {len(label.encode())} bytes; it may have "
-                f"{LABEL_BYTES_MAX}, and no NUL"
-            )
+        check_name("label", label, LABEL_BYTES_MAX)
     labels = list(dict.fromkeys(labels))
     if len(labels) > LABELS_MAX:
         raise ValueError(

@@ -24,6 +24,7 @@ from qbroker.ids import uuid7
 from qbroker.limits import Key, Limit
 from qbroker.request import current_request
 from qbroker.serialization import JSON, Value, json_encode
+from qbroker_proto import names
 from qbroker_proto.v1.message_pb2 import ACK_POLICY_EARLY, ACK_POLICY_LATE, Message
 from qbroker_proto.v1.producer_pb2 import (
     REFUSAL_CODE_ALREADY_EXISTS,
@@ -327,6 +328,7 @@ def prepare(
             fields["routing_key"] = place.routing_key
         else:
             fields["queue"] = place.queue
+    _check_names(task_id, name, fields)
     serializer = serializer or given.serializer or conf.task_serializer
     compression = compression or given.compression
     if serializer == "json" and not compression:
@@ -367,6 +369,47 @@ _OWN = frozenset(
     ]
 )
 """Attributes of a task that a call may replace."""
+
+
+_NAMES = frozenset(
+    [
+        "correlation_id",
+        "exchange",
+        "parent_id",
+        "queue",
+        "reply_to",
+        "root_id",
+        "routing_key",
+        "shadow",
+        "stamped_headers",
+    ]
+)
+"""Fields that reach logs, terminals and the store's keys; `qbroker.app.rules` checks its own."""
+
+_TEXTS = ("argsrepr", "kwargsrepr")
+
+
+def _check_names(task_id: str, name: str, fields: Mapping[str, Value]) -> None:
+    """Raise InvalidName, which names the option, for a character that the option's value may not have."""
+    if not (task_id.isprintable() and name.isprintable()):
+        _check_name("task name", name)
+        _check_name("task_id", task_id)
+    for option in _NAMES & fields.keys():
+        value = fields[option]
+        for one in (value,) if isinstance(value, str) else value:
+            if not one.isprintable():
+                _check_name(option, one)
+    for option in _TEXTS:
+        # Others see it escaped, so only what cannot be sent at all is refused.
+        text = fields.get(option)
+        if text is not None and (fault := names.surrogate_fault(option, text)):
+            raise InvalidName("", fault)
+
+
+def _check_name(option: str, name: str) -> None:
+    fault = names.character_fault(option, name)
+    if fault:
+        raise InvalidName("", fault)
 
 
 _HEADERS_BYTES_MAX = 64 * 1024
@@ -618,12 +661,13 @@ def settle(calls: Sequence[Call], verdicts: Sequence[Refusal | Existing]) -> Mes
         return None
     first = min(refusals, key=lambda refusal: refusal.index)
     task_id = calls[first.index].task_id
+    reason = names.escaped(first.reason)
     if first.code == REFUSAL_CODE_ALREADY_EXISTS:
-        return DuplicateTaskError(task_id, first.reason, holders.get(first.index, ""))
+        return DuplicateTaskError(task_id, reason, holders.get(first.index, ""))
     kind = _REFUSED.get(first.code)
     if kind is not None:
-        return kind(task_id, first.reason)
-    return MessageRefused(task_id, first.reason, first.retry_after_ms)
+        return kind(task_id, reason)
+    return MessageRefused(task_id, reason, first.retry_after_ms)
 
 
 class _FromSettings:

@@ -53,6 +53,7 @@ from qbroker.task import Task
 from qbroker.utils.imports import symbol_by_name
 from qbroker.utils.time import get_exponential_backoff_interval
 from qbroker.worker.request import Request
+from qbroker_proto import names
 from qbroker_proto.v1.message_pb2 import Failure, Input, Message, Result
 
 __all__ = [
@@ -566,7 +567,7 @@ def _handle(plan: Plan, request: Context, handler: Callable[..., Value], *argume
             LOG_INTERNAL_ERROR,
             {
                 "name": plan.task.name,
-                "id": request.id,
+                "id": names.escaped(request.id or ""),
                 "description": "raised in a handler",
                 "exc": repr_of(exc),
             },
@@ -1252,8 +1253,8 @@ def short_repr(value: Value, chars_max: int = 1024) -> str:
 def log_line(ran: Ran, task_id: str) -> tuple[int, str]:
     """The level and text of the line that tells how a task went, in Celery's words."""
     fields = {
-        "name": ran.task,
-        "id": task_id,
+        "name": names.escaped(ran.task),
+        "id": names.escaped(task_id),
         "runtime": f"{ran.runtime_s:.6f}",
         "return_value": "",
         "description": "",
@@ -1261,16 +1262,16 @@ def log_line(ran: Ran, task_id: str) -> tuple[int, str]:
     }
     match ran.state:
         case states.SUCCESS:
-            fields["return_value"] = short_repr(ran.retval_or_exc)
+            fields["return_value"] = names.escaped(short_repr(ran.retval_or_exc))
             return logging.INFO, LOG_SUCCESS % fields
         case states.IGNORED:
             fields["description"] = "ignored"
             return logging.INFO, LOG_IGNORED % fields
         case states.RETRY:
-            fields["exc"] = text_of(ran.retval_or_exc, 1024)
+            fields["exc"] = names.escaped(text_of(ran.retval_or_exc, 1024))
             return logging.INFO, LOG_RETRY % fields
         case states.REJECTED:
-            fields["exc"] = repr_of(ran.retval_or_exc, 1024)
+            fields["exc"] = names.escaped(repr_of(ran.retval_or_exc, 1024))
             return logging.WARNING, LOG_REJECTED % fields
         case states.REVOKED:
             return logging.INFO, LOG_REVOKED % fields
@@ -1278,7 +1279,7 @@ def log_line(ran: Ran, task_id: str) -> tuple[int, str]:
             fields["limit"] = text_of(ran.retval_or_exc.args[0])
             return logging.ERROR, LOG_TIME_LIMIT % fields
         case _:
-            fields["exc"] = short_repr(ran.retval_or_exc)
+            fields["exc"] = names.escaped(short_repr(ran.retval_or_exc))
             if ran.is_expected:
                 fields["description"] = "raised expected"
                 return logging.INFO, LOG_FAILURE % fields

@@ -19,7 +19,7 @@ from qbroker.cli.queues import DRY_RUN, YES, purge_queue, queue
 from qbroker.cli.remote import control, inspect
 from qbroker.cli.routes import binding, exchange, route
 from qbroker.cli.schedules import schedule
-from qbroker.cli.tables import Plain, duration, echo_json, plain, show
+from qbroker.cli.tables import Plain, duration, echo_json, plain, show, visible
 from qbroker.cli.target import EX_IOERR, Target
 from qbroker.cli.tasks import explain, revoke, task
 from qbroker.cli.top import top
@@ -94,7 +94,7 @@ def status(target: Target, *, as_json: bool) -> None:
     if as_json:
         echo_json(found)
         return
-    click.echo(headline(found, masked(target.url), clock.wall_ms()))
+    click.echo(visible(headline(found, masked(target.url), clock.wall_ms())))
     show(
         "Queues",
         ("queue", "ready", "with workers", "consumers", ""),

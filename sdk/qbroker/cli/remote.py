@@ -209,7 +209,7 @@ def send(
 
 def _check(kind: str, name: str, gathered: Gathered, timeout: float) -> None:
     for node in gathered.missing:
-        click.echo(f"!   {node}: connected, but no answer within {timeout:g} s", err=True)
+        click.echo(visible(f"!   {node}: connected, but no answer within {timeout:g} s"), err=True)
     if not gathered.replies:
         raise Missing("No nodes replied within time constraint")
     if name not in Panel.meta and all(_is_unknown(name, reply) for reply in gathered.replies):

@@ -10,6 +10,8 @@ from typing import Any
 import click
 from google.protobuf.message import Message
 
+from qbroker_proto import names
+
 Plain = dict[str, Any]
 """A message of the protocol by the names of its fields."""
 
@@ -37,13 +39,9 @@ def echo_json(found: object) -> None:
     click.echo(json.dumps(found))
 
 
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""What moves the cursor, colours or rings, and what turns text around: every control but tab and newline."""
-
-
 def visible(text: str) -> str:
-    """What others named or wrote, so that it cannot play with the terminal: escapes for what is not seen."""
-    return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
+    """Text of others with escapes for what could drive the terminal; tabs and newlines stay."""
+    return names.escaped_lines(text)
 
 
 def counted(count: int, what: str = "message") -> str:
@@ -113,7 +111,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, 
     if not rows:
         click.echo(empty)
         return
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=_text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for place, column in enumerate(columns):
         is_number = isinstance(rows[0][place], int)
         table.add_column(column, justify="right" if is_number else "left", no_wrap=True)
@@ -130,13 +128,13 @@ def show_facts(title: str, facts: Mapping[str, Cell]) -> None:
     for name, value in facts.items():
         if value != "":
             table.add_row(name, _text(value))
-    click.echo(title)
+    click.echo(visible(title))
     _print(table)
 
 
 def cell(value: Cell) -> Any:  # noqa: ANN401 - a Text of rich's
     """What stands in a table, where each thing has its line."""
-    return _text(value.replace("\n", r"\n") if isinstance(value, str) else value)
+    return _text(names.escaped(value) if isinstance(value, str) else value)
 
 
 def _text(value: Cell) -> Any:  # noqa: ANN401 - the same

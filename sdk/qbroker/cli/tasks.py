@@ -162,7 +162,7 @@ def show_page(found: Sequence[TaskInfo], following: str, title: str, *, as_json:
         return
     show_tasks(found, title, empty=f"No {title.lower()} like that.")
     if following:
-        click.echo(f"There may be more: --after {following}")
+        click.echo(visible(f"There may be more: --after {following}"))
 
 
 @task.command(name="show", epilog="Example:  qctl task show 01a2... --args")

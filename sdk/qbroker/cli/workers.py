@@ -7,7 +7,7 @@ import click
 
 from qbroker.cli.queues import YES
 from qbroker.cli.remote import TIMEOUT
-from qbroker.cli.tables import Plain, counted, duration, echo_json, plain, show, show_facts
+from qbroker.cli.tables import Plain, counted, duration, echo_json, plain, show, show_facts, visible
 from qbroker.cli.target import Absent, Missing, Target
 from qbroker.client import Client
 from qbroker.control import TIMEOUT_S, Control
@@ -120,7 +120,7 @@ def check(target: Target, name: str, timeout: float | None) -> None:
             raise click.ClickException(f"{name} is connected, but finishes what it has and goes")
         if not known["queues"] or not known["prefetch_count"]:
             raise click.ClickException(f"{name} is connected, but takes from no queue")
-    click.echo(f"{name} takes from {', '.join(known['queues'])} and answers.")
+    click.echo(visible(f"{name} takes from {', '.join(known['queues'])} and answers."))
 
 
 @worker.command(epilog="Example:  qctl worker stop celery@web1 --yes")

@@ -61,7 +61,7 @@ def ls(target: Target, limit: int, after: str, *, as_json: bool) -> None:
         empty="No workflows: chains, groups and chords show here when they are published.",
     )
     if reply.next:
-        click.echo(f"More: qctl workflow ls --after {reply.next}")
+        click.echo(visible(f"More: qctl workflow ls --after {reply.next}"))
 
 
 @workflow.command(name="show", epilog="Example:  qctl workflow show 0198c2f0-…")
@@ -79,7 +79,7 @@ def show_workflow(target: Target, workflow_id: str, *, as_json: bool) -> None:
         echo_json({**found, "tasks": tasks})
         return
     click.echo(
-        f"workflow {found['id']}: {counted(found['message_count'], 'task')}, {found['ended_count']:,} ended, "
+        f"workflow {visible(found['id'])}: {counted(found['message_count'], 'task')}, {found['ended_count']:,} ended, "
         f"{found['failed_count']:,} of them failed"
     )
     for line in tree(tasks):

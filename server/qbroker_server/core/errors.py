@@ -26,7 +26,7 @@ class Invalid(CoreError):
 
 
 class InvalidName(Invalid):
-    """An id, a name or a key is empty, too long, or has a NUL in it."""
+    """An id, a name or a key is empty, too long, or contains a control character."""
 
 
 class HeadersTooLarge(Invalid):

@@ -28,6 +28,7 @@ from qbroker_server.core import (
 )
 from qbroker_server.core.effects import Cancel, Effects, SessionOpened
 from qbroker_server.core.errors import CoreError, Invalid
+from qbroker_server.core.names import check_name
 from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.records import EndReason, Extras, Flag, Record, Stage
 
@@ -333,10 +334,8 @@ class Register:
 
     def check(self) -> None:
         """Raise Invalid, with a sentence, when it breaks a rule of its form."""
-        if not 0 < len(self.session.encode()) <= limits.SESSION_BYTES_MAX or "\x00" in self.session:
-            raise Invalid(
-                f"session id {self.session[:80]!r} must have 1 to {limits.SESSION_BYTES_MAX} bytes and no NUL"
-            )
+        check_name("session id", self.session, bytes_max=limits.SESSION_BYTES_MAX)
+        check_name("worker name", self.name, is_optional=True)
         _check_queues(self.queues)
         if len(self.held) > limits.REPORT_ITEMS_MAX:
             raise Invalid(
@@ -414,10 +413,7 @@ class Consume:
 
 def _check_queues(names: tuple[str, ...]) -> None:
     for name in names:
-        if not 0 < len(name.encode()) <= limits.NAME_BYTES_MAX or "\x00" in name:
-            raise Invalid(
-                f"queue name {name[:60]!r} must have 1 to {limits.NAME_BYTES_MAX} bytes and no NUL"
-            )
+        check_name("queue name", name)
 
 
 def _check_prefetch(prefetch_count: int) -> None:

@@ -12,6 +12,9 @@ NAME_BYTES_MAX = 255
 HEADERS_BYTES_MAX = 64 * KIB
 """Of a message's headers, and of its properties. They are for who routes and looks on; data goes into the body."""
 
+TEXT_BYTES_MAX = 2_000
+"""Of a line that a person wrote, as the reason of a pause."""
+
 LABEL_BYTES_MAX = 200
 """Of a label, "name=value"."""
 

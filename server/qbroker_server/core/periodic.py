@@ -21,7 +21,7 @@ from hashlib import blake2b
 from typing import Final, Protocol
 from zlib import crc32
 
-from qbroker_server.core import keys, limits, message, publish, queue, timetable
+from qbroker_server.core import keys, limits, message, publish, timetable
 from qbroker_server.core.effects import Effects
 from qbroker_server.core.errors import (
     Conflict,
@@ -31,6 +31,7 @@ from qbroker_server.core.errors import (
     NotFound,
     ResourceFull,
 )
+from qbroker_server.core.names import check_name
 from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.publish import NewMessage
 from qbroker_server.core.records import VERSION, Stage
@@ -235,7 +236,7 @@ def id_of(name: str, tick_ms: int) -> str:
 
 def check(name: str, definition: Definition, almanac: Almanac) -> None:
     """Raise Invalid, with a sentence, when no entry can be that."""
-    queue.check_name("schedule's name", name)
+    check_name("schedule's name", name)
     label_bytes = len(f"{LABEL}={name}".encode())
     if label_bytes > limits.LABEL_BYTES_MAX:
         raise Invalid(
@@ -530,7 +531,7 @@ class Declare:
         return 1 + len(self.entries), size
 
     def apply(self, txn: Txn, now_ms: int, effects: Effects) -> Declared:
-        queue.check_name("schedule's owner", self.owner)
+        check_name("schedule's owner", self.owner)
         for name, definition in self.entries:
             check(name, definition, self.almanac)
         added, changed, unchanged = list[str](), list[str](), list[str]()
@@ -606,6 +607,12 @@ class Pause:
         return 1, 0
 
     def apply(self, txn: Txn, now_ms: int, effects: Effects) -> Entry:
+        check_name(
+            "by whom it is paused", self.by, bytes_max=limits.TEXT_BYTES_MAX, is_optional=True
+        )
+        check_name(
+            "reason of the pause", self.why, bytes_max=limits.TEXT_BYTES_MAX, is_optional=True
+        )
         entry = _known(txn, self.name, effects)
         entry.paused_ms, entry.paused_by, entry.paused_why = now_ms, self.by[:200], self.why[:500]
         txn.put(key_of(self.name), encode(entry))
@@ -647,7 +654,7 @@ class Run:
         return 1, 0
 
     def apply(self, txn: Txn, now_ms: int, effects: Effects) -> str:
-        queue.check_name("message id", self.id)
+        check_name("message id", self.id)
         entry = _known(txn, self.name, effects)
         if why := _stands_against(txn, entry, effects):
             raise Conflict(f"schedule {self.name!r} does not overlap itself: {why}")

@@ -21,6 +21,7 @@ from qbroker_server.core import (
 from qbroker_server.core.effects import Effects
 from qbroker_server.core.errors import CoreError, Invalid, KeyTaken, ResourceFull, Unroutable
 from qbroker_server.core.message import save
+from qbroker_server.core.names import check_name
 from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.records import (
     EndReason,
@@ -109,15 +110,13 @@ New = NewMessage | NewWorkflow
 
 def check(new: NewMessage) -> None:
     """Raise Invalid, with a sentence, when the message breaks a rule of its form."""
-    queue.check_name("message id", new.id)
-    queue.check_name("task name", new.task)
+    check_name("message id", new.id)
+    check_name("task name", new.task)
     if new.route is None:
-        queue.check_name("queue name", new.queue)
-    elif len(new.route.routing_key.encode()) > limits.NAME_BYTES_MAX:
-        raise Invalid(
-            f"routing key {new.route.routing_key[:60]!r} of message {new.id!r} is too long; it may have "
-            f"{limits.NAME_BYTES_MAX} bytes"
-        )
+        check_name("queue name", new.queue)
+    else:
+        check_name("exchange name", new.route.exchange)
+        check_name("routing key", new.route.routing_key, is_optional=True)
     if not 0 <= new.priority <= limits.PRIORITY_MAX:
         raise Invalid(
             f"priority {new.priority!r} of message {new.id!r} is not 0 to {limits.PRIORITY_MAX}"
@@ -153,7 +152,7 @@ def check_workflow(workflow: NewWorkflow, *, waiters: tuple[NewMessage, ...] = (
 
     `waiters` are messages outside of it that wait for its joins.
     """
-    queue.check_name("workflow id", workflow.id)
+    check_name("workflow id", workflow.id)
     if not workflow.messages:
         raise Invalid(f"workflow {workflow.id!r} has no messages")
     for new in workflow.messages:
@@ -177,7 +176,7 @@ def check_workflow(workflow: NewWorkflow, *, waiters: tuple[NewMessage, ...] = (
             if wait is not None:
                 needs[place[0]].append(wait.join_id)
     for join in workflow.joins:
-        queue.check_name("join id", join.id)
+        check_name("join id", join.id)
         if not 1 <= join.size <= limits.MEMBERS_MAX or (join.size > 1 and not join.is_list):
             raise Invalid(
                 f"join {join.id!r} has {join.size} members; it may have 1 to {limits.MEMBERS_MAX}, and one if it is no list"
@@ -224,26 +223,25 @@ def _check_reached(workflow: NewWorkflow, needs: dict[str, list[str]]) -> None:
 
 def _check_extras(message_id: str, extras: Extras) -> None:
     if extras.unique_key:
-        queue.check_name("unique key", extras.unique_key)
+        check_name("unique key", extras.unique_key)
     if extras.root_id:
-        queue.check_name("root id", extras.root_id)
+        check_name("root id", extras.root_id)
     if extras.fairness_key:
-        queue.check_name("fairness key", extras.fairness_key)
+        check_name("fairness key", extras.fairness_key)
     if len(extras.labels) > limits.LABELS_MAX:
         raise Invalid(
             f"message {message_id!r} has {len(extras.labels)} labels; it may have {limits.LABELS_MAX}"
         )
     for label in extras.labels:
-        if "=" not in label or "\x00" in label or len(label.encode()) > limits.LABEL_BYTES_MAX:
-            raise Invalid(
-                f"label {label[:60]!r} is not 'name=value' of up to {limits.LABEL_BYTES_MAX} bytes without NUL"
-            )
+        check_name("label", label, bytes_max=limits.LABEL_BYTES_MAX)
+        if "=" not in label:
+            raise Invalid(f"label {label[:60]!r} is not of the form 'name=value'")
     if len(extras.limits) > limits.LIMITS_MAX:
         raise Invalid(
             f"message {message_id!r} is under {len(extras.limits)} limits; it may be under {limits.LIMITS_MAX}"
         )
     for limit in extras.limits:
-        queue.check_name("limit key", limit.key)
+        check_name("limit key", limit.key)
         if not 0 <= limit.rate < 1e9 or (limit.rate and not 0 < limit.per_ms < 2**40):
             raise Invalid(
                 f"limit {limit.key!r} of {limit.rate!r} in {limit.per_ms!r} ms is not a rate"

@@ -21,11 +21,11 @@ from qbroker_server.core.errors import (
     Conflict,
     CorruptRecord,
     Invalid,
-    InvalidName,
     NotFound,
     ResourceFull,
 )
-from qbroker_server.core.limits import NAME_BYTES_MAX, PRIORITY_MAX, STEP_ITEMS_MAX
+from qbroker_server.core.limits import PRIORITY_MAX, STEP_ITEMS_MAX, TEXT_BYTES_MAX
+from qbroker_server.core.names import check_name
 from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.records import (
     EndReason,
@@ -266,6 +266,8 @@ class Pause:
 
     def apply(self, txn: Txn, now_ms: int, effects: Effects) -> None:
         check_name("queue name", self.queue)
+        check_name("by whom it is paused", self.by, bytes_max=TEXT_BYTES_MAX, is_optional=True)
+        check_name("reason of the pause", self.why, bytes_max=TEXT_BYTES_MAX, is_optional=True)
         record = effects.queue(txn, self.queue)
         record.options = replace(
             record.options, paused_ms=now_ms, paused_by=self.by[:200], paused_why=self.why[:500]
@@ -419,20 +421,6 @@ def _oldest(txn: Txn, name: str, effects: Effects) -> tuple[str, Record] | None:
             if record is not None and record.stage == Stage.QUEUED:
                 return message_id, record
     return None
-
-
-def check_name(what: str, name: str) -> None:
-    """Raise InvalidName, with a sentence, when `name` cannot be a name."""
-    if 0 < len(name) <= NAME_BYTES_MAX // 4 and "\x00" not in name:
-        # No character has more than four bytes.
-        return
-    size = len(name.encode())
-    if not 0 < size <= NAME_BYTES_MAX:
-        raise InvalidName(
-            f"{what} {name[:60]!r} has {size} bytes; it must have 1 to {NAME_BYTES_MAX}"
-        )
-    if "\x00" in name:
-        raise InvalidName(f"{what} {name[:60]!r} contains a NUL character; leave it out")
 
 
 def oldest_ms(txn: ReadTxn, name: str) -> int:

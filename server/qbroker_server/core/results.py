@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from qbroker_server.core import index, limits, message, payloads, timetable, unique
 from qbroker_server.core.effects import Effects, Ended, Policy
 from qbroker_server.core.errors import Conflict, CorruptRecord, Invalid
+from qbroker_server.core.names import check_name
 from qbroker_server.core.ports import Txn
 from qbroker_server.core.records import EndReason, Flag, Record, Stage
 
@@ -250,12 +251,7 @@ class Keep:
 
     def apply(self, txn: Txn, now_ms: int, effects: Effects) -> None:
         _check_state(self.state)
-        if not 0 < len(self.id.encode()) <= limits.NAME_BYTES_MAX or "\x00" in self.id:
-            raise Invalid(
-                f"id {self.id[:60]!r} must have 1 to {limits.NAME_BYTES_MAX} bytes and no NUL"
-            )
-        if not 0 < len(self.state.encode()) <= limits.NAME_BYTES_MAX:
-            raise Invalid(f"state {self.state[:60]!r} must have 1 to {limits.NAME_BYTES_MAX} bytes")
+        check_name("task id", self.id)
         record = message.find(txn, self.id, effects)
         if record is not None and record.task and not _is_left(record):
             raise Conflict(f"{self.id!r} is the id of a task; keep the result under another")

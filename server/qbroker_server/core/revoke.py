@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from qbroker_server.core import index, message, queue, results
 from qbroker_server.core.effects import Cancel, Effects
+from qbroker_server.core.names import check_name
 from qbroker_server.core.ports import Txn
 from qbroker_server.core.records import EndReason, Flag, Record, Stage
 
@@ -43,7 +44,7 @@ class Revoke:
         told: list[str] = []
         late: list[str] = []
         for message_id in self.ids:
-            queue.check_name("message id", message_id)
+            check_name("message id", message_id)
         for message_id in dict.fromkeys(self.ids):
             record = message.find(txn, message_id, effects)
             if record is None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields, replace
 from qbroker_server.core import keys, queue, timetable
 from qbroker_server.core.effects import Effects
 from qbroker_server.core.errors import Conflict, Invalid, NotFound
-from qbroker_server.core.limits import AUTO_DELETE_MS, BINDINGS_MAX, NAME_BYTES_MAX
+from qbroker_server.core.limits import AUTO_DELETE_MS, BINDINGS_MAX
+from qbroker_server.core.names import check_name
 from qbroker_server.core.ports import Txn
 from qbroker_server.core.records import QueueOptions
 from qbroker_server.core.routes import BUILT_IN, Binding, Exchange, ExchangeType, encode
@@ -47,7 +48,7 @@ class Declare:
         for exchange in self.exchanges:
             _check_exchange(exchange, table.exchange(txn, exchange.name))
         for declared in self.queues:
-            queue.check_name("queue name", declared.name)
+            check_name("queue name", declared.name)
             if declared.options is not None:
                 queue.check_options(declared.name, declared.options)
         declared_names = {exchange.name: exchange for exchange in self.exchanges}
@@ -73,13 +74,13 @@ class Declare:
 
 
 def _check_exchange(wanted: Exchange, there: Exchange | None) -> None:
-    queue.check_name("exchange name", wanted.name)
+    check_name("exchange name", wanted.name)
     if wanted.type not in tuple(ExchangeType):
         raise Invalid(
             f"type {wanted.type!r} of exchange {wanted.name!r} is none of {', '.join(ExchangeType)}"
         )
     if wanted.alternate:
-        queue.check_name("alternate exchange", wanted.alternate)
+        check_name("alternate exchange", wanted.alternate)
     if there is not None and there != wanted:
         differences = [
             f"{one.name} is {getattr(there, one.name)!r}, not {getattr(wanted, one.name)!r}"
@@ -100,12 +101,8 @@ def _check_binding(binding: Binding, source: Exchange | None) -> None:
         )
     exchange = _known(source, binding.exchange)
     what = "exchange name" if binding.is_to_exchange else "queue name"
-    queue.check_name(what, binding.destination)
-    key_bytes = len(binding.routing_key.encode())
-    if key_bytes > NAME_BYTES_MAX or "\x00" in binding.routing_key:
-        raise Invalid(
-            f"routing key {binding.routing_key[:60]!r} has {key_bytes} bytes; it may have {NAME_BYTES_MAX}, and no NUL"
-        )
+    check_name(what, binding.destination)
+    check_name("routing key", binding.routing_key, is_optional=True)
     if exchange.type == ExchangeType.HEADERS:
         rule = binding.arguments.get("x-match", "all")
         if rule not in _MATCHES:

@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from qbroker_proto import names
 from qbroker_server.broker import Broker, Step
 from qbroker_server.core import dead, limits, queue
 from qbroker_server.http.pages import Page
@@ -59,7 +60,7 @@ class Metrics(Collector):
         )
         for family, counts in ((came, self._came), (went, self._went)):
             for name, count in counts.items():
-                family.add_metric((name,), count)
+                family.add_metric((names.escaped(name),), count)
             yield family
 
     def _workers(self) -> Iterator[Metric]:
@@ -88,11 +89,12 @@ class Metrics(Collector):
             dead_count = len(dead.find(txn, None, limits.STEP_ITEMS_MAX))
             for name in queue.names(txn):
                 counts = queue.counts(txn, name)
+                label = names.escaped(name)
                 for attribute, family in families.items():
                     # Below 0 only when a damaged record had to begin anew.
-                    family.add_metric((name,), max(0, getattr(counts, attribute)))
-                consumers.add_metric((name,), len(self._broker.dispatcher.consumers(name)))
-                paused.add_metric((name,), bool(counts.options.paused_ms))
+                    family.add_metric((label,), max(0, getattr(counts, attribute)))
+                consumers.add_metric((label,), len(self._broker.dispatcher.consumers(name)))
+                paused.add_metric((label,), bool(counts.options.paused_ms))
         yield from families.values()
         yield consumers
         yield paused
