@@ -10,7 +10,7 @@ that owns the store, `reply` on the thread that owns the streams (pump.py). `ste
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -18,8 +18,8 @@ from qbroker_server.core import joins, lease, limits, queue, routing, workflows
 from qbroker_server.core.command import Command
 from qbroker_server.core.dispatch import Delivery, Dispatcher
 from qbroker_server.core.effects import Cancel, Effects, Policy
-from qbroker_server.core.errors import CoreError, StoreLost
-from qbroker_server.core.ports import Engine, ReadTxn, WriteTxn
+from qbroker_server.core.errors import CoreError, StoreFull, StoreLost
+from qbroker_server.core.ports import Engine, ReadTxn, Txn, WriteTxn
 from qbroker_server.core.records import Record
 from qbroker_server.core.routes import Table
 
@@ -27,6 +27,12 @@ logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
 Reply = Callable[[Any], None]
+
+RETRY_S = 1.0
+"""How long a disk that took nothing is left alone before it is tried again."""
+
+_TELL_S = 60.0
+"""How often it is said that publishes are refused."""
 
 
 class Listener(Protocol):
@@ -41,12 +47,16 @@ class Clock(Protocol):
 
     def now_ms(self) -> int: ...
 
+    def monotonic(self) -> float: ...
+
 
 @dataclass(slots=True)
 class Step:
     """One commit: what it answered, whom it gave what, what changed."""
 
     txn: WriteTxn
+    batch: list[tuple[Command[Any], Reply]]
+    """What it was made of, for when the disk does not take it."""
     answers: list[tuple[Reply, object]]
     deliveries: dict[str, list[Delivery]]
     cancels: list[Cancel]
@@ -83,6 +93,11 @@ class Broker:
         self.listeners: list[Listener] = []
         self._clock = clock
         self._inbox: deque[tuple[Command[Any], Reply]] = deque()
+        self._full_s = float("-inf")
+        """When the disk last refused a step."""
+        self._told_s = float("-inf")
+        self.trouble = ""
+        """Why nothing can be stored for now; empty while something can."""
 
     def recover(self) -> Recovered:
         """Learn what the store holds; O(queues + sessions)."""
@@ -103,8 +118,8 @@ class Broker:
 
     @property
     def has_work(self) -> bool:
-        """Whether a step would have something to do."""
-        return bool(self._inbox)
+        """Whether a step would have something to do now."""
+        return bool(self._inbox) and not self.trouble
 
     def is_light(self, items_max: int) -> bool:
         """Whether the next step is a single command of up to `items_max` items."""
@@ -112,22 +127,103 @@ class Broker:
 
     def step(self) -> Step:
         """Decide, commit and reply, all on this thread."""
-        step = self.decide()
-        step.txn.commit()
-        self.reply(step)
-        return step
+        while True:
+            step = self.decide()
+            try:
+                step.txn.commit()
+            except Exception as error:
+                if not self.take_back(step, error):
+                    raise
+                continue
+            self.reply(step)
+            return step
 
     def decide(self) -> Step:
         """Apply what waits, and dispatch; nothing is durable yet."""
+        if self.trouble and self._is_full():
+            return self._refuse()
         batch, bytes_max = self._take()
         try:
             return self._decide(batch, bytes_max)
         except CoreError:
             raise
-        except Exception:
+        except Exception as error:  # noqa: BLE001 — looked at below
+            failure = error
+        if not isinstance(self.engine.meaning(failure), StoreFull):
             # A defect in one command must not cost its neighbours: apply each alone to find it.
-            logger.exception("A step of %d commands failed; each is applied alone.", len(batch))
-            return self._decide_each(batch)
+            logger.error(
+                "A step of %d commands failed; each is applied alone.",
+                len(batch),
+                exc_info=failure,
+            )
+            try:
+                return self._decide_each(batch)
+            except CoreError:
+                raise
+            except Exception as error:  # noqa: BLE001 — looked at below
+                failure = error
+        if not isinstance(full := self.engine.meaning(failure), StoreFull):
+            raise failure
+        self._put_back(batch, {}, full)
+        return self.decide()
+
+    def _is_full(self) -> bool:
+        """Whether the disk refused a step a moment ago."""
+        return self._clock.monotonic() - self._full_s < RETRY_S
+
+    def take_back(self, step: Step, error: Exception) -> bool:
+        """Have the commands of `step` wait again when its commit stored nothing; False when that is not sure."""
+        full = self.engine.meaning(error)
+        if not isinstance(full, StoreFull):
+            return False
+        self._put_back(step.batch, step.deliveries, full)
+        return True
+
+    def _put_back(
+        self,
+        batch: list[tuple[Command[Any], Reply]],
+        deliveries: dict[str, list[Delivery]],
+        full: StoreFull,
+    ) -> None:
+        """Undo a step that the disk refused. Without its publishes it may fit; if not, it waits."""
+        now_s = self._clock.monotonic()
+        if self._is_full() and not self.trouble:
+            self.trouble = f"nothing can be stored for now: {full}"
+            logger.error("Nothing can be stored, and is tried again each second: %s", full)
+        elif now_s - self._told_s >= _TELL_S:
+            self._told_s = now_s
+            logger.error("Publishes are refused for now: %s", full)
+        self._full_s = now_s
+        self._inbox.extendleft(reversed(batch))
+        self.routes.forget()
+        with self.engine.read() as txn:
+            self.dispatcher.reload(txn, self._clock.now_ms(), deliveries)
+
+    def _refuse(self) -> Step:
+        """Answer what is refused or changes nothing, without the disk; all else waits."""
+        waiting = list(self._inbox)
+        self._inbox.clear()
+        answers: list[tuple[Reply, object]] = []
+        now_ms = self._clock.now_ms()
+        with self.engine.read() as txn:
+            for command, reply in waiting:
+                effects = Effects(self.policy, 0, self._is_consumed, self.routes, self._worker_name)
+                view = _Unchangeable(txn)
+                try:
+                    value: object = command.apply(view, now_ms, effects)
+                    _flush(view, effects)
+                except CoreError as error:
+                    value = error
+                except _Change:
+                    self._inbox.append((command, reply))
+                    continue
+                else:
+                    # It changed what only the dispatcher knows, or nothing.
+                    self.dispatcher.absorb(effects)
+                answers.append((reply, value))
+        return Step(
+            _Unchangeable(None), [], answers, {}, [], {}, {}, {}, set(), None, has_more=False
+        )
 
     def _is_consumed(self, name: str) -> bool:
         return bool(self.dispatcher.consumers(name))
@@ -138,6 +234,9 @@ class Broker:
 
     def reply(self, step: Step) -> None:
         """Answer everybody a committed step concerns."""
+        if self.trouble and not isinstance(step.txn, _Unchangeable):
+            logger.warning("The disk takes something again.")
+            self.trouble = ""
         for answer, value in step.answers:
             _give(answer, value)
         for listener in self.listeners:
@@ -176,8 +275,9 @@ class Broker:
         now_ms = self._clock.now_ms()
         answers: list[tuple[Reply, object]] = []
         txn = self.engine.begin(bytes_max=bytes_max)
+        room_bytes = 0 if self.trouble or self._is_full() else self.engine.room_bytes
         effects = Effects(
-            self.policy, self.engine.room_bytes, self._is_consumed, self.routes, self._worker_name
+            self.policy, room_bytes, self._is_consumed, self.routes, self._worker_name
         )
         has_more = False
         left: list[tuple[Command[Any], Reply]] = []
@@ -205,13 +305,7 @@ class Broker:
                 joins.resolve(txn, now_ms, effects)
                 self.dispatcher.absorb_ready(effects)
                 has_more = True
-            if effects.joins is not None:
-                joins.of(effects).flush(txn)
-            if effects.workflows:
-                workflows.flush(txn, effects)
-            if effects.removed_queues:
-                routing.unbind_queues(txn, effects.removed_queues, effects)
-            effects.flush(txn)
+            _flush(txn, effects)
         except BaseException:
             txn.abort()
             # It may know of what was not stored.
@@ -226,6 +320,7 @@ class Broker:
         times = [ms for ms in (effects.next_ms, self.dispatcher.wake_ms) if ms is not None]
         return Step(
             txn,
+            batch[: len(answers)],
             answers,
             deliveries,
             effects.cancels,
@@ -241,13 +336,19 @@ class Broker:
         """Apply each command of a failed batch to a transaction of its own, to learn which may stay."""
         sound: list[tuple[Command[Any], Reply]] = []
         broken: list[tuple[Reply, object]] = []
+        broken_commands: list[tuple[Command[Any], Reply]] = []
         for command, reply in batch:
             txn = self.engine.begin(bytes_max=limits.STEP_BYTES_MAX)
             try:
-                command.apply(txn, self._clock.now_ms(), Effects(self.policy, 0))
+                command.apply(
+                    txn, self._clock.now_ms(), Effects(self.policy, self.engine.room_bytes)
+                )
             except CoreError:
                 sound.append((command, reply))
             except Exception as error:
+                if isinstance(self.engine.meaning(error), StoreFull):
+                    raise
+                broken_commands.append((command, reply))
                 logger.exception("A %s could not be applied.", type(command).__name__)
                 broken.append((reply, InternalError(f"the broker failed: {error!r}")))
             else:
@@ -256,7 +357,54 @@ class Broker:
                 txn.abort()
         step = self._decide(sound, limits.STEP_BYTES_MAX)
         step.answers += broken
+        step.batch += broken_commands
         return step
+
+
+def _flush(txn: Txn, effects: Effects) -> None:
+    """Write what the commands have only summed up."""
+    if effects.joins is not None:
+        joins.of(effects).flush(txn)
+    if effects.workflows:
+        workflows.flush(txn, effects)
+    if effects.removed_queues:
+        routing.unbind_queues(txn, effects.removed_queues, effects)
+    effects.flush(txn)
+
+
+class _Change(Exception):
+    """A command wants to change what cannot be changed now."""
+
+
+class _Unchangeable:
+    """A view of the store for a command that may only look."""
+
+    def __init__(self, txn: ReadTxn | None) -> None:
+        self._txn = txn
+
+    def get(self, key: bytes, /) -> bytes | None:
+        assert self._txn is not None
+        return self._txn.get(key)
+
+    def scan(self, start: bytes, stop: bytes, limit: int, /) -> Sequence[tuple[bytes, bytes]]:
+        assert self._txn is not None
+        return self._txn.scan(start, stop, limit)
+
+    def put(self, key: bytes, value: bytes, /) -> object:
+        if self.get(key) != value:
+            raise _Change
+        return True
+
+    def delete(self, key: bytes, /) -> bool:
+        if self.get(key) is not None:
+            raise _Change
+        return False
+
+    def commit(self) -> None:
+        """Nothing has changed."""
+
+    def abort(self) -> None:
+        """Nothing has changed."""
 
 
 def _give(answer: Reply, value: object) -> None:

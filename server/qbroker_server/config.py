@@ -42,7 +42,7 @@ class Config:
     max_message_bytes: int = 4 * MIB
     """The largest message a producer may publish; larger ones are refused, not cut. Default: 4 MiB."""
     reserve_bytes: int = 64 * MIB
-    """Room on the disk that publishing leaves to results, deletes and control: with less, publishes are refused. Default: 64 MiB."""
+    """Disk space that is allocated for results, deletes and control; with less room than this, publishes are refused. Default: 64 MiB."""
     drain_ms: int = 10_000
     """How long a stopping broker waits for its streams to end. Default: 10,000."""
 

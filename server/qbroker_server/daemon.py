@@ -110,7 +110,7 @@ async def run(config: Config, announce: Callable[[str], None]) -> None:
         else:
             stack.enter_context(owned(config.data_dir))
             try:
-                engine = LmdbEngine(config.data_dir)
+                engine = LmdbEngine(config.data_dir, reserve_bytes=config.reserve_bytes)
             except StoreError as error:
                 raise StoreFailed(str(error)) from error
         stack.callback(engine.close)
@@ -142,6 +142,7 @@ class Daemon:
 
     def __init__(self, config: Config, broker: Broker, clock: Clock) -> None:
         self._config = config
+        self._broker = broker
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
         self._is_stopping = False
@@ -242,6 +243,8 @@ class Daemon:
     def _trouble(self) -> str:
         if self._failure is not None:
             return f"the store failed: {self._failure}"
+        if self._broker.trouble:
+            return self._broker.trouble
         return "the broker is shutting down" if self._is_stopping else ""
 
     async def wait(self) -> None:

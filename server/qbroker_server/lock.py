@@ -4,7 +4,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -63,8 +63,9 @@ def owned(directory: Path, mounts: Path = MOUNTS) -> Iterator[None]:
                 f"The data directory {directory} is in use by another broker (process {owner}); "
                 "stop that one, or choose another directory with --data-dir."
             ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        # The number is only for people: a full disk, which may have no block for it, is no reason to end.
+        with suppress(OSError):
+            os.ftruncate(descriptor, os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0))
         yield
     finally:
         os.close(descriptor)

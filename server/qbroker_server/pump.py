@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from qbroker_server.broker import Broker, Step
+from qbroker_server.broker import RETRY_S, Broker, Step
 from qbroker_server.clock import Clock
 from qbroker_server.core.command import Command
 from qbroker_server.core.errors import CoreError
@@ -47,6 +47,7 @@ class Pump:
         self._is_wanted = False
         self._is_failed = False
         self._commit_s = 0.0
+        self._retry: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         # Two bare locks as hand-over signals: released by one thread, acquired by the other.
@@ -97,6 +98,8 @@ class Pump:
     def stop(self) -> None:
         """End the thread; the pump must be drained."""
         self._is_stopping = True
+        if self._retry is not None:
+            self._retry.cancel()
         self._go.release()
         self._thread.join()
 
@@ -148,6 +151,14 @@ class Pump:
 
     def _end(self, step: Step | None, error: BaseException | None) -> None:
         self._is_stepping = False
+        if (
+            step is not None
+            and isinstance(error, Exception)
+            and self._broker.take_back(step, error)
+        ):
+            self._is_wanted = True
+            self._go_on(has_more=False)
+            return
         if step is None or error is not None:
             # A commit that failed may or may not be on disk: nothing is confirmed, nothing is tried again.
             self._is_failed = True
@@ -156,7 +167,17 @@ class Pump:
             self._on_fatal(error or RuntimeError("the step was lost"))
             return
         self._broker.reply(step)
-        if self._broker.has_work or step.has_more or self._is_wanted:
+        self._go_on(has_more=step.has_more)
+
+    def _go_on(self, *, has_more: bool) -> None:
+        if self._broker.has_work or has_more or self._is_wanted:
             self.nudge()
-        else:
-            self._idle.set()
+            return
+        self._idle.set()
+        if self._broker.trouble and self._retry is None:
+            # What waits for the disk must not wait for somebody else's command as well.
+            self._retry = self._loop.call_later(RETRY_S, self._try_again)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self.nudge()

@@ -19,7 +19,7 @@ def healthy() -> Scene:
     scene.start(started)
     scene.report(prefetch_count=0)
     scene.publish(
-        new("ready"), new("later", eta_ms=scene.now_ms + 9), new("large", payload=b"x" * 5_000)
+        new("ready"), new("later", eta_ms=scene.now_ms + 9), new("large", payload=b"x" * 4_000)
     )
     return scene
 

@@ -13,5 +13,7 @@ def test_the_largest_message_fits_a_step() -> None:
     assert Config().max_message_bytes <= _MOST["max_message_bytes"] <= limits.STEP_BYTES_MAX
 
 
-def test_a_row_is_larger_than_a_chunk_so_that_their_lengths_tell_them_apart() -> None:
-    assert limits.INLINE_BYTES_MAX < limits.CHUNK_BYTES < limits.ROW_BYTES_MAX
+def test_a_chunk_fits_one_page_of_the_store() -> None:
+    page_bytes, header_bytes = 4096, 16
+
+    assert limits.INLINE_BYTES_MAX < limits.CHUNK_BYTES <= page_bytes - header_bytes

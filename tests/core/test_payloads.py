@@ -55,19 +55,38 @@ def test_a_payload_and_a_result_of_any_size_come_back_whole(
     [
         (KIB, 0),
         (KIB + 1, 1),
-        (16 * KIB, 1),
-        (16 * KIB + 1, -(-(16 * KIB + 1) // limits.CHUNK_BYTES)),
+        (limits.CHUNK_BYTES, 1),
+        (limits.CHUNK_BYTES + 1, 2),
+        (16 * KIB, 5),
     ],
 )
-def test_only_large_payloads_are_apart_and_only_larger_ones_are_cut(
-    size: int, row_count: int
-) -> None:
+def test_only_large_payloads_are_apart_and_each_row_fits_a_page(size: int, row_count: int) -> None:
     scene = Scene()
 
     scene.publish(new(payload=payload_of(size)))
 
     assert len(scene.rows(keys.PAYLOAD)) == row_count
     assert bool(scene.record().flags & Flag.PAYLOAD_APART) == (row_count > 0)
+
+
+def test_a_payload_in_one_long_row_as_older_releases_wrote_it_is_read_and_removed() -> None:
+    scene = Scene()
+    scene.register()
+    payload = payload_of(15_500)
+    scene.publish(new(payload=payload))
+    rows = scene.rows(keys.PAYLOAD)
+    txn = scene.engine.begin(bytes_max=0)
+    for key, _ in rows:
+        txn.delete(key)
+    txn.put(rows[0][0], payload)
+    txn.commit()
+
+    delivery = scene.take_one()
+    scene.settle(delivery)
+
+    assert delivery.payload == payload
+    assert scene.rows(keys.PAYLOAD) == []
+    assert scene.faults() == []
 
 
 @pytest.mark.parametrize(("before", "after"), [(100_000, 10), (10, 100_000), (100_000, 2_000)])

@@ -658,3 +658,18 @@ def test_a_message_that_was_started_is_not_taken_for_waiting() -> None:
     live(scene, 10)
 
     assert scene.record(entry(scene).last_id).stage == Stage.QUEUED
+
+
+def test_a_schedule_is_not_stored_from_the_reserve_and_one_that_stays_as_it_is_is_no_refusal() -> (
+    None
+):
+    engine = FlakyEngine()
+    scene = Scene(engine, Policy(reserve_bytes=1_000))
+    put(scene)
+    engine.room_bytes = 999
+
+    put(scene)
+    with pytest.raises(ResourceFull):
+        put(scene, "other")
+
+    assert scene.faults() == []

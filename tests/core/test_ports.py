@@ -46,5 +46,5 @@ def test_the_core_imports_only_itself_and_plain_computation(path: Path) -> None:
 def test_an_engine_needs_no_more_than_this() -> None:
     names = {name for name in vars(ports.Engine) if not name.startswith("_")}
 
-    assert names <= {"begin", "read", "stored_bytes", "room_bytes", "close", "name"}
+    assert names <= {"begin", "read", "stored_bytes", "room_bytes", "close", "name", "meaning"}
     assert inspect.getdoc(ports.StoreError)

@@ -4,10 +4,11 @@ import pytest
 
 from qbroker_server.core import keys, limits
 from qbroker_server.core.effects import Policy
-from qbroker_server.core.errors import Conflict, Invalid
+from qbroker_server.core.errors import Conflict, Invalid, ResourceFull
 from qbroker_server.core.lease import Outcome, Start
 from qbroker_server.core.records import EndReason, Flag, Stage
 from qbroker_server.core.results import Forget, Keep, Tell
+from tests.support.engines import FlakyEngine
 from tests.support.scene import Scene, new
 
 IGNORE, ERRORS = Flag.IGNORE_RESULT, Flag.STORE_ERRORS
@@ -281,3 +282,14 @@ def test_a_task_that_left_nothing_gets_its_result_from_somebody_else() -> None:
     assert scene.faults() == []
     with pytest.raises(Conflict, match="'m2' is the id of a task"):
         scene.do(Keep("m2", b"x", 0))
+
+
+def test_a_result_that_a_client_keeps_is_not_stored_from_the_reserve() -> None:
+    engine = FlakyEngine()
+    scene = Scene(engine, Policy(reserve_bytes=1_000))
+    engine.room_bytes = 999
+
+    with pytest.raises(ResourceFull):
+        scene.do(Keep("own", b"4", 0))
+
+    assert scene.find("own") is None

@@ -34,6 +34,8 @@ def environment(port: int, **more: str) -> dict[str, str]:
     return mine | {
         "PATH": f"{BIN}{os.pathsep}{mine['PATH']}",
         "PYTHONUNBUFFERED": "1",
+        # The default would take 64 MiB of disk for each page.
+        "QBROKER_RESERVE_BYTES": str(2**20),
         "QBROKER_LISTEN": f"127.0.0.1:{port}",
         "QBROKER_URL": f"qbroker://127.0.0.1:{port}",
         **more,

@@ -225,7 +225,7 @@ class Farm:
             "data",
             "--listen",
             listen,
-            **{"QBROKER_GRACE_MS": "1000", **settings},
+            **{"QBROKER_GRACE_MS": "1000", "QBROKER_RESERVE_BYTES": "1048576", **settings},
         )
         address = process.wait_for(r"listens on (127\.0\.0\.1:\d+)").group(1)
         self.broker_url = f"qbroker://{address}"

@@ -1,11 +1,14 @@
 """What LMDB adds to the conformance suite: it keeps, it grows, and it does not open what it cannot read."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import lmdb
 import pytest
 
-from qbroker_server.core.errors import StoreDamaged
+from qbroker_server.core.errors import StoreDamaged, StoreFull
 from qbroker_server.core.limits import KIB, MIB
 from qbroker_server.core.ports import StoreError
 from qbroker_server.engines.lmdb import LmdbEngine
@@ -162,4 +165,80 @@ def test_readers_that_failed_leave_their_places_to_others(tmp_path: Path) -> Non
         errors.append(caught.value)
 
     assert count(engine) == 1
+    engine.close()
+
+
+# -- the reserve -------------------------------------------------------------------------------------
+
+
+def allocated(directory: Path) -> int:
+    """The disk space that the store's file has, in bytes."""
+    return (directory / "data.mdb").stat().st_blocks * 512
+
+
+def test_the_reserve_is_allocated_behind_the_end_of_the_file_and_stays_ahead_of_it(
+    tmp_path: Path,
+) -> None:
+    engine = LmdbEngine(tmp_path, reserve_bytes=8 * MIB)
+    at_first = allocated(tmp_path) - (tmp_path / "data.mdb").stat().st_size
+
+    fill(engine, b"a", 6_000, 4_000)
+    fill(engine, b"b", 1, 1)
+
+    behind = allocated(tmp_path) - (tmp_path / "data.mdb").stat().st_size
+    assert at_first >= 8 * MIB
+    assert behind >= 8 * MIB
+    engine.close()
+
+
+def test_the_reserve_is_there_again_after_a_restart(tmp_path: Path) -> None:
+    LmdbEngine(tmp_path, reserve_bytes=8 * MIB).close()
+    before = allocated(tmp_path)
+
+    engine = LmdbEngine(tmp_path, reserve_bytes=8 * MIB)
+
+    assert allocated(tmp_path) == before
+    assert engine.room_bytes >= 8 * MIB
+    engine.close()
+
+
+def test_a_limit_on_the_size_of_files_counts_as_the_end_of_the_disk(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from qbroker_server.engines.lmdb import LmdbEngine; "
+        "print(LmdbEngine(Path(sys.argv[1])).room_bytes)"
+    )
+
+    said = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -f 4096; exec "$0" -c "$1" "$2"', sys.executable, code, tmp_path],
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
+
+    # The shell counts in blocks of 512 or 1,024 bytes.
+    assert int(said) < 4096 * KIB
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (lmdb.DiskError("mdb_txn_commit: No space left on device"), StoreFull),
+        (lmdb.Error("mdb_txn_commit: Disk quota exceeded"), StoreFull),
+        (lmdb.Error("mdb_txn_commit: File too large"), StoreFull),
+        (lmdb.Error("mdb_txn_commit: Read-only file system"), StoreFull),
+        (lmdb.Error("mdb_txn_commit: Input/output error"), None),
+        (lmdb.PanicError("mdb_txn_begin: MDB_PANIC"), None),
+        (lmdb.CorruptedError("mdb_get: MDB_CORRUPTED"), StoreDamaged),
+        (lmdb.PageNotFoundError("mdb_get: MDB_PAGE_NOTFOUND"), StoreDamaged),
+        (ValueError("No space left on device"), None),
+    ],
+)
+def test_only_errors_after_which_nothing_is_stored_are_taken_for_a_full_disk(
+    error: Exception, meaning: type | None, tmp_path: Path
+) -> None:
+    engine = LmdbEngine(tmp_path)
+
+    found = engine.meaning(error)
+
+    assert (None if found is None else type(found)) is meaning
     engine.close()

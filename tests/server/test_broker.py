@@ -4,17 +4,18 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from qbroker_server.broker import Broker, InternalError, Step
+from qbroker_server.broker import RETRY_S, Broker, InternalError, Step
 from qbroker_server.core import limits
 from qbroker_server.core.effects import Effects, Policy
-from qbroker_server.core.errors import Invalid
-from qbroker_server.core.ports import Txn
+from qbroker_server.core.errors import CoreError, Invalid, ResourceFull, StoreFull
+from qbroker_server.core.lease import Register, Report, Reported
+from qbroker_server.core.ports import Txn, WriteTxn
 from qbroker_server.core.publish import Publish, Published
 from qbroker_server.core.records import Stage
 from qbroker_server.core.routes import Binding, Exchange, Route
 from qbroker_server.core.routing import Declare
 from tests.support.engines import FlakyEngine
-from tests.support.scene import Scene, new
+from tests.support.scene import TASK, Scene, done, new
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,3 +226,119 @@ def test_a_step_ends_when_its_messages_became_many_copies_and_the_others_wait_fo
     scene.step()
     assert answers == [Published((), ())] * 5
     assert scene.counts("q7").ready_count == 5
+
+
+# -- a disk that takes nothing -----------------------------------------------------------------------
+
+FULL = StoreFull("No space left on device")
+
+
+def refusals(answers: list[object]) -> list[CoreError]:
+    """Why messages were refused, of all batches that were answered."""
+    found: list[CoreError] = []
+    for answer in answers:
+        assert isinstance(answer, Published)
+        found += [error for _, error in answer.refusals]
+    return found
+
+
+def test_a_step_that_the_disk_refuses_is_taken_again_without_its_publishes() -> None:
+    engine = FlakyEngine()
+    scene = Scene(engine)
+    scene.register()
+    scene.publish(new("taken"))
+    delivery = scene.take_one()
+    answers: list[object] = []
+    engine.failure, engine.rows_max = FULL, 12
+    scene.broker.submit(Publish(tuple(new(f"m{n}") for n in range(50))), answers.append)
+
+    settled = scene.settle(delivery)
+
+    assert settled
+    assert scene.record("taken").stage == Stage.DONE
+    assert [type(error) for error in refusals(answers)] == [ResourceFull] * 50
+    assert scene.broker.trouble == ""
+    assert scene.faults() == []
+
+
+def test_what_changes_the_store_waits_while_nothing_can_be_stored_and_publishes_are_refused() -> (
+    None
+):
+    engine = FlakyEngine()
+    scene = Scene(engine)
+    scene.register()
+    scene.publish(new("taken"))
+    delivery = scene.take_one()
+    engine.failure, engine.rows_max = FULL, 0
+    settled: list[object] = []
+    published: list[object] = []
+
+    scene.broker.submit(Report("s1", (), (done(delivery),), ()), settled.append)
+    scene.step()
+    scene.broker.submit(Publish((new("m1"), new("taken"))), published.append)
+    scene.step()
+
+    assert settled == []
+    assert "nothing can be stored" in scene.broker.trouble
+    assert [type(error) for error in refusals(published)] == [ResourceFull]
+    engine.failure = None
+    scene.clock.advance(int(RETRY_S * 1000))
+    scene.step()
+    assert [type(answer) for answer in settled] == [Reported]
+    assert scene.broker.trouble == ""
+    assert scene.record("taken").stage == Stage.DONE
+    scene.clock.advance(int(RETRY_S * 1000))
+    assert scene.publish(new("m1")) == Published((), ())
+    assert scene.faults() == []
+
+
+def test_a_message_that_was_leased_by_a_refused_step_is_leased_once_by_a_later_one() -> None:
+    engine = FlakyEngine()
+    scene = Scene(engine)
+    scene.publish(new("m1", payload=b"x" * 3_000))
+    engine.failure, engine.rows_max = FULL, 0
+
+    registering: list[object] = []
+    scene.broker.submit(
+        Register("s1", "w", ("celery",), frozenset((TASK,)), 1, ()), registering.append
+    )
+    scene.step()
+    before = scene.take_ids()
+    engine.failure = None
+    scene.clock.advance(int(RETRY_S * 1000))
+    scene.step()
+
+    session = scene.broker.dispatcher.sessions["s1"]
+    assert (before, scene.take_ids()) == ([], ["m1"])
+    assert (session.leased_count, session.unsent_bytes) == (1, 0)
+    assert scene.faults() == []
+
+
+def test_a_step_that_fails_before_its_commit_for_want_of_room_is_taken_again_too() -> None:
+    scene = Scene()
+    answers: list[object] = []
+    broker = Broker(Spilling(), scene.clock, Policy(reserve_bytes=0))
+    broker.submit(Publish((new("m1"),)), answers.append)
+
+    broker.step()
+
+    assert [type(error) for error in refusals(answers)] == [ResourceFull]
+
+
+class Spilling(FlakyEngine):
+    """An engine whose transactions are written before their commit, onto a full disk."""
+
+    def meaning(self, error: Exception) -> StoreFull | None:
+        return FULL if isinstance(error, OSError) else None
+
+    def begin(self, *, bytes_max: int) -> WriteTxn:
+        return _SpillingTxn(super().begin(bytes_max=bytes_max))
+
+
+class _SpillingTxn:
+    def __init__(self, txn: WriteTxn) -> None:
+        self.get, self.scan, self.delete = txn.get, txn.scan, txn.delete
+        self.commit, self.abort = txn.commit, txn.abort
+
+    def put(self, key: bytes, value: bytes, /) -> object:
+        raise OSError(28, "No space left on device")

@@ -6,9 +6,10 @@ import pytest
 
 from qbroker_server.broker import Broker, Step
 from qbroker_server.core.effects import Policy
-from qbroker_server.core.errors import Invalid, StoreLost
+from qbroker_server.core.errors import Invalid, StoreFull, StoreLost
 from qbroker_server.core.lease import Register
 from qbroker_server.core.publish import Publish, Published
+from qbroker_server.core.queue import Purge
 from qbroker_server.pump import Pump
 from tests.support.clock import FakeClock
 from tests.support.engines import FlakyEngine
@@ -21,7 +22,8 @@ class Rig:
 
     def __init__(self) -> None:
         self.engine = FlakyEngine()
-        self.broker = Broker(self.engine, FakeClock(), Policy())
+        self.clock = FakeClock()
+        self.broker = Broker(self.engine, self.clock, Policy())
         self.failures: list[BaseException] = []
         self.steps: list[Step] = []
         self.broker.listeners.append(self)
@@ -157,3 +159,37 @@ async def test_what_was_submitted_just_before_the_stop_does_not_hang_the_loop() 
     await asyncio.sleep(0)
 
     assert rig.engine.commit_count == 0
+
+
+async def test_what_a_full_disk_holds_up_is_tried_again_without_anybody_asking() -> None:
+    rig = Rig()
+    await rig.pump.ask(batch("a"))
+    rig.engine.failure, rig.engine.rows_max = StoreFull("No space left on device"), 0
+    purging = asyncio.ensure_future(rig.pump.ask(Purge("celery")))  # noqa: TID251 — it waits for the disk
+    await until(lambda: bool(rig.broker.trouble))
+    refused = await rig.pump.ask(batch("b", 1))
+    is_held = not purging.done()
+
+    rig.engine.failure = None
+    rig.clock.advance(2_000)
+    async with asyncio.timeout(30):
+        await purging
+
+    assert is_held
+    assert len(refused.refusals) == 1
+    assert rig.broker.trouble == ""
+    assert rig.failures == []
+    await rig.close()
+
+
+async def test_a_pump_whose_disk_is_full_can_be_drained_and_stopped() -> None:
+    rig = Rig()
+    await rig.pump.ask(batch("a"))
+    rig.engine.failure, rig.engine.rows_max = StoreFull("No space left on device"), 0
+    rig.pump.submit(Purge("celery"), lambda _: None)
+    await until(lambda: bool(rig.broker.trouble))
+
+    async with asyncio.timeout(10):
+        await rig.pump.drain()
+
+    await rig.close()

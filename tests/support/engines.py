@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from threading import Event
 
+from qbroker_server.core.errors import StoreDamaged, StoreFull
 from qbroker_server.core.ports import ReadTxn, WriteTxn
 from qbroker_server.engines.memory import MemoryEngine
 
@@ -18,6 +19,8 @@ class FlakyEngine:
         self.commit_count = 0
         self.failure: Exception | None = None
         """What the coming commits fail with."""
+        self.rows_max = -1
+        """Commits that write no more rows than this succeed all the same."""
         self.gate = Event()
         """Commits wait for it. Open at first."""
         self.gate.set()
@@ -30,6 +33,9 @@ class FlakyEngine:
     def read(self) -> AbstractContextManager[ReadTxn]:
         return self._engine.read()
 
+    def meaning(self, error: Exception) -> StoreFull | StoreDamaged | None:
+        return error if isinstance(error, StoreFull | StoreDamaged) else None
+
     def stored_bytes(self) -> int:
         return self._engine.stored_bytes()
 
@@ -41,11 +47,13 @@ class _FlakyTxn:
     def __init__(self, engine: FlakyEngine, txn: WriteTxn) -> None:
         self._engine = engine
         self._txn = txn
+        self._row_count = 0
 
     def get(self, key: bytes, /) -> bytes | None:
         return self._txn.get(key)
 
     def put(self, key: bytes, value: bytes, /) -> object:
+        self._row_count += 1
         return self._txn.put(key, value)
 
     def delete(self, key: bytes, /) -> bool:
@@ -58,7 +66,7 @@ class _FlakyTxn:
         self._engine.is_committing = True
         self._engine.gate.wait()
         self._engine.is_committing = False
-        if self._engine.failure is not None:
+        if self._engine.failure is not None and self._row_count > self._engine.rows_max:
             self._txn.abort()
             raise self._engine.failure
         self._engine.commit_count += 1

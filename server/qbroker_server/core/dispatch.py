@@ -178,6 +178,17 @@ class Dispatcher:
                         for limit in record.extras.limits:
                             self.throttle.hold(txn, limit, now_ms)
 
+    def reload(self, txn: ReadTxn, now_ms: int, undelivered: dict[str, list[Delivery]]) -> None:
+        """Forget a step that was not stored: how much each session holds is what the store says."""
+        for known in self._queues.values():
+            known.lanes.clear()
+            known.shares.clear()
+        self.load(txn, now_ms)
+        for session in self.sessions.values():
+            session.leased_count = lease.count(txn, session.id)
+        for session_id, deliveries in undelivered.items():
+            self.sent(session_id, sum([delivery.size for delivery in deliveries]))
+
     def consumers(self, name: str) -> list[Session]:
         """The connected sessions that take from the queue."""
         known = self._queues.get(name)

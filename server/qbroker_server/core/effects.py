@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from qbroker_server.core import keys
-from qbroker_server.core.errors import CorruptRecord
+from qbroker_server.core.errors import CorruptRecord, ResourceFull
 from qbroker_server.core.limits import MIB
 from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.records import (
@@ -20,6 +20,15 @@ from qbroker_server.core.records import (
     encode_queue,
 )
 from qbroker_server.core.routes import Table
+
+_RETRY_AFTER_MS = 5_000
+"""A full disk is seldom emptied faster."""
+
+_ROW_BYTES = 1024
+"""What a message occupies beside its payload, about, with its rows in indexes."""
+
+_GROWTH = 2
+"""How much a payload may occupy, per byte: a page holds one row of a little more than half of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +143,7 @@ class Effects:
         self.worker_name = worker_name
         """The name of the worker whose session it is; the session's own, where nobody knows."""
         self.room_bytes = room_bytes
-        """How much more can be stored before the disk is full."""
+        """How much more can be stored before the disk is full; `take_room` counts it down."""
         self.changed: dict[str, Record] = {}
         """Messages that started or ended, as they are now."""
         self.ready: set[str] = set()
@@ -203,6 +212,17 @@ class Effects:
         """The queue is gone."""
         self.removed_queues.add(name)
         self._queues.pop(name, None)
+
+    def take_room(self, row_count: int, size: int) -> None:
+        """Account for rows that are to be stored, `size` bytes in all; ResourceFull when the reserve would have to pay for them."""
+        if self.room_bytes < self.policy.reserve_bytes or self.room_bytes <= 0:
+            raise ResourceFull(
+                f"the broker's disk is nearly full: {self.room_bytes} bytes are left, and publishing leaves "
+                f"{self.policy.reserve_bytes} (reserve_bytes) so that running tasks can end. "
+                "Free some space, or let workers empty the queues",
+                retry_after_ms=_RETRY_AFTER_MS,
+            )
+        self.room_bytes -= _ROW_BYTES * row_count + _GROWTH * size
 
     def flush(self, txn: Txn) -> None:
         """Write the queues' records; the last thing a step does."""

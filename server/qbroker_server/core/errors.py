@@ -11,6 +11,7 @@ CoreError
 │   └── NameTaken    a worker of its name is connected
 ├── ResourceFull     no room now; worth trying later
 ├── SessionLost      the session is unknown or was taken over
+├── StoreFull        the disk takes nothing: nothing of the transaction is stored
 ├── StoreLost        the store has failed: what was asked may or may not be stored
 ├── StoreDamaged     a page of the store cannot be read
 └── CorruptRecord    what was read from the store is not what was written
@@ -76,6 +77,10 @@ class ResourceFull(CoreError):
 
 class SessionLost(CoreError):
     """The session is unknown to the broker, or another stream has taken it over."""
+
+
+class StoreFull(CoreError):
+    """The disk takes nothing more, or nothing at all for now: nothing of the transaction is stored."""
 
 
 class StoreLost(CoreError):

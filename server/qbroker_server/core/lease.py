@@ -181,6 +181,15 @@ def held(txn: ReadTxn, session: str, after_id: str = "") -> list[LeaseId]:
     ]
 
 
+def count(txn: ReadTxn, session: str) -> int:
+    """How many leases the session holds."""
+    total, after_id = 0, ""
+    while leases := held(txn, session, after_id):
+        total += len(leases)
+        after_id = leases[-1].id
+    return total
+
+
 def sessions(txn: ReadTxn) -> list[str]:
     """The sessions that hold leases, read with one look each."""
     found: list[str] = []

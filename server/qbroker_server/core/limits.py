@@ -54,11 +54,11 @@ INLINE_BYTES_MAX = KIB
 SHARED_BYTES_MIN = 4 * KIB
 """From how many bytes on, all copies of a message counted, their payload is stored once for all of them: a page."""
 
-ROW_BYTES_MAX = 16 * KIB
-"""A payload up to here is one row. Larger ones are cut, because one row needs that many *neighbouring* free pages."""
-
 CHUNK_BYTES = 4080
-"""What fits one overflow page (4,096 bytes less its header), so that a cut payload never needs neighbours."""
+"""Most of a payload in one row: what fits one page (4,096 bytes less its header).
+
+A longer row needs *neighbouring* free pages. A fragmented file has none, so such a row makes the file grow although it has room.
+"""
 
 STEP_ITEMS_MAX = 4_000
 """Messages, settles and the like that one commit takes, so that nobody waits long for a turn."""

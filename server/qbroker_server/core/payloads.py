@@ -1,7 +1,7 @@
 """Payloads too large for their record, in rows of their own, and payloads that several records share.
 
-Up to `ROW_BYTES_MAX` one row; larger ones are cut into pieces that fill one page each, so that the
-store never has to find many neighbouring free pages.
+A payload is cut into rows that fill one page each, so that each free page of the store can hold one of them.
+Stores of older releases hold single rows of up to 16 KiB as well.
 
 The copies of a message that several queues take have one payload among them, under its digest, with the number of
 records that name it. Who is the last to let go of it removes it. Nobody else need know: a record is given a payload,
@@ -45,7 +45,7 @@ def attach(txn: Txn, message_id: str, record: Record, payload: bytes) -> None:
 
 
 def _put(txn: Txn, prefix: bytes, payload: bytes) -> None:
-    step = len(payload) if len(payload) <= limits.ROW_BYTES_MAX else limits.CHUNK_BYTES
+    step = limits.CHUNK_BYTES
     for index, at in enumerate(range(0, len(payload), step)):
         txn.put(prefix + keys.U32.pack(index), payload[at : at + step])
 

@@ -376,9 +376,8 @@ def _publish(
 ) -> None:
     # Its form was looked at when the entry was made.
     new = _message(name, entry.definition, message_id, tick_ms, now_ms, almanac)
-    if effects.room_bytes < effects.policy.reserve_bytes:
-        raise publish.full(effects)
     if txn.get(message.key_of(message_id)) is None:
+        effects.take_room(new.items, new.size)
         publish.admit(txn, new, now_ms, effects)
 
 
@@ -468,6 +467,8 @@ class Put:
                     f"schedule {self.name!r} would never fire: {self.definition.timing!r} has no moment "
                     "from now on, or none before its end"
                 )
+        if entry is None or entry.definition != self.definition:
+            effects.take_room(*self.cost)
         return _set(txn, self.name, entry, self.definition, now_ms, effects, self.almanac)
 
 
@@ -535,6 +536,7 @@ class Declare:
         for name, definition in self.entries:
             check(name, definition, self.almanac)
         added, changed, unchanged = list[str](), list[str](), list[str]()
+        wanted: list[tuple[str, Definition, Entry | None, str]] = []
         taken: list[tuple[str, str]] = []
         for name, definition in self.entries:
             entry = _find(txn, name, effects)
@@ -546,8 +548,12 @@ class Declare:
                 unchanged.append(name)
                 continue
             (added if entry is None else changed).append(name)
-            if self.is_dry:
-                continue
+            wanted.append((name, definition, entry, digest))
+        if wanted and not self.is_dry:
+            effects.take_room(
+                len(wanted), sum([len(definition.template) for _, definition, _, _ in wanted])
+            )
+        for name, definition, entry, digest in () if self.is_dry else wanted:
             entry = _set(txn, name, entry, definition, now_ms, effects, self.almanac)
             entry.owner, entry.declared = self.owner, digest
             txn.put(key_of(name), encode(entry))

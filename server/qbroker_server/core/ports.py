@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from qbroker_server.core.errors import StoreDamaged, StoreFull
+
 
 class StoreError(Exception):
     """The store cannot be opened; the text is a sentence that says why."""
@@ -44,13 +46,19 @@ class Engine(Protocol):
 
     name: str
     room_bytes: int
-    """How much more can be stored before the disk is full, as of a `begin` not long ago."""
+    """How much more can be stored in space that the store has for itself, as of a `begin` not long ago."""
 
     def begin(self, *, bytes_max: int) -> WriteTxn:
         """Start to write, with room made beforehand for about `bytes_max` bytes of changes."""
 
     def read(self) -> AbstractContextManager[ReadTxn]:
         """Look at the last commit. Keep it short: pages it can see are not reused meanwhile."""
+
+    def meaning(self, error: Exception) -> StoreFull | StoreDamaged | None:
+        """What an error of a transaction means for its commands; None for one that the store does not know.
+
+        StoreFull: nothing was stored, and a later transaction may succeed.
+        """
 
     def stored_bytes(self) -> int:
         """What the records occupy, in bytes, free pages not counted."""

@@ -35,9 +35,6 @@ from qbroker_server.core.records import (
 from qbroker_server.core.routes import Route
 from qbroker_server.core.unique import UniquePolicy
 
-_RETRY_AFTER_MS = 5_000
-"""A full disk is seldom emptied faster."""
-
 
 # Nobody changes one, but to have that checked would make each five times as dear.
 @dataclass(slots=True)
@@ -248,16 +245,6 @@ def _check_extras(message_id: str, extras: Extras) -> None:
             )
 
 
-def full(effects: Effects) -> ResourceFull:
-    """What is said when the disk has no room for more messages."""
-    return ResourceFull(
-        f"the broker's disk is nearly full: {effects.room_bytes} bytes are left, and publishing leaves "
-        f"{effects.policy.reserve_bytes} (reserve_bytes) so that running tasks can end. "
-        "Free some space, or let workers empty the queues",
-        retry_after_ms=_RETRY_AFTER_MS,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Published:
     """What became of a batch: all of it is stored, but for these."""
@@ -288,7 +275,6 @@ class Publish:
         refusals: list[tuple[int, CoreError]] = []
         duplicates: list[int] = []
         existing: list[tuple[int, str]] = []
-        is_full = effects.room_bytes < effects.policy.reserve_bytes
         for place, new in enumerate(self.messages):
             try:
                 if isinstance(new, NewMessage):
@@ -308,10 +294,8 @@ class Publish:
             if is_known:
                 duplicates.append(place)
                 continue
-            if is_full:
-                refusals.append((place, full(effects)))
-                continue
             try:
+                effects.take_room(new.items, new.size)
                 if isinstance(new, NewMessage):
                     admit(txn, new, now_ms, effects)
                 else:

@@ -255,6 +255,7 @@ class Keep:
         record = message.find(txn, self.id, effects)
         if record is not None and record.task and not _is_left(record):
             raise Conflict(f"{self.id!r} is the id of a task; keep the result under another")
+        effects.take_room(*self.cost)
         if record is not None:
             payloads.detach(txn, self.id, record)
         record = message.unknown(now_ms)

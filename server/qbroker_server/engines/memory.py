@@ -31,6 +31,9 @@ class MemoryEngine:
         with self._lock:
             yield MemoryTxn(self._rows, self._keys, self._lock)
 
+    def meaning(self, error: Exception) -> None:
+        del error  # Memory has no errors of its own.
+
     def stored_bytes(self) -> int:
         return sum(len(key) + len(value) for key, value in self._rows.items())
 

@@ -21,6 +21,7 @@ STATUS: Final[dict[type[errors.CoreError], grpc.StatusCode]] = {
     errors.NameTaken: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ResourceFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.SessionLost: grpc.StatusCode.ABORTED,
+    errors.StoreFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StoreLost: grpc.StatusCode.UNAVAILABLE,
     errors.StoreDamaged: grpc.StatusCode.DATA_LOSS,
     errors.CorruptRecord: grpc.StatusCode.DATA_LOSS,
