@@ -21,6 +21,9 @@ Key: TypeAlias = str | Callable[[Sequence[Any], Mapping[str, Any]], str]
 CONCURRENCY_MAX = (1 << 32) - 1
 RATE_MAX = 1e9
 
+RESULT_BYTES_MAX = 8 * 1024 * 1024
+"""The largest result that any broker takes: the most its setting `max_message_bytes` can be."""
+
 _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000}
 _RATE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(?:/\s*([smh]))?\s*")
 

@@ -142,7 +142,9 @@ class FakeBroker(WorkerServicer):
         await self._write(
             context,
             WorkReply(
-                registered=Registered(broker_version="0", grace_ms=1_000),
+                registered=Registered(
+                    broker_version="0", grace_ms=1_000, result_bytes_max=4_000_000
+                ),
                 applied_seq=self._applied_seq,
                 lost=[WireLease(id=id_, attempt=attempt) for id_, attempt in held - ours],
             ),

@@ -56,6 +56,7 @@ class Worker:
         self.order: list[str] = []
         self.asked: list[Ask] = []
         self.wanted: list[bool] = []
+        self.limits: list[int] = []
         self.is_settling = True
         self.stream = Stream(
             self.session,
@@ -66,6 +67,7 @@ class Worker:
             chance=random.Random(7),
             on_asked=self._take_questions,
             on_wanted=self.wanted.append,
+            on_limit=self.limits.append,
         )
 
     def _link(self, is_linked: bool) -> None:
@@ -363,3 +365,14 @@ def test_a_delivery_in_pieces_is_heard_whole_when_its_last_has_come() -> None:
         [b"one two three"],
     ]
     assert begun == {}
+
+
+async def test_how_large_a_result_may_be_is_told_before_anything_is_delivered() -> None:
+    broker = FakeBroker()
+    async with serving(broker) as port:
+        worker = Worker(port)
+        async with running(worker):
+            broker.publish("first")
+            await broker.until(lambda b: len(b.settled) == 1)
+
+    assert worker.limits == [4_000_000]

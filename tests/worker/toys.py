@@ -147,6 +147,8 @@ def guarded(guard: Guard) -> Runs:
 
     def run_guarded(message: bytes, attempt: int, redelivered: bool) -> Ran:
         verb, argument, *limit = json.loads(message)
+        if verb == "result limit":
+            return Ran(SUCCESS, str(guard.result_bytes_max).encode(), False, 10e-6)
         if verb in ("spin", "deaf", "slow"):
             try:
                 guard.begin(None, *limit or (None,))

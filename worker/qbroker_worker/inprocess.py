@@ -143,6 +143,7 @@ class InProcessWorker:
                 chance=random.Random(),  # noqa: S311 - spreads reconnects; no secret
                 on_asked=lambda asks: commands.asked(asks),
                 on_wanted=journal.want,
+                on_limit=pool.limit_results,
             )
             state = State(
                 name=self.name,

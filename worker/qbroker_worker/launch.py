@@ -294,6 +294,7 @@ def _build(
             chance=random.Random(),  # noqa: S311 - spreads reconnects; no secret
             on_asked=lambda asks: commands.asked(asks),
             on_wanted=journal.want,
+            on_limit=pool.limit_results,
         )
         state = State(
             name=identity.name,

@@ -21,7 +21,7 @@ from qbroker.app.loading import LoadError, explained, find_app
 from qbroker.app.log import everything_as_json, redirect_stdouts, setup_logging
 from qbroker.envelope import OUTCOME_RETRY, OUTCOME_SUCCESS
 from qbroker.exceptions import ImproperlyConfigured
-from qbroker.limits import per_second
+from qbroker.limits import RESULT_BYTES_MAX, per_second
 from qbroker.serialization import Value
 from qbroker.task import Task
 from qbroker.worker.control import Panel
@@ -366,7 +366,13 @@ def build_runs(
     app: App, *, hostname: str, guard: Guard | None = None, limits: trace.Limits = (None, None)
 ) -> Runs:
     """The SDK's runner, with the log line of each run where somebody would read it."""
-    runner = trace.build_runner(app, hostname=hostname, guard=guard, limits=limits)
+    runner = trace.build_runner(
+        app,
+        hostname=hostname,
+        guard=guard,
+        limits=limits,
+        result_bytes_max=lambda: RESULT_BYTES_MAX if guard is None else guard.result_bytes_max,
+    )
     run, run_natively = runner.run, runner.run_natively
     logger = logging.getLogger(trace.__name__)
     quiet_success = not logger.isEnabledFor(logging.INFO)

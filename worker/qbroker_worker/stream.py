@@ -86,6 +86,7 @@ class Stream:
         chance: random.Random,
         on_asked: Callable[[Sequence[Ask]], None] = lambda _: None,
         on_wanted: Callable[[bool], None] = lambda _: None,
+        on_limit: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._session = session
         self._identity = identity
@@ -96,6 +97,7 @@ class Stream:
         self._on_link = on_link
         self._on_asked = on_asked
         self._on_wanted = on_wanted
+        self._on_limit = on_limit
         self._asides: deque[Aside] = deque()
         self._asides_due = False
         self._asides_timer: asyncio.TimerHandle | None = None
@@ -223,6 +225,9 @@ class Stream:
             if heard.is_registered:
                 self._failures = 0
                 self._is_linked = self._was_linked = True
+                if reply.registered.result_bytes_max:
+                    # Before anything runs whose result may be too large.
+                    self._on_limit(reply.registered.result_bytes_max)
             # First, because with the link the work goes on, and not with what is lost or revoked.
             self._on_news(news)
             if heard.is_registered:

@@ -174,6 +174,10 @@ class Guard(Protocol):
     watches_all: bool
     """What has no limits is to be begun and ended here as well."""
 
+    @property
+    def result_bytes_max(self) -> int:
+        """The largest result that the broker takes."""
+
     def begin(self, soft_s: float | None, hard_s: float | None, *, is_async: bool = False) -> None:
         """What begins on this thread has so many seconds; None is no limit."""
 

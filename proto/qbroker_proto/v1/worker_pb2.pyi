@@ -170,12 +170,14 @@ class Cancel(_message.Message):
     def __init__(self, id: _Optional[str] = ..., attempt: _Optional[int] = ..., terminate: _Optional[bool] = ..., signal: _Optional[str] = ...) -> None: ...
 
 class Registered(_message.Message):
-    __slots__ = ("broker_version", "grace_ms")
+    __slots__ = ("broker_version", "grace_ms", "result_bytes_max")
     BROKER_VERSION_FIELD_NUMBER: _ClassVar[int]
     GRACE_MS_FIELD_NUMBER: _ClassVar[int]
+    RESULT_BYTES_MAX_FIELD_NUMBER: _ClassVar[int]
     broker_version: str
     grace_ms: int
-    def __init__(self, broker_version: _Optional[str] = ..., grace_ms: _Optional[int] = ...) -> None: ...
+    result_bytes_max: int
+    def __init__(self, broker_version: _Optional[str] = ..., grace_ms: _Optional[int] = ..., result_bytes_max: _Optional[int] = ...) -> None: ...
 
 class Delivery(_message.Message):
     __slots__ = ("id", "attempt", "redelivered", "task", "queue", "ack_policy", "message", "has_more")

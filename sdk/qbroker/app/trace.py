@@ -44,6 +44,7 @@ from qbroker.exceptions import (
     TimeLimitExceeded,
     WorkerLostError,
 )
+from qbroker.limits import RESULT_BYTES_MAX
 from qbroker.printable import clean, cut, repr_of, text_of
 from qbroker.request import Context, current_request, plain_seconds
 from qbroker.result import child_of
@@ -743,9 +744,6 @@ class App(Protocol):
     ) -> tuple[bytes, int]:
         """The message of a retry, and when it is due in Unix milliseconds."""
 
-
-RESULT_BYTES_MAX = 8 * 1024 * 1024
-"""The largest result that any broker takes: the most its setting `max_message_bytes` can be."""
 
 _HEADS_MAX = 1_000
 

@@ -193,7 +193,11 @@ class Worker(worker_pb2_grpc.WorkerServicer):
         lost = await opened
         logger.info("%s registered for %s", register.name, ", ".join(register.queues))
         stream.registered(
-            worker_pb2.Registered(broker_version=self._version, grace_ms=self._grace_ms),
+            worker_pb2.Registered(
+                broker_version=self._version,
+                grace_ms=self._grace_ms,
+                result_bytes_max=self._message_bytes_max,
+            ),
             lost,
         )
         stream.report(first)

@@ -40,6 +40,13 @@ async def test_a_worker_is_given_the_message_as_it_was_published() -> None:
         )
 
 
+async def test_a_worker_is_told_how_large_a_result_may_be() -> None:
+    async with serving(max_message_bytes=100_000) as served:
+        reply = await served.work().register()
+
+        assert reply.registered.result_bytes_max == 100_000
+
+
 async def test_a_settle_is_told_when_it_is_on_disk_and_its_result_is_read() -> None:
     async with serving() as served:
         worker = served.work()

@@ -371,3 +371,18 @@ async def test_what_else_a_settle_says_travels_with_the_result(
 
     (done,) = reports.done
     assert (done.outcome, done.more) == (RETRY, b"later")
+
+
+async def test_a_pool_says_where_tasks_run_how_large_a_result_may_be(
+    pool: Pool, reports: Recorder
+) -> None:
+    first, second = delivery("result limit"), delivery("result limit")
+
+    pool.submit([first])
+    await reports.until_done(1)
+    pool.limit_results(12_345)
+    pool.submit([second])
+    await reports.until_done(2)
+
+    assert reports.result(first) == str(8 * 1024 * 1024).encode()
+    assert reports.result(second) == b"12345"

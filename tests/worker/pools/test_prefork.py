@@ -318,3 +318,68 @@ async def test_a_child_that_has_grown_makes_place_for_a_fresh_one() -> None:
 
     pids = [done.result.split()[2] for done in reports.done]
     assert len(set(pids)) == 4
+
+
+async def test_a_very_large_result_does_not_keep_its_neighbours_from_being_heard() -> None:
+    reports = Recorder()
+    async with pool_of(2, reports) as pool:
+        large = delivery("large", 60_000_000)
+
+        pool.submit([large])
+        await reports.until_started(large)
+        for number in range(50):
+            pool.submit([delivery("echo", number)])
+            await reports.until(
+                lambda number=number: (  # type: ignore[misc]
+                    sum(done.delivery.task == "echo" for done in reports.done) > number
+                )
+            )
+        await reports.until_done(51)
+
+        assert len(reports.result(large)) == 60_000_000
+
+
+async def test_a_child_that_is_killed_in_the_middle_of_a_large_result_loses_that_task_only() -> (
+    None
+):
+    reports = Recorder()
+    async with pool_of(1, reports) as pool:
+        large = delivery("large", 200_000_000)
+
+        pool.submit([large])
+        await reports.until_started(large)
+        while not (child := next(iter(pool._children.values()))).unread:  # noqa: ASYNC110 - nothing is reported before the record is whole
+            await asyncio.sleep(0)
+        os.kill(child.pid, signal.SIGKILL)
+        await reports.until_done(1)
+        after = delivery("echo", "after")
+        pool.submit([after])
+        await reports.until_done(2)
+
+        assert reports.outcome(large) == WORKER_LOST
+        assert reports.result(after) == b"after"
+
+
+async def test_a_child_that_replaces_another_knows_how_large_a_result_may_be() -> None:
+    reports = Recorder()
+    async with pool_of(1, reports) as pool:
+        pool.limit_results(12_345)
+        pool.submit([delivery("die")])
+        await reports.until_done(1)
+        job = delivery("result limit")
+
+        pool.submit([job])
+        await reports.until_done(2)
+
+        assert reports.result(job) == b"12345"
+
+
+async def test_very_large_arguments_reach_the_child() -> None:
+    reports = Recorder()
+    async with pool_of(1, reports) as pool:
+        job = delivery("echo", "y" * 60_000_000)
+
+        pool.submit([job])
+        await reports.until_done(1)
+
+        assert len(reports.result(job)) == 60_000_000

@@ -13,6 +13,7 @@ from socket import socket
 from types import FrameType
 
 from qbroker.exceptions import SoftTimeLimitExceeded
+from qbroker.limits import RESULT_BYTES_MAX
 from qbroker_worker import clock
 from qbroker_worker.pools import frames
 
@@ -37,6 +38,10 @@ class ChildGuard:
         """When the present task was taken."""
         self.is_overdue = False
         """The hard limit has passed: the parent is about to kill this process."""
+
+    @property
+    def result_bytes_max(self) -> int:
+        return self._words[frames.RESULT_BYTES] or RESULT_BYTES_MAX
 
     def begin(self, soft_s: float | None, hard_s: float | None, *, is_async: bool = False) -> None:
         del is_async  # The signal finds it wherever it is.

@@ -49,6 +49,8 @@ DEADLINES = (16, 17)
 the machine's monotonic clock, 0 for no limit. The parent signals and kills by them."""
 LIMITS = (18, 19)
 """How long those limits are, in microseconds."""
+RESULT_BYTES = 20
+"""The word that says how large a result the broker takes. The parent writes it."""
 REGIONS = (4096, 4096 + REGION_BYTES)
 SHARED_BYTES = 4096 + 2 * REGION_BYTES
 

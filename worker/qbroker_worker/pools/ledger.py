@@ -84,11 +84,16 @@ class Child:
         self.watched_ns = 0
         self.timer: asyncio.TimerHandle | None = None
         """When the parent looks at its deadlines again."""
-        self.unread = b""
+        self.unread = bytearray()
+        """Bells that have not arrived whole."""
         self.unsent = bytearray()
         self._claims_read, self._claims_write = claims
         self._words = memoryview(self.shared)[: frames.REGIONS[0]].cast("Q")
         self._unclaimed = array.array("i", (0,))
+
+    def limit_results(self, bytes_max: int) -> None:
+        """Have it refuse results larger than this."""
+        self._words[frames.RESULT_BYTES] = bytes_max
 
     def claimed(self) -> int:
         """How many tasks have begun, as the kernel counts."""

@@ -114,6 +114,9 @@ class Pool(Protocol):
     def submit(self, deliveries: Iterable[Delivery]) -> None:
         """Run these, in this order as far as slots allow."""
 
+    def limit_results(self, bytes_max: int) -> None:
+        """Refuse results larger than this where they are made: the broker would not take them."""
+
     def pause(self) -> None:
         """Start nothing that has not reached its slot yet."""
 

@@ -28,6 +28,9 @@ from qbroker_worker.pools.pace import Pace, Portion
 from qbroker_worker.pools.pool import LostResult, Reports, Restarted, expired, lost, revoked
 from qbroker_worker.values import Delivery, Finished, Notice, Restart
 
+READS_MAX = 16
+"""How often a child is read from before others have their turn."""
+
 LOOK_S = 0.005
 """How often the parent looks at children that have not said anything. Only while there are some."""
 
@@ -62,6 +65,7 @@ class PreforkPool:
         self._children: dict[int, Child] = {}
         self._born = 0
         self._is_paused = False
+        self._result_bytes_max = 0
         self._is_closing = False
         self._control_unread = b""
         self._restarts: deque[Restarted] = deque()
@@ -109,6 +113,11 @@ class PreforkPool:
         self._dispatch()
         if self._waiting:
             self._look_soon()
+
+    def limit_results(self, bytes_max: int) -> None:
+        self._result_bytes_max = bytes_max
+        for child in self._children.values():
+            child.limit_results(bytes_max)
 
     def pause(self) -> None:
         self._is_paused = True
@@ -252,6 +261,7 @@ class PreforkPool:
         with ledger.memory() as memory, theirs:
             memory.truncate(frames.SHARED_BYTES)
             child = Child(number, link=link, claims=claims, memory=memory.fileno())
+            child.limit_results(self._result_bytes_max)
             self._children[number] = child
             fds = (theirs.fileno(), claims[0], memory.fileno())
             self._tell_server(frames.FORK, number, *fds)
@@ -305,7 +315,7 @@ class PreforkPool:
     def _mourn(self, child: Child, how: str) -> None:
         """A child has died: save what it finished, report what it was at, keep what it had not begun."""
         child.pid = 0
-        self._hear(child)
+        self._hear(child, to_the_end=True)
         finished: list[Finished] = []
         for batch in child.batches:
             finished += child.records(batch, None, child.handed)
@@ -459,10 +469,12 @@ class PreforkPool:
 
     # -- hearing back --------------------------------------------------------------------------
 
-    def _hear(self, child: Child) -> None:
-        """Take what the child has said, and what it points at."""
+    def _hear(self, child: Child, *, to_the_end: bool = False) -> None:
+        """Take what the child has said, and what it points at; some of it, unless it is dead and this is the end."""
         finished: list[Finished] = []
-        while True:
+        left = READS_MAX
+        while to_the_end or left:
+            left -= 1
             try:
                 data = child.link.recv(ledger.READ_BYTES)
             except (BlockingIOError, ConnectionError):
@@ -470,7 +482,8 @@ class PreforkPool:
             if not data:
                 self._loop.remove_reader(child.link.fileno())
                 break
-            child.unread = self._heed(child, child.unread + data, finished)
+            child.unread += data
+            self._heed(child, finished)
             if len(data) < ledger.READ_BYTES:
                 break
         if finished:
@@ -479,7 +492,10 @@ class PreforkPool:
         if child.batches:
             self._look_soon()
 
-    def _heed(self, child: Child, data: bytes, finished: list[Finished]) -> bytes:
+    def _heed(self, child: Child, finished: list[Finished]) -> None:
+        """Take in the bells that have arrived whole."""
+        # Looked at where it lies: a large record arrives in hundreds of reads, and must not be copied for each.
+        data = child.unread
         at, head = 0, frames.BELL.size
         while len(data) - at >= head:
             kind, number, begun, end = frames.BELL.unpack_from(data, at)
@@ -495,7 +511,7 @@ class PreforkPool:
             if kind == frames.SPILL:
                 if len(data) - at < head + end:
                     break
-                finished += child.spilled(batch, data[at + head : at + head + end])
+                finished += child.spilled(batch, bytes(data[at + head : at + head + end]))
                 at += end
             else:
                 finished += child.records(batch, end, batch.first + begun)
@@ -508,7 +524,7 @@ class PreforkPool:
                     child.is_withdrawn = False
                 elif not self._pace.is_short(_first(child.batches[0])):
                     self._report_next(child)
-        return data[at:]
+        del data[:at]
 
     def _report_next(self, child: Child) -> None:
         first = child.batches[0].deliveries[:1]

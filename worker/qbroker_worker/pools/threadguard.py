@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qbroker.exceptions import SoftTimeLimitExceeded
+from qbroker.limits import RESULT_BYTES_MAX
 from qbroker_worker import clock
 
 LATE_S = 0.01
@@ -57,6 +58,8 @@ class ThreadGuard:
 
     def __init__(self, monotonic: Callable[[], float] = clock.monotonic) -> None:
         self._now = monotonic
+        self.result_bytes_max = RESULT_BYTES_MAX
+        """The largest result that the broker takes."""
         self._limited: dict[int, Limited] = {}
         self._jobs: dict[int, object] = {}
         """What each thread is at, or was at last."""

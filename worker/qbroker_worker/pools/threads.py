@@ -195,6 +195,9 @@ class ThreadsPool:
         for _ in range(count):
             self._tokens.put(True)  # noqa: FBT003 - a token
 
+    def limit_results(self, bytes_max: int) -> None:
+        self._guard.result_bytes_max = bytes_max
+
     def pause(self) -> None:
         if not self._is_paused:
             self._is_paused = True
