@@ -87,11 +87,12 @@ class Calls:
         *,
         is_bounded: bool,
         is_idempotent: bool = True,
+        is_quiet: bool = False,
     ) -> "Call":
         """Begin a call that has any number of answers; `timeout_s` bounds it whole, or its beginning only.
 
-        When the time of a bounded call is over, it ends like one without further answers, provided that
-        the broker gave a sign of life.
+        With `is_quiet`, a bounded call whose time is over ends like one without further answers, provided
+        that the broker gave a sign of life.
         """
         deadline_s = self._place.monotonic() + timeout_s
         while True:
@@ -117,14 +118,12 @@ class Calls:
                 may_be_repeated = exc.is_untouched or (
                     link.is_broken and (is_idempotent or not is_sent)
                 )
-                is_quiet = (
-                    is_bounded and exc.code is Code.DEADLINE_EXCEEDED and not link.is_unanswered
-                )
+                is_over = is_quiet and exc.code is Code.DEADLINE_EXCEEDED and not link.is_unanswered
                 if link.is_broken or link.is_unanswered:
                     self._drop_idle()
                 link.shut()
                 link.close()
-                if is_quiet:
+                if is_over:
                     return Call(link, [], None, is_over=True)
                 if not may_be_repeated or self._place.monotonic() >= deadline_s:
                     raise
@@ -133,7 +132,8 @@ class Calls:
                 link.close()
                 raise
             else:
-                return Call(link, first, self._time_left(deadline_s) if is_bounded else None)
+                time_left = self._time_left(deadline_s) if is_bounded else None
+                return Call(link, first, time_left, is_quiet=is_quiet)
             if self._closed.wait(_PAUSE_FIRST_S * self._place.chance.uniform(0.5, 1.5)):
                 raise CallEnded(Code.UNAVAILABLE, "the connection was closed")
 
@@ -249,11 +249,13 @@ class Call:
         first: list[bytes],
         time_left: Callable[[], float] | None,
         *,
+        is_quiet: bool = False,
         is_over: bool = False,
     ) -> None:
         self._link = link
         self._first = first
         self._time_left = time_left
+        self._is_quiet = is_quiet
         self._is_over = is_over
         self._is_iterated = False
 
@@ -267,8 +269,9 @@ class Call:
             while True:
                 yield from link.receive(None if self._time_left is None else self._time_left())
         except CallEnded as exc:
-            is_quiet = exc.code is Code.DEADLINE_EXCEEDED and not link.is_unanswered
-            if exc.code is not Code.OK and not is_quiet:
+            is_late = exc.code is Code.DEADLINE_EXCEEDED
+            is_over = self._is_quiet and is_late and not link.is_unanswered
+            if exc.code is not Code.OK and not is_over:
                 raise
         finally:
             link.shut()

@@ -20,9 +20,18 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
+from google.protobuf.message import DecodeError
+
 from qbroker import clock
 from qbroker.calls import Call, Calls
-from qbroker.exceptions import Conflict, InvalidName, NotFound, OperationalError, RequestRefused
+from qbroker.exceptions import (
+    Conflict,
+    InvalidName,
+    MalformedAnswer,
+    NotFound,
+    OperationalError,
+    RequestRefused,
+)
 from qbroker.http2 import PATIENCE, Code, Patience
 from qbroker.lane import (
     BATCH_BYTES_MAX,
@@ -197,7 +206,7 @@ class EventStream:
     def __iter__(self) -> Iterator[tuple[str, bytes, int]]:
         try:
             for reply in self._call:
-                for event in EventsReply.FromString(reply).events:
+                for event in _parsed(EventsReply, reply, "Control/Events", self._url).events:
                     yield event.type, event.body, event.clock
         except CallEnded as exc:
             if not self._is_closed:
@@ -706,12 +715,13 @@ class Client:
             call = self._connected().calls.listen(
                 "/qbroker.v1.Control/Broadcast",
                 request.SerializeToString(),
-                timeout_s + _GRACE_S,
+                self.timeout_s if is_silent else timeout_s + _GRACE_S,
                 is_bounded=True,
                 is_idempotent=False,
+                is_quiet=not is_silent,
             )
             for reply in call:
-                yield BroadcastReply.FromString(reply)
+                yield _parsed(BroadcastReply, reply, "Control/Broadcast", self.url)
         except CallEnded as exc:
             raise self._error(exc) from exc
 
@@ -758,7 +768,10 @@ class Client:
     def show_schedule(self, name: str) -> ScheduleInfo:
         """One of them."""
         request = ListSchedulesRequest(name=name)
-        return self._ask("Periodic/ListSchedules", request, ListSchedulesReply).schedules[0]
+        found = self._ask("Periodic/ListSchedules", request, ListSchedulesReply).schedules
+        if not found:
+            raise MalformedAnswer(f"{self.url} did not say what the schedule {name!r} is")
+        return found[0]
 
     def put_schedule(self, *, is_new: bool = False, **fields: Value) -> ScheduleInfo:
         """Make an entry or change it; the fields are those of `Schedule`."""
@@ -840,7 +853,7 @@ class Client:
             )
         except CallEnded as exc:
             raise self._error(exc) from exc
-        return reply.FromString(answer)
+        return _parsed(reply, answer, method, self.url)
 
 
 class _Serializable(Protocol):
@@ -850,6 +863,16 @@ class _Serializable(Protocol):
 class _Parsed(Protocol[A_co]):
     @classmethod
     def FromString(cls, s: bytes, /) -> A_co: ...  # noqa: N802 - protobuf's name
+
+
+def _parsed(kind: "type[_Parsed[A_co]]", raw: bytes, method: str, url: str) -> A_co:
+    try:
+        return kind.FromString(raw)
+    except DecodeError as exc:
+        raise MalformedAnswer(
+            f"{url} answered {method} with {len(raw)} bytes that are not a {kind.__name__}; "
+            "is another program or a proxy listening there?"
+        ) from exc
 
 
 def _wake(loop: asyncio.AbstractEventLoop, wake: Callable[[], object]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, overload
 
 from qbroker import _state, envelope, serialization
 from qbroker.envelope import STAGES
-from qbroker.exceptions import DuplicateNodenameWarning, NotFound
+from qbroker.exceptions import DuplicateNodenameWarning, MalformedAnswer, NotFound
 from qbroker.result import Explanation
 from qbroker.serialization import Value
 
@@ -308,9 +308,23 @@ class Control:
         self._client().bind_queue(queue, exchange, exchange_type or "direct", routing_key or queue)
 
     def _value_of(self, command: str, said: "BroadcastReply") -> Value:
-        if not said.has_messages:
-            return serialization.json_decode(said.body)
-        return list(self._infos(said, has_eta=command in ("scheduled", "dump_schedule")))
+        has_eta = command in ("scheduled", "dump_schedule")
+        try:
+            if said.has_messages:
+                return list(self._infos(said, has_eta=has_eta))
+            value = serialization.json_decode(said.body)
+        except Exception as exc:
+            # Whatever it is: the bytes are another program's.
+            raise MalformedAnswer(
+                f"worker {said.worker!r} answered {command!r} with {len(said.body)} bytes that are "
+                f"not valid JSON: {said.body[:60]!r}"
+            ) from exc
+        if command in _STRUCTURED and not isinstance(value, list | dict):
+            raise MalformedAnswer(
+                f"worker {said.worker!r} answered {command!r} with {said.body[:60]!r}; "
+                "it must be a JSON list or object"
+            )
+        return value
 
     def _infos(self, said: "BroadcastReply", *, has_eta: bool) -> Iterator[dict[str, Value]]:
         accepted = self._accepted()
@@ -609,7 +623,7 @@ class Control:
         """Where a task is and why, in a sentence."""
         reply = self._client().explain(task_id)
         return Explanation(
-            STAGES[reply.stage] if reply.stage < len(STAGES) else STAGES[0], reply.sentence
+            STAGES[reply.stage] if 0 <= reply.stage < len(STAGES) else STAGES[0], reply.sentence
         )
 
 
@@ -670,6 +684,24 @@ def _order_revoke_by_stamped_headers(
         return {"ok": f"headers {headers} were not terminated"}
     return {"ok": f"headers {headers} revoked"}
 
+
+_STRUCTURED = frozenset(
+    {
+        "active",
+        "active_queues",
+        "clock",
+        "conf",
+        "ping",
+        "query_task",
+        "registered",
+        "report",
+        "reserved",
+        "revoked",
+        "scheduled",
+        "stats",
+    }
+)
+"""Questions whose answers are lists or objects, whatever commands of the same names an app has added."""
 
 _ORDERS: dict[str, Callable[..., Value]] = {
     "revoke": _order_revoke,

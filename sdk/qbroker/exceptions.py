@@ -60,6 +60,7 @@ __all__ = [
     "InvalidTaskError",
     "KombuError",
     "LimitExceeded",
+    "MalformedAnswer",
     "MaxRetriesExceededError",
     "MessageRefused",
     "NestingTooDeep",
@@ -242,6 +243,10 @@ class KombuError(Exception):
 
 class OperationalError(KombuError):
     """The broker did not answer in time, or not at all."""
+
+
+class MalformedAnswer(OperationalError):
+    """The broker, or a worker, answered with something that cannot be understood; the text names which of them."""
 
 
 class MessageRefused(OperationalError):

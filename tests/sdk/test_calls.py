@@ -14,7 +14,9 @@ import pytest
 
 from qbroker import calls as calls_module
 from qbroker.calls import Call, Calls
+from qbroker.client import Client
 from qbroker.clock import monotonic
+from qbroker.exceptions import MalformedAnswer
 from qbroker.http2 import Code
 from qbroker.link import CallEnded, Link, Place
 from tests.sdk.test_client import sockets_to
@@ -570,11 +572,19 @@ def test_listening_is_cancelled_from_another_thread(
 def test_a_bounded_call_ends_quietly_with_its_deadline_between_answers(
     calls: Calls, silence: Silence
 ) -> None:
-    call = calls.listen("/t/Many", b"", 0.3, is_bounded=True)
+    call = calls.listen("/t/Many", b"", 0.3, is_bounded=True, is_quiet=True)
 
     assert list(call) == [b"first"]
 
     assert call._link._sock.fileno() == -1
+
+
+def test_an_order_that_is_not_answered_in_time_is_an_error(calls: Calls, silence: Silence) -> None:
+    call = calls.listen("/t/Many", b"", 0.3, is_bounded=True)
+
+    code, _ = ended(lambda: list(call))
+
+    assert code is Code.DEADLINE_EXCEEDED
 
 
 def test_who_stops_listening_leaves_no_connection(calls: Calls, silence: Silence) -> None:
@@ -616,3 +626,33 @@ def test_a_forked_child_lets_go_of_kept_connections_without_a_word(
     assert port_of(kept) > 0
     assert ask(calls, b"on") == b"on"
     assert calls._idle == [link]
+
+
+# -- answers that make no sense ------------------------------------------------------------------
+
+ASKING: dict[str, Callable[[Client], object]] = {
+    "status": lambda client: client.status(),
+    "explain": lambda client: client.explain("x"),
+    "list queues": lambda client: client.list_queues(),
+    "revoke": lambda client: client.revoke(["x"]),
+    "purge": lambda client: client.purge_queue("q"),
+    "show a schedule": lambda client: client.show_schedule("w"),
+    "forget": lambda client: client.forget(["x"]),
+    "show a workflow": lambda client: client.show_workflow("w"),
+    "ping": lambda client: list(client.broadcast("ping")),
+    "events": lambda client: list(client.events()),
+}
+
+
+@pytest.mark.parametrize("ask", ASKING.values(), ids=ASKING)
+def test_an_answer_that_cannot_be_read_names_the_broker(ask: Callable[[Client], object]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(PATIENCE_S)
+        peer = Peer(listener, "answer")
+        client = Client(f"qbroker://127.0.0.1:{port_of(listener)}", timeout_s=PATIENCE_S)
+
+        with pytest.raises(MalformedAnswer, match=r"^qbroker://127\.0\.0\.1:\d+ answered \w+/\w+ "):
+            ask(client)
+
+        client.close()
+    assert len(peer.requests) == 1

@@ -11,12 +11,14 @@ from qbroker.app.control import Control, Inspect, Revoked, flatten_reply
 from qbroker.exceptions import (
     Conflict,
     DuplicateNodenameWarning,
+    MalformedAnswer,
     NotFound,
     RequestRefused,
     TaskRevokedError,
 )
 from qbroker.result import Explanation
 from qbroker.serialization import Value
+from qbroker_proto.v1.control_pb2 import BroadcastReply, HeldMessage
 from tests.sdk.answering import Silence
 from tests.sdk.conftest import Hire
 from tests.sdk.real_broker import RealBroker, ToyWorker
@@ -413,3 +415,74 @@ def test_questions_may_be_asked_without_the_apps_own_inspect(real_app: App, hire
     hire("a@host", say)
 
     assert Inspect(app=real_app, timeout=10).ping() == {"a@host": {"ok": "pong"}}
+
+
+# -- answers that make no sense ------------------------------------------------------------------
+
+
+class Saying:
+    """A client whose one worker answers every command with these bytes."""
+
+    def __init__(self, body: bytes, **fields: Value) -> None:
+        self._reply = BroadcastReply(worker="odd@h", body=body, **fields)
+
+    def broadcast(self, *_: Value, **__: Value) -> list[BroadcastReply]:
+        return [self._reply]
+
+
+QUESTIONS = [
+    "active",
+    "active_queues",
+    "clock",
+    "conf",
+    "ping",
+    "query_task",
+    "registered",
+    "report",
+    "reserved",
+    "revoked",
+    "scheduled",
+    "stats",
+]
+
+
+@pytest.mark.parametrize("command", [*QUESTIONS, "pool_grow", "an app's own"])
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"<html>"])
+def test_an_answer_that_is_not_json_names_the_worker_and_the_command(
+    command: str, body: bytes
+) -> None:
+    control = Control(lambda: Saying(body), lambda: ())  # type: ignore[arg-type,return-value] # enough of a client
+
+    with pytest.raises(
+        MalformedAnswer, match=f"worker 'odd@h' answered {command!r}".replace("'", ".")
+    ):
+        control.broadcast(command, reply=True)
+
+
+@pytest.mark.parametrize("command", QUESTIONS)
+@pytest.mark.parametrize("body", [b"null", b"3", b'"text"'])
+def test_an_answer_of_another_shape_names_the_worker_and_the_command(
+    command: str, body: bytes
+) -> None:
+    control = Control(lambda: Saying(body), lambda: ())  # type: ignore[arg-type,return-value] # enough of a client
+
+    with pytest.raises(
+        MalformedAnswer, match=r"worker 'odd@h' answered '.*; it must be a JSON list"
+    ):
+        control.broadcast(command, reply=True)
+
+
+def test_an_error_is_an_answer_to_every_question() -> None:
+    said = Saying(b'{"error": "no"}')
+    control = Control(lambda: said, lambda: ())  # type: ignore[arg-type,return-value] # enough of a client
+
+    for command in QUESTIONS:
+        assert control.broadcast(command, reply=True) == [{"odd@h": {"error": "no"}}]
+
+
+def test_messages_that_cannot_be_read_are_an_error_that_names_the_worker() -> None:
+    said = Saying(b"", has_messages=True, messages=[HeldMessage(message=b"\xff\xff")])
+    control = Control(lambda: said, lambda: ())  # type: ignore[arg-type,return-value] # enough of a client
+
+    with pytest.raises(MalformedAnswer, match="worker 'odd@h' answered 'reserved'"):
+        control.broadcast("reserved", reply=True)

@@ -201,7 +201,13 @@ def send(
         _exit_if_refused(gathered)
         return
     if as_table:
-        _TABLES[name](gathered.replies)
+        try:
+            _TABLES[name](gathered.replies)
+        except (KeyError, TypeError, AttributeError, ValueError) as exc:
+            raise click.ClickException(
+                f"a worker's answer to {name!r} has another shape than Celery's ({exc!r}); "
+                "see it with --json"
+            ) from exc
     if kind == "inspect":
         click.echo(f"\n{counted(len(gathered.replies), 'node')} online.")
     _exit_if_refused(gathered)

@@ -15,6 +15,7 @@ from qbroker.client import Client
 from qbroker.exceptions import (
     Conflict,
     ImproperlyConfigured,
+    MalformedAnswer,
     NotFound,
     OperationalError,
     RequestRefused,
@@ -81,6 +82,8 @@ def answered() -> Iterator[None]:
         raise Conflicting(str(error)) from error
     except RequestRefused as error:
         raise Misused(str(error)) from error
+    except MalformedAnswer as error:
+        raise click.ClickException(str(error)) from error
     except OperationalError as error:
         advice = "start one with qbroker serve, or name another with -b"
         raise Unavailable(f"{error}; {advice}") from error
