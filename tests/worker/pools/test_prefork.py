@@ -31,11 +31,11 @@ from tests.worker.toys import (
 
 @contextlib.asynccontextmanager
 async def pool_of(
-    slots: int, reports: Recorder, loader: str = "load"
+    slots: int, reports: Recorder, loader: str = "load", stopped_s: float = 60.0
 ) -> AsyncIterator[PreforkPool]:
     server = fork_server(loader)
     server.facts()
-    pool = PreforkPool(server, slots=slots, lost_result=lost_result)
+    pool = PreforkPool(server, slots=slots, lost_result=lost_result, stopped_s=stopped_s)
     await pool.start(reports)
     try:
         yield pool
@@ -383,3 +383,61 @@ async def test_very_large_arguments_reach_the_child() -> None:
         await reports.until_done(1)
 
         assert len(reports.result(job)) == 60_000_000
+
+
+async def test_a_child_that_stays_stopped_is_named_in_the_log_and_killed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reports = Recorder()
+    async with pool_of(1, reports, stopped_s=0.05) as pool:
+        door = gate(tmp_path / "door")
+        job = delivery("wait", str(door))
+        pool.submit([job])
+        await has_begun(door)
+        await reports.until_started(job)
+
+        os.kill(reports.starts[0][1], signal.SIGSTOP)
+        await reports.until_done(1)
+
+    assert reports.outcome(job) == WORKER_LOST
+    assert f"was stopped by signal 19 (SIGSTOP) in task wait[{job.id}]" in caplog.text
+    assert "is killed: it was stopped by a signal for 0.05 s" in caplog.text
+
+
+async def test_a_child_that_was_stopped_and_continues_ends_its_task(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reports = Recorder()
+    async with pool_of(1, reports) as pool:
+        door = gate(tmp_path / "door")
+        job = delivery("wait", str(door))
+        pool.submit([job])
+        await has_begun(door)
+        await reports.until_started(job)
+
+        os.kill(reports.starts[0][1], signal.SIGSTOP)
+        os.kill(reports.starts[0][1], signal.SIGCONT)
+        await release(door)
+        await reports.until_done(1)
+
+    assert reports.outcome(job) == SUCCESS
+    assert "is killed" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("code", "told"), [(3, 3), (None, 0), ("why", 1), (-1, 255), (2**40 + 7, 7), (True, 1)]
+)
+async def test_a_child_that_exits_with_any_code_loses_its_task_only(
+    code: object, told: int
+) -> None:
+    reports = Recorder()
+    async with pool_of(1, reports) as pool:
+        job, after = delivery("exit", code), delivery("echo", "after")  # type: ignore[arg-type]
+
+        pool.submit([job])
+        await reports.until_done(1)
+        pool.submit([after])
+        await reports.until_done(2)
+
+        assert f"exitcode {told} Job" in reports.result(job).decode()
+        assert reports.result(after) == b"after"

@@ -140,7 +140,8 @@ def run_to_end(main: Callable[[], None]) -> NoReturn:
     except Refusal as exc:
         print(exc.details + exc.sentence, file=sys.stderr)  # noqa: T201 - as below
     except SystemExit as exc:
-        code = exc.code if isinstance(exc.code, int) else 1
+        # As the interpreter does it: None is success, text an error, and of a number the last byte counts.
+        code = exc.code & 0xFF if isinstance(exc.code, int) else int(exc.code is not None)
     except BaseException:  # noqa: BLE001 - the last frame of a process: whatever it was is shown
         traceback.print_exc()
     finally:
@@ -359,9 +360,19 @@ class _Nursery:
     def _reap(self) -> None:
         # Each by its id: a process that the app itself started is for the app to wait for.
         for pid in list(self._numbers):
-            reaped, status = os.waitpid(pid, os.WNOHANG)
-            if reaped:
-                self._tell(frames.EXITED, self._numbers.pop(pid), status)
+            # A child may have stopped, continued and ended since the last look: each is told, in order.
+            while pid in self._numbers:
+                seen, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
+                if not seen:
+                    break
+                number = self._numbers[pid]
+                if os.WIFSTOPPED(status):
+                    self._tell(frames.STOPPED, number, os.WSTOPSIG(status))
+                elif os.WIFCONTINUED(status):
+                    self._tell(frames.STOPPED, number, 0)
+                else:
+                    del self._numbers[pid]
+                    self._tell(frames.EXITED, number, status)
 
     def _tell(self, kind: int, number: int, value: int) -> None:
         # The parent may be gone already; the next read of the socket finds out.

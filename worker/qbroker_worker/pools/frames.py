@@ -71,4 +71,5 @@ EXITED = 6  # value: wait status
 RESTARTED = (
     8  # value: bytes of the facts that follow; children that begin from now on have those modules
 )
+STOPPED = 10  # value: the signal that stopped the child; 0: it continues
 FAILED = 9  # the same: what went wrong with importing them, as text

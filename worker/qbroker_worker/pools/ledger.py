@@ -84,6 +84,8 @@ class Child:
         self.watched_ns = 0
         self.timer: asyncio.TimerHandle | None = None
         """When the parent looks at its deadlines again."""
+        self.stopped: asyncio.TimerHandle | None = None
+        """Kills it when it was stopped by a signal and does not continue."""
         self.unread = bytearray()
         """Bells that have not arrived whole."""
         self.unsent = bytearray()
@@ -214,8 +216,9 @@ class Child:
 
     def close(self) -> None:
         """Let go of everything that belongs to it."""
-        if self.timer is not None:
-            self.timer.cancel()
+        for timer in (self.timer, self.stopped):
+            if timer is not None:
+                timer.cancel()
         self.link.close()
         os.close(self._claims_read)
         os.close(self._claims_write)

@@ -13,6 +13,7 @@ knows after a child's death what had.
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import socket
@@ -27,6 +28,11 @@ from qbroker_worker.pools.ledger import Batch, Child
 from qbroker_worker.pools.pace import Pace, Portion
 from qbroker_worker.pools.pool import LostResult, Reports, Restarted, expired, lost, revoked
 from qbroker_worker.values import Delivery, Finished, Notice, Restart
+
+logger = logging.getLogger(__name__)
+
+STOPPED_S = 60.0
+"""How long a child may be stopped by a signal before it is killed, and its task reported as lost."""
 
 READS_MAX = 16
 """How often a child is read from before others have their turn."""
@@ -52,8 +58,16 @@ class PreforkPool:
 
     name = "prefork"
 
-    def __init__(self, server: ForkServer, *, slots: int, lost_result: LostResult) -> None:
+    def __init__(
+        self,
+        server: ForkServer,
+        *,
+        slots: int,
+        lost_result: LostResult,
+        stopped_s: float = STOPPED_S,
+    ) -> None:
         self.slots = slots
+        self._stopped_s = stopped_s
         self._server = server
         self._lost_result = lost_result
         self._pace = Pace()
@@ -307,10 +321,43 @@ class PreforkPool:
             elif kind == frames.FORKED:
                 self._children[number].pid = value
                 self._dispatch()
+            elif kind == frames.STOPPED:
+                self._heed_stop(self._children[number], value)
             else:
                 self._mourn(self._children[number], how_it_ended(value))
             data = data[head:]
         self._control_unread = data
+
+    def _heed_stop(self, child: Child, number: int) -> None:
+        """A signal has stopped a child, which would keep its slot for ever; 0: it continues."""
+        if child.stopped is not None:
+            child.stopped.cancel()
+            child.stopped = None
+        if not number:
+            logger.warning("Child process %d continues.", child.pid)
+            return
+        delivery = child.current()
+        logger.warning(
+            "Child process %d was stopped by signal %d (%s)%s. It is killed if it does not continue in %g s; "
+            "kill -CONT %d continues it.",
+            child.pid,
+            number,
+            signal.Signals(number).name,
+            f" in task {delivery.task}[{delivery.id}]" if delivery is not None else "",
+            self._stopped_s,
+            child.pid,
+        )
+
+        def kill() -> None:
+            child.stopped = None
+            logger.error(
+                "Child process %d is killed: it was stopped by a signal for %g s.",
+                child.pid,
+                self._stopped_s,
+            )
+            self._tell_server(frames.KILL, child.number)
+
+        child.stopped = self._loop.call_later(self._stopped_s, kill)
 
     def _mourn(self, child: Child, how: str) -> None:
         """A child has died: save what it finished, report what it was at, keep what it had not begun."""
