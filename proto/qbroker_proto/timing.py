@@ -31,6 +31,7 @@ _DAY: Final = dt.timedelta(days=1)
 _MINUTE_MS: Final = 60_000
 _HOUR_MS: Final = 60 * _MINUTE_MS
 _DAY_MS: Final = 24 * _HOUR_MS
+_WEEK_MS: Final = 7 * _DAY_MS
 _LAST_MS: Final = 253_370_764_800_000
 """The year 9999: what a datetime can say."""
 
@@ -173,48 +174,101 @@ class Interval:
         relative = f" relative {self.zone}".rstrip() if self.is_relative else ""
         return f"every {self.every_ms / 1000:.3f}".rstrip("0").rstrip(".") + relative
 
-    def _grid(self, anchor_ms: int) -> tuple[int, int]:
-        """Where counting begins, and the step."""
-        if not self.is_relative:
-            return anchor_ms, self.every_ms
-        unit = next((u for u in (_HOUR_MS, _MINUTE_MS, 1000) if self.every_ms >= u), 1000)
-        offset = _local(anchor_ms, zone_named(self.zone)).utcoffset() or dt.timedelta()
-        shift_ms = offset // _MS
-        # Below a minute only the beginning is rounded: each 1.5 seconds stays that.
-        step = self.every_ms // unit * unit if unit > 1000 else self.every_ms
-        return (anchor_ms + shift_ms) // unit * unit - shift_ms, step
-
     def next_ms(self, after_ms: int, anchor_ms: int = 0) -> int | None:
-        if self.is_relative and self.every_ms >= _DAY_MS:
-            return self._midnight(after_ms, anchor_ms, 1)
-        begin, step = self._grid(anchor_ms)
-        return begin + (max(0, (after_ms - begin) // step) + 1) * step
+        if self.is_relative and self.every_ms >= _MINUTE_MS:
+            return self._around(after_ms, anchor_ms)[1]
+        begin = self._begin(anchor_ms)
+        return begin + (max(0, (after_ms - begin) // self.every_ms) + 1) * self.every_ms
 
     def last_ms(self, until_ms: int, anchor_ms: int = 0) -> int | None:
-        if self.is_relative and self.every_ms >= _DAY_MS:
-            return self._midnight(until_ms, anchor_ms, 0)
-        begin, step = self._grid(anchor_ms)
-        count = (until_ms - begin) // step
-        return begin + count * step if count > 0 else None
+        if self.is_relative and self.every_ms >= _MINUTE_MS:
+            return self._around(until_ms, anchor_ms)[0]
+        begin = self._begin(anchor_ms)
+        count = (until_ms - begin) // self.every_ms
+        return begin + count * self.every_ms if count > 0 else None
 
-    def _midnight(self, at_ms: int, anchor_ms: int, is_next: int) -> int | None:
-        """The local midnight, each so many days from the anchor's, that is the last until then or the next."""
+    def _begin(self, anchor_ms: int) -> int:
+        """Where counting begins. Below a minute only this is rounded: each 1.5 seconds stays that."""
+        return anchor_ms // 1000 * 1000 if self.is_relative else anchor_ms
+
+    def _around(self, at_ms: int, anchor_ms: int) -> tuple[int | None, int]:
+        """The last moment until `at_ms`, if there is one, and the first after it: each is found from the one before."""
         zone = zone_named(self.zone)
-        first = _local(anchor_ms, zone).date()
-        days = self.every_ms // _DAY_MS
-        count = (_local(at_ms, zone).date() - first).days // days + 1
-        while count > 0:
-            # The count is at most one too high; a midnight that the clock left out is later than its date says.
-            midnight = _unix_ms(
-                dt.datetime.combine(first + count * days * _DAY, dt.time(), tzinfo=zone)
-            )
-            if midnight <= at_ms:
-                break
-            count -= 1
-        count = max(count, 0) + is_next
-        if not count:
-            return None
-        return _unix_ms(dt.datetime.combine(first + count * days * _DAY, dt.time(), tzinfo=zone))
+        step = self.every_ms // self._unit_ms * self._unit_ms
+        last = _reached.get((self, anchor_ms), anchor_ms)
+        if last > at_ms:
+            last = anchor_ms
+        # Beyond the calendar's end there are no clocks to look at.
+        at_ms = min(at_ms, _LAST_MS - _WEEK_MS - 2 * self.every_ms)
+        while (following := self._following(last, zone)) <= at_ms:
+            last = following
+            # As long as the clock is not changed all steps between full units are alike. No zone changes it twice in a week.
+            shown = _local(last, zone)
+            if shown.replace(tzinfo=None) != self._full(shown):
+                continue
+            leap = min(_WEEK_MS, at_ms - last) // step * step
+            while (
+                leap and shown.utcoffset() != _local(last + leap + self.every_ms, zone).utcoffset()
+            ):
+                leap = leap // 2 // step * step
+            last += leap
+        # A schedule asks from one tick to the next, and need not walk from its beginning each time.
+        if len(_reached) >= _REACHED_MAX:
+            _reached.clear()
+        _reached[self, anchor_ms] = last
+        return (None if last == anchor_ms else last), following
+
+    @property
+    def _unit_ms(self) -> int:
+        """What a relative interval is rounded to."""
+        return next(unit for unit in (_DAY_MS, _HOUR_MS, _MINUTE_MS) if self.every_ms >= unit)
+
+    def _full(self, shown: dt.datetime) -> dt.datetime:
+        """The full unit that a clock showed last, without its zone."""
+        full = shown.replace(second=0, microsecond=0, tzinfo=None, fold=0)
+        if self._unit_ms > _MINUTE_MS:
+            full = full.replace(minute=0)
+        return full.replace(hour=0) if self._unit_ms > _HOUR_MS else full
+
+    def _following(self, start_ms: int, zone: dt.tzinfo) -> int:
+        """The moment after one, by Celery's rule for `relative=True`.
+
+        It is the last full unit of the local clock until `every_ms` later, after the start. Days are days of the calendar:
+        the first midnight after the start, so many days on. A clock that is set back may show the unit of the start again, or
+        none before the time is over: the next full unit counts then.
+        """
+        end_ms = start_ms + self.every_ms
+        if end_ms >= _LAST_MS - _WEEK_MS:
+            return end_ms
+        start = _local(start_ms, zone).replace(tzinfo=None)
+        every = self.every_ms * _MS
+        if self.every_ms >= _DAY_MS:
+            midnights = self._occurrences(start + every, zone)
+            return min([one for one in midnights if one > start_ms], default=end_ms)
+        end = _local(end_ms, zone).replace(tzinfo=None)
+        found = self._occurrences(end, zone)
+        rounded = max([moment for moment in found if moment <= end_ms], default=min(found))
+        if rounded > start_ms:
+            return rounded
+        found += self._occurrences(end + self._unit_ms * _MS, zone)
+        found += self._occurrences(start + every, zone)
+        later = [moment for moment in found if moment > start_ms]
+        return max(
+            [moment for moment in later if moment <= end_ms], default=min(later, default=end_ms)
+        )
+
+    def _occurrences(self, shown: dt.datetime, zone: dt.tzinfo) -> list[int]:
+        """When the clock shows the full unit of that time: once, or twice where it is set back. A time left out is later."""
+        full = self._full(shown)
+        first = _unix_ms(full.replace(tzinfo=zone))
+        if _local(first, zone).replace(tzinfo=None) != full:
+            return [first]
+        return [first, _unix_ms(full.replace(tzinfo=zone, fold=1))]
+
+
+_reached: "dict[tuple[Interval, int], int]" = {}
+"""A moment that counting from an anchor has come to."""
+_REACHED_MAX: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)

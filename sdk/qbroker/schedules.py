@@ -73,6 +73,11 @@ class BaseSchedule:
     one is fired by `qbroker beat`, because the broker has another clock.
     """
 
+    # A subclass may set them before it calls this constructor, or never call it.
+    nowfun: Callable[[], dt.datetime] | None = None
+    _app: Value = None
+    _tz: dt.tzinfo | None = None
+
     def __init__(
         self,
         nowfun: Callable[[], dt.datetime] | None = None,
@@ -81,7 +86,8 @@ class BaseSchedule:
     ) -> None:
         self.nowfun = nowfun
         self._app = app
-        self._tz = zone_of(tz) if isinstance(tz, str) else tz
+        if tz is not None:
+            self.tz = tz
 
     @property
     def app(self) -> Value:
@@ -96,6 +102,10 @@ class BaseSchedule:
     def tz(self) -> dt.tzinfo:
         """The zone whose clock counts: its own, else the app's."""
         return self._tz or cast("dt.tzinfo", self.app.timezone)
+
+    @tz.setter
+    def tz(self, zone: dt.tzinfo | str | None) -> None:
+        self._tz = zone_of(zone) if isinstance(zone, str) else zone
 
     def now(self) -> dt.datetime:
         """What time it is."""

@@ -385,3 +385,41 @@ def test_a_timing_is_written_as_it_was_read(words: str) -> None:
 def test_a_text_that_means_no_moments_is_refused_with_the_reason(words: str, why: str) -> None:
     with pytest.raises(TimingError, match=why):
         parse(words)
+
+
+# -- relative intervals where the clock changes, as Celery 5.7 has them ------------------------------
+
+
+@pytest.mark.parametrize(
+    ("zone", "every", "began", "following"),
+    [
+        # Lord Howe moves its clock by half an hour, at 02:00.
+        ("Australia/Lord_Howe", HOUR, "2026-04-04T14:00Z", "2026-04-04T15:30Z"),
+        ("Australia/Lord_Howe", HOUR, "2026-10-03T14:30Z", "2026-10-03T15:30Z"),
+        ("Australia/Lord_Howe", HOUR, "2026-10-03T15:30Z", "2026-10-03T16:00Z"),
+        ("Europe/Berlin", HOUR, "2026-03-29T00:00Z", "2026-03-29T01:00Z"),
+        ("Europe/Berlin", HOUR, "2026-10-25T00:00Z", "2026-10-25T01:00Z"),
+        ("Europe/Berlin", DAY, "2026-10-24T22:00Z", "2026-10-25T23:00Z"),
+        ("Europe/Berlin", DAY, "2026-03-28T23:00Z", "2026-03-29T22:00Z"),
+    ],
+)
+def test_a_relative_interval_is_what_the_changed_clock_shows(
+    zone: str, every: int, began: str, following: str
+) -> None:
+    began_ms, following_ms = ms(began.rstrip("Z")), ms(following.rstrip("Z"))
+    entry = Interval(every, True, zone)
+
+    assert entry.next_ms(began_ms, began_ms) == following_ms
+    assert entry.last_ms(following_ms, began_ms) == following_ms
+
+
+@pytest.mark.parametrize("zone", ["Australia/Lord_Howe", "America/St_Johns", "Europe/Berlin"])
+@pytest.mark.parametrize("every", [HOUR, 5 * HOUR // 2, DAY])
+def test_a_leap_over_many_ticks_comes_to_where_single_steps_come(zone: str, every: int) -> None:
+    entry, began = Interval(every, True, zone), ms("2026-03-01T10:20")
+    tick = began
+    for _ in range(1_000 if every < DAY else 300):
+        tick = entry.next_ms(tick, tick) or 0
+
+    assert entry.last_ms(tick, began) == tick
+    assert entry.last_ms(tick - 1, began) != tick

@@ -19,6 +19,7 @@ from qbroker.schedules import (
     solar,
     zone_name,
 )
+from qbroker.serialization import Value
 from tests.sdk.conftest import MakeApp
 
 NOW = dt.datetime(2026, 5, 10, 14, 30, 15, tzinfo=dt.UTC)
@@ -278,3 +279,28 @@ def test_a_moment_is_due_once(app: App) -> None:
 )
 def test_a_zone_is_named_as_the_broker_knows_it(zone: dt.tzinfo, name: str) -> None:
     assert zone_name(zone) == name
+
+
+def test_the_zone_of_a_schedule_can_be_set_before_and_after_its_constructor(app: App) -> None:
+    class Own(crontab):
+        def __init__(self, **kwargs: Value) -> None:
+            self.tz = "Asia/Tokyo"
+            super().__init__(**kwargs)
+
+    every = schedule(3600, relative=True, app=app)
+    every.tz = dt.timezone(dt.timedelta(hours=2))
+    own = Own(minute=0, app=app)
+
+    assert str(own.tz) == "Asia/Tokyo"
+    assert own.timing().zone == "Asia/Tokyo"  # type: ignore[attr-defined] # a crontab's
+    assert every.tz == dt.timezone(dt.timedelta(hours=2))
+    every.tz = None
+    assert every.tz == app.timezone
+
+
+def test_a_relative_schedule_waits_for_what_the_changed_clock_shows(app: App) -> None:
+    zone = ZoneInfo("Australia/Lord_Howe")
+    last = dt.datetime(2026, 4, 5, 1, 0, tzinfo=zone)
+    every = schedule(3600, relative=True, nowfun=lambda: last, app=app, tz=zone)
+
+    assert every.is_due(last) == (False, 5400)
