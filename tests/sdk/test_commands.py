@@ -12,8 +12,10 @@ from click.testing import CliRunner, Result
 from qbroker import App
 from qbroker.cli.main import qbroker
 from qbroker.cli.qctl import qctl
+from qbroker.exceptions import TaskRevokedError
 from qbroker.serialization import Value
 from qbroker.worker.control import Panel
+from qbroker_proto.v1.message_pb2 import Result as WireResult
 from tests.sdk.conftest import Hire
 from tests.sdk.real_broker import RealBroker, ToyWorker
 
@@ -101,11 +103,70 @@ def test_a_failure_is_shown_with_its_traceback_where_asked_for(
     worker.work()
     worker.leave()
 
-    assert said(by_qctl(real_broker, "result", failed)) == "no\n"
-    assert "Traceback" in said(by_qctl(real_broker, "result", failed, "--traceback"))
-    assert json.loads(said(by_qctl(real_broker, "result", failed, "--json")))["result"] == (
-        "ValueError('no')"
+    plain = by_qctl(real_broker, "result", failed)
+    assert (plain.exit_code, plain.stdout, plain.stderr) == (1, "", "FAILURE ValueError: no\n")
+    traced = by_qctl(real_broker, "result", failed, "--traceback")
+    assert (traced.exit_code, "Traceback" in traced.stdout) == (1, True)
+    as_json = by_qctl(real_broker, "result", failed, "--json")
+    assert as_json.exit_code == 1
+    assert json.loads(as_json.stdout)["result"] == "ValueError('no')"
+
+
+@pytest.mark.parametrize(
+    ("state", "value", "code", "out", "err"),
+    [
+        ("SUCCESS", None, 0, "None\n", ""),
+        ("FAILURE", ValueError(), 1, "", "FAILURE ValueError\n"),
+        ("FAILURE", KeyError("name"), 1, "", "FAILURE KeyError: 'name'\n"),
+        ("REVOKED", TaskRevokedError("ops"), 1, "", "REVOKED TaskRevokedError: ops\n"),
+    ],
+)
+def test_how_a_task_ended_is_the_exit_code_of_result(
+    real_broker: RealBroker, real_app: App, state: str, value: Value, code: int, out: str, err: str
+) -> None:
+    real_app.backend.store_result("x", value, state)
+
+    for options in ([], ["--timeout", "10"]):
+        shown = by_qctl(real_broker, "result", "x", *options)
+        assert (shown.exit_code, shown.stdout, shown.stderr) == (code, out, err)
+    assert by_qctl(real_broker, "result", "x", "--json").exit_code == code
+
+
+def test_a_task_that_goes_on_shows_its_state(real_broker: RealBroker, real_app: App) -> None:
+    result = real_app.send_task("t")
+
+    assert said(by_qctl(real_broker, "result", result.id)) == "PENDING\n"
+    real_app.backend.store_result(result.id, {"done": 3}, "PROGRESS")
+    assert said(by_qctl(real_broker, "result", result.id)) == "PROGRESS {'done': 3}\n"
+    real_app.backend.store_result(result.id, ValueError("again"), "RETRY")
+    assert said(by_qctl(real_broker, "result", result.id)) == "RETRY ValueError: again\n"
+    late = by_qctl(real_broker, "result", result.id, "--timeout", "0.05")
+    assert (late.exit_code, late.stdout) == (1, "")
+    assert "timed out after 0.05 s: no connected worker" in late.stderr
+
+
+def test_an_unknown_id_and_a_result_that_was_not_kept_are_not_found(
+    real_broker: RealBroker, real_app: App, project: str
+) -> None:
+    real_app.backend.store_result("forgotten", 3, "SUCCESS")
+    real_app.backend.forget("forgotten")
+
+    for options in ([], ["--timeout", "0.05"], ["--json"], ["--traceback"]):
+        assert by_qctl(real_broker, "result", "nope", *options).exit_code == 3
+    assert by_app(project, "result", "nope").exit_code == 3
+    assert by_qctl(real_broker, "result", "forgotten").exit_code == 3
+
+
+def test_a_result_that_cannot_be_read_is_an_error(real_broker: RealBroker, real_app: App) -> None:
+    pickled = WireResult(
+        state="SUCCESS", content_type="application/x-python-serialize", body=b"not for everybody"
     )
+    real_app.client().keep("x", pickled.SerializeToString(), 60_000, "SUCCESS")
+
+    for options in ([], ["--timeout", "10"], ["--json"]):
+        shown = by_qctl(real_broker, "result", "x", *options)
+        assert shown.exit_code == 1
+        assert shown.stderr.startswith("unreadable: SUCCESS ")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import cast
 
 import click
 
+from qbroker import states
 from qbroker._version import __version__
 from qbroker.app.base import App
 from qbroker.app.loading import LoadError, explained, find_app
@@ -23,9 +24,10 @@ from qbroker.cli import listening, options, remote
 from qbroker.cli.main import Preload
 from qbroker.cli.remote import AS_JSON, DESTINATION, TIMEOUT, chat
 from qbroker.cli.tables import counted, show, visible
-from qbroker.cli.target import Missing, Target, answered
+from qbroker.cli.target import Absent, Missing, Target, answered
 from qbroker.control import TIMEOUT_S
 from qbroker.events.snapshot import evcam
+from qbroker.exceptions import TimeoutError as ResultTimeout
 from qbroker.masking import masked
 from qbroker.printable import repr_of, text_of
 from qbroker.serialization import Value
@@ -211,20 +213,52 @@ def call(name: str, args: Sequence[Value], kwargs: dict[str, Value], **options: 
 def result(
     task_id: str, name: str | None, timeout: float | None, *, traceback: bool, as_json: bool
 ) -> None:
-    """Show what the task ID returned, or raised; its state while it has not ended."""
+    """Show what the task ID returned; its state while it has not ended.
+
+    Ends with 1 when the task failed, was revoked or rejected, when its result cannot be read or does not come
+    within --timeout; with 3 when the broker does not know the task or kept nothing of it.
+    """
+    late = ""
     with _meant() as app:
-        found = app.AsyncResult(task_id, task_name=name)
         if timeout is not None:
-            found.get(timeout=timeout, propagate=False)
-        state, value, text = found.state, found.result, found.traceback
+            try:
+                app.AsyncResult(task_id, task_name=name).get(timeout=timeout, propagate=False)
+            except ResultTimeout as error:
+                late = str(error)
+            except Exception:  # noqa: BLE001, S110 - a result that cannot be read is shown as such below
+                pass
+        found = app.backend.read(task_id)
+    is_failed = not found.is_readable or found.state in (*states.PROPAGATE_STATES, states.REJECTED)
+    said = _said(found.state, found.result)
     if as_json:
+        value = found.result
         shown = repr_of(value) if isinstance(value, BaseException) else value
-        told = {"id": task_id, "state": state, "result": shown, "traceback": text}
+        told = {"id": task_id, "state": found.state, "result": shown, "traceback": found.traceback}
         click.echo(json.dumps(told, default=repr))
     elif traceback:
-        click.echo(text or "")
-    else:
-        click.echo(f"{state}" if value is None and state != "SUCCESS" else text_of(value))
+        click.echo(found.traceback or "")
+    elif not is_failed and not late and found.stage != "unknown":
+        is_returned = found.state == states.SUCCESS
+        click.echo(visible(text_of(found.result)) if is_returned else said)
+    if found.stage == "unknown":
+        raise Absent(f"the broker does not know task {task_id!r}")
+    if found.stage == "done" and not found.is_kept and not is_failed:
+        raise Absent(f"task {task_id!r} has ended, and the broker kept no result of it")
+    if is_failed:
+        click.echo(said if found.is_readable else f"unreadable: {said}", err=True)
+        click.get_current_context().exit(1)
+    if late:
+        raise click.ClickException(late)
+
+
+def _said(state: str, value: Value) -> str:
+    """A state, and what goes with it: "FAILURE ValueError: no"."""
+    if value is None:
+        return visible(state)
+    if not isinstance(value, BaseException):
+        return visible(f"{state} {text_of(value)}")
+    text = text_of(value)
+    return visible(f"{state} {type(value).__name__}" + (f": {text}" if text else ""))
 
 
 @click.command(epilog="Example:  qbroker -A proj purge -f -Q mail")
