@@ -7,6 +7,7 @@ import uuid
 import pytest
 
 from qbroker import App, Celery, Task, _state, current_app, shared_task, signals
+from qbroker.app.base import TaskRegistry
 from qbroker.app.pipeline import CALLS_MIN
 from qbroker.exceptions import (
     AlwaysEagerIgnored,
@@ -404,3 +405,41 @@ def test_an_app_has_an_id_and_each_thread_of_it_another(make_app: MakeApp) -> No
     assert len({app.oid, other.oid, app.thread_oid, *elsewhere}) == 4
     assert (elsewhere[0], app.oid, app.thread_oid) == (app.oid, app.oid, app.thread_oid)
     assert str(uuid.UUID(app.oid)) == app.oid
+
+
+def test_a_duplicate_name_is_warned_of_once_at_the_line_of_the_program(make_app: MakeApp) -> None:
+    app = make_app(autofinalize=True)
+    app.finalize()
+
+    def first() -> None: ...
+
+    def second() -> None: ...
+
+    app.task(name="same", shared=False)(first)
+    with pytest.warns(DuplicateTaskNameWarning) as told:
+        app.task(name="same", shared=False)(second)
+    app.task(name="same", shared=False)(second)  # a second warning would be an error here
+
+    assert [warning.filename for warning in told] == [__file__]
+
+
+def test_a_registry_of_tasks_is_used_as_it_is(make_app: MakeApp) -> None:
+    registry = TaskRegistry()
+
+    app = make_app(tasks=registry)
+
+    assert app.tasks is registry
+
+
+def test_a_second_unnamed_periodic_task_of_the_same_call_is_warned_of(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app()
+    sig = app.signature("tick")
+
+    app.add_periodic_task(1.0, sig)
+    app.add_periodic_task(2.0, sig, name="named")
+    assert "shadowed" not in caplog.text
+    app.add_periodic_task(3.0, sig)
+
+    assert "shadowed a previous unnamed periodic task" in caplog.text

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import importlib
+import logging
 import os
 import platform
 import sys
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
 
 __all__ = ["App", "Celery", "TaskRegistry", "shared_task"]
 
+_log = logging.getLogger(__name__)
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
 
@@ -220,7 +222,8 @@ class App:
         if task_cls is not None:
             self.task_cls = task_cls
         self._lock = threading.RLock()
-        self._tasks = TaskRegistry(tasks or {})
+        self._tasks = tasks if isinstance(tasks, TaskRegistry) else TaskRegistry(tasks or {})
+        self._warned_names: set[str] = set()
         self._pending: list[PromiseProxy[BaseTask[..., Value]]] = []
         self._task_class: type[BaseTask[..., Value]] | None = None
         self._backend: Backend | None = None
@@ -555,12 +558,10 @@ class App:
             if known is not None:
                 made_of = getattr(known, "__wrapped__", None)
                 if made_of is not None and made_of is not fun:
-                    warnings.warn(
-                        DuplicateTaskNameWarning(
-                            f"two functions want to be the task {name!r}: {made_of!r} has the name, "
-                            f"{fun!r} is left out"
-                        ),
-                        stacklevel=3,
+                    self._warn_of_duplicate(
+                        name,
+                        f"two functions want to be the task {name!r}: {made_of!r} has the name, "
+                        f"{fun!r} is left out",
                     )
                 return known
             header = header_of(fun)
@@ -605,6 +606,13 @@ class App:
             task.bind(self)
             return task
 
+    def _warn_of_duplicate(self, name: str, text: str) -> None:
+        """Warn once for each name, as Celery does, at the line of the program that led here."""
+        if name in self._warned_names:
+            return
+        self._warned_names.add(name)
+        warnings.warn(DuplicateTaskNameWarning(text), stacklevel=_callers_level())
+
     def share(
         self, fun: Callable[..., Value], *, name: str | None = None, **options: Value
     ) -> None:
@@ -628,12 +636,10 @@ class App:
             known = self._tasks.get(made.name)
             self._tasks[made.name] = made
         if known is not None and type(known) is not type(made):
-            warnings.warn(
-                DuplicateTaskNameWarning(
-                    f"the task {made.name!r} is replaced: it was a {type(known).__qualname__}, and is a "
-                    f"{type(made).__qualname__} now"
-                ),
-                stacklevel=2,
+            self._warn_of_duplicate(
+                made.name,
+                f"the task {made.name!r} is replaced: it was a {type(known).__qualname__}, and is a "
+                f"{type(made).__qualname__} now",
             )
         made.bind(self)
         return made
@@ -1333,6 +1339,12 @@ class App:
 
         own = {option: opts.pop(option) for option in OPTIONS & opts.keys()}
         key = name or repr(sig)
+        if name is None and key in self._periodic:
+            _log.warning(
+                "Periodic task key='%s' shadowed a previous unnamed periodic task. "
+                "Pass a name kwarg to add_periodic_task to silence this warning.",
+                key,
+            )
         self._periodic[key] = {
             "schedule": schedule,
             "task": sig.task,
@@ -1426,6 +1438,18 @@ class App:
             f"settings -> transport:qbroker results:{results}\n\n"
             f"{self.conf.humanize()}\n"
         )
+
+
+def _callers_level() -> int:
+    """The `stacklevel` for the function that asks: the first frame outside the SDK."""
+    level, frame = 1, sys._getframe(1)  # noqa: SLF001 - documented, and `warnings` does the same
+    while (
+        frame.f_back is not None
+        and frame.f_globals.get("__name__", "").partition(".")[0] == "qbroker"
+    ):
+        frame = frame.f_back
+        level += 1
+    return level
 
 
 def _is_plain(task_type: Defaults, options: Mapping[str, Value]) -> bool:
