@@ -28,6 +28,7 @@ from qbroker.exceptions import (
 from qbroker.printable import clean, repr_of
 from qbroker.sealing import Seal
 from qbroker.serialization import Value
+from qbroker_proto import checksum
 from qbroker_proto.v1.message_pb2 import Message, Result
 
 # The numbers of qbroker.v1.Outcome, without importing what serves the worker alone.
@@ -164,7 +165,7 @@ def encode_kept(value: Value, terms: Terms) -> bytes:
 def _written(result: Result, terms: Terms) -> bytes:
     if terms.seal is not None:
         terms.seal.close(result, "result")
-    return result.SerializeToString()
+    return checksum.sealed(result.SerializeToString())
 
 
 def encode_call(args: Value, kwargs: Value, stamps: Value) -> bytes:
@@ -349,6 +350,9 @@ def decode_result(
         if state not in states.READY_STATES:
             state = ended_state
         return Stored(state, where, make(detail), is_final=is_final)
+    if checksum.is_damaged(result):
+        damage = BackendStoreError("the result was damaged on the way; ask for it again")
+        return Stored(state, where, damage, is_final=is_final)
     kept = Result.FromString(result)
     value: Value = None
     is_readable = True

@@ -20,7 +20,13 @@ from qbroker.exceptions import OperationalError
 from qbroker.http2 import MIB, Code
 from qbroker.link import CONNECT_S, CallEnded, Link, Place, connect
 from qbroker_proto.v1.control_pb2 import Event, SendEventsReply, SendEventsRequest
-from qbroker_proto.v1.producer_pb2 import Existing, PublishReply, PublishRequest, Refusal
+from qbroker_proto.v1.producer_pb2 import (
+    REFUSAL_CODE_DAMAGED,
+    Existing,
+    PublishReply,
+    PublishRequest,
+    Refusal,
+)
 from qbroker_proto.v1.results_pb2 import TaskState, WatchReply, WatchRequest
 
 _log = logging.getLogger(__name__)
@@ -434,6 +440,11 @@ class Publisher(Lane):
                 hand_out([*confirm.refusals, *confirm.existing], tickets)
             for ticket in tickets:
                 if ticket in self._unconfirmed:
+                    if any(map(_is_damaged, ticket.verdicts)):
+                        # Whole: what was stored of it is known by its id.
+                        ticket.verdicts = ()
+                        self._inbox.append(ticket)
+                        continue
                     # In this order: who is interrupted here has the ticket sent again.
                     ticket.settle()
                     self._unconfirmed.pop(ticket, None)
@@ -446,6 +457,11 @@ class Publisher(Lane):
         for ticket in tickets:
             ticket.error = error
             ticket.settle()
+
+
+def _is_damaged(verdict: Verdict) -> bool:
+    """Whether the message's bytes were damaged on the way, so that it is sent again."""
+    return isinstance(verdict, Refusal) and verdict.code == REFUSAL_CODE_DAMAGED
 
 
 def hand_out(verdicts: Iterable[Verdict], tickets: Iterable[Ticket]) -> None:

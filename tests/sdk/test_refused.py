@@ -1,7 +1,10 @@
 """What is refused, each with an error of its own, while the connection goes on: broker, worker and caller."""
 
+import contextlib
 import json
-from collections.abc import Callable, Sequence
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -13,9 +16,11 @@ from qbroker.exceptions import (
     InvalidName,
     LimitExceeded,
     NestingTooDeep,
+    OperationalError,
 )
 from qbroker.limits import Limit
 from qbroker.serialization import Value
+from qbroker_proto import checksum
 from qbroker_proto.v1.message_pb2 import Message
 from tests.sdk.conftest import MakeApp
 from tests.sdk.real_broker import RealBroker, ToyWorker
@@ -170,6 +175,74 @@ def test_names_of_any_language_are_names(app: App, real_broker: RealBroker) -> N
     result = app.send_task("echo", (1,), task_id=name, queue=name, shadow=name, labels={"a": name})
 
     assert app.client().show_task(result.id).queue == name
+
+
+@contextlib.contextmanager
+def flipping(port: int, marker: bytes) -> Iterator[int]:
+    """A proxy before the port that flips one bit of the first marker that a client sends; its own port."""
+    server = socket.create_server(("127.0.0.1", 0))
+    is_flipped = threading.Event()
+    ends: list[socket.socket] = [server]
+    threads: list[threading.Thread] = []
+
+    def start(target: Callable[..., None], *args: object) -> None:
+        threads.append(threading.Thread(target=target, args=args))
+        threads[-1].start()
+
+    def carry(source: socket.socket, target: socket.socket, flips: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                if flips and marker in data and not is_flipped.is_set():
+                    is_flipped.set()
+                    data = data.replace(marker, bytes((marker[0] ^ 1,)) + marker[1:], 1)
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = server.accept()
+                far = socket.create_connection(("127.0.0.1", port))
+                ends.extend((near, far))
+                start(carry, near, far, True)
+                start(carry, far, near, False)
+
+    start(serve)
+    yield int(server.getsockname()[1])
+    for end in ends:
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+    for thread in threads:
+        thread.join()
+    for end in ends:
+        end.close()
+
+
+def test_a_message_that_is_damaged_on_its_way_is_sent_again(
+    make_app: MakeApp, real_broker: RealBroker
+) -> None:
+    with flipping(int(real_broker.url.rpartition(":")[2].strip("/")), b"4711") as port:
+        app = make_app(broker=f"qbroker://127.0.0.1:{port}", backend="qbroker://")
+        app.task(name="echo")(lambda value: value)
+
+        result = app.send_task("echo", (4711,))
+        worker = ToyWorker(app, real_broker.url)
+        worker.work()
+        worker.leave()
+
+        assert result.get(timeout=10) == 4711
+
+
+def test_a_damaged_message_is_refused_so_that_it_can_be_sent_again(app: App) -> None:
+    raw = checksum.sealed(
+        Message(id="m", task="echo", queue="celery", body=b"[[1],{},{}]").SerializeToString()
+    )
+    damaged = raw.replace(b"[1]", b"[3]")
+
+    with pytest.raises(OperationalError, match="no confirm within"):
+        app.client().wait(app.client().submit((damaged,)))
+    assert app.client().read("m").state == "PENDING"
+    assert app.client().publish((raw,)) == []
 
 
 def test_headers_that_another_client_did_not_check_are_refused_by_the_broker(app: App) -> None:

@@ -6,6 +6,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from zlib import crc32
 
 from qbroker.http2 import Code, Status
 from qbroker.link import words
@@ -13,6 +14,7 @@ from qbroker_proto.v1.admin_pb2 import Topology
 from qbroker_proto.v1.control_pb2 import Consume, ControlReply, Event as WireEvent
 from qbroker_proto.v1.message_pb2 import ACK_POLICY_LATE, Message, TaskLimits
 from qbroker_proto.v1.worker_pb2 import (
+    Delivery as WireDelivery,
     Lease as WireLease,
     Register,
     Start as WireStart,
@@ -220,6 +222,9 @@ class Stream:
         begun: dict[str, list[bytes]] = {}
         while (raw := await link.read()) is not None:
             reply = WorkReply.FromString(raw)
+            if any(map(_is_damaged, reply.deliveries)):
+                # The session comes back without the leases, so they return to their queues.
+                return "a delivery was damaged on the way"
             heard = _heard(reply, begun)
             news = session.heard(heard)
             if heard.is_registered:
@@ -320,6 +325,10 @@ def _aside(asides: deque[Aside]) -> WorkRequest:
                 wire.consume.CopyFrom(Consume(queues=names, tasks=tasks))
         asides.popleft()
     return wire
+
+
+def _is_damaged(delivery: WireDelivery) -> bool:
+    return delivery.HasField("checksum") and delivery.checksum != crc32(delivery.message)
 
 
 def _heard(reply: WorkReply, begun: dict[str, list[bytes]]) -> Heard:

@@ -57,7 +57,7 @@ class Limit(_message.Message):
     def __init__(self, key: _Optional[str] = ..., rate: _Optional[float] = ..., per_ms: _Optional[int] = ..., concurrency: _Optional[int] = ...) -> None: ...
 
 class Message(_message.Message):
-    __slots__ = ("id", "task", "queue", "priority", "eta_ms", "expires_ms", "ack_policy", "ignore_result", "store_errors_even_if_ignored", "result_ttl_ms", "max_deliveries", "retries", "root_id", "parent_id", "content_type", "content_encoding", "compression", "body", "origin", "shadow", "argsrepr", "kwargsrepr", "headers", "time_limit", "soft_time_limit", "reply_to", "correlation_id", "track_started", "requeue_on_timeout", "reject_on_failure", "unique", "limits", "fairness_key", "fairness_weight", "labels", "stamped_headers", "stamps", "join_id", "join_index", "waits_for", "takes_input", "fails_as_chord", "delay_ms", "lifetime_ms", "inputs", "input_is_list", "errbacks", "failure", "group_id", "group_index", "followers", "workflow", "exchange", "routing_key", "encryption_key_id", "properties", "task_limits")
+    __slots__ = ("id", "task", "queue", "priority", "eta_ms", "expires_ms", "ack_policy", "ignore_result", "store_errors_even_if_ignored", "result_ttl_ms", "max_deliveries", "retries", "root_id", "parent_id", "content_type", "content_encoding", "compression", "body", "origin", "shadow", "argsrepr", "kwargsrepr", "headers", "time_limit", "soft_time_limit", "reply_to", "correlation_id", "track_started", "requeue_on_timeout", "reject_on_failure", "unique", "limits", "fairness_key", "fairness_weight", "labels", "stamped_headers", "stamps", "join_id", "join_index", "waits_for", "takes_input", "fails_as_chord", "delay_ms", "lifetime_ms", "inputs", "input_is_list", "errbacks", "failure", "group_id", "group_index", "followers", "workflow", "exchange", "routing_key", "encryption_key_id", "properties", "task_limits", "checksum")
     ID_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     QUEUE_FIELD_NUMBER: _ClassVar[int]
@@ -115,6 +115,7 @@ class Message(_message.Message):
     ENCRYPTION_KEY_ID_FIELD_NUMBER: _ClassVar[int]
     PROPERTIES_FIELD_NUMBER: _ClassVar[int]
     TASK_LIMITS_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     id: str
     task: str
     queue: str
@@ -172,7 +173,8 @@ class Message(_message.Message):
     encryption_key_id: str
     properties: str
     task_limits: TaskLimits
-    def __init__(self, id: _Optional[str] = ..., task: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., eta_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ..., ack_policy: _Optional[_Union[AckPolicy, str]] = ..., ignore_result: _Optional[bool] = ..., store_errors_even_if_ignored: _Optional[bool] = ..., result_ttl_ms: _Optional[int] = ..., max_deliveries: _Optional[int] = ..., retries: _Optional[int] = ..., root_id: _Optional[str] = ..., parent_id: _Optional[str] = ..., content_type: _Optional[str] = ..., content_encoding: _Optional[str] = ..., compression: _Optional[str] = ..., body: _Optional[bytes] = ..., origin: _Optional[str] = ..., shadow: _Optional[str] = ..., argsrepr: _Optional[str] = ..., kwargsrepr: _Optional[str] = ..., headers: _Optional[str] = ..., time_limit: _Optional[float] = ..., soft_time_limit: _Optional[float] = ..., reply_to: _Optional[str] = ..., correlation_id: _Optional[str] = ..., track_started: _Optional[bool] = ..., requeue_on_timeout: _Optional[bool] = ..., reject_on_failure: _Optional[bool] = ..., unique: _Optional[_Union[Unique, _Mapping]] = ..., limits: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ..., fairness_key: _Optional[str] = ..., fairness_weight: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., stamped_headers: _Optional[_Iterable[str]] = ..., stamps: _Optional[bytes] = ..., join_id: _Optional[str] = ..., join_index: _Optional[int] = ..., waits_for: _Optional[str] = ..., takes_input: _Optional[bool] = ..., fails_as_chord: _Optional[bool] = ..., delay_ms: _Optional[int] = ..., lifetime_ms: _Optional[int] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., input_is_list: _Optional[bool] = ..., errbacks: _Optional[_Iterable[bytes]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., group_id: _Optional[str] = ..., group_index: _Optional[int] = ..., followers: _Optional[_Iterable[str]] = ..., workflow: _Optional[_Union[Workflow, _Mapping]] = ..., exchange: _Optional[str] = ..., routing_key: _Optional[str] = ..., encryption_key_id: _Optional[str] = ..., properties: _Optional[str] = ..., task_limits: _Optional[_Union[TaskLimits, _Mapping]] = ...) -> None: ...
+    checksum: int
+    def __init__(self, id: _Optional[str] = ..., task: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., eta_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ..., ack_policy: _Optional[_Union[AckPolicy, str]] = ..., ignore_result: _Optional[bool] = ..., store_errors_even_if_ignored: _Optional[bool] = ..., result_ttl_ms: _Optional[int] = ..., max_deliveries: _Optional[int] = ..., retries: _Optional[int] = ..., root_id: _Optional[str] = ..., parent_id: _Optional[str] = ..., content_type: _Optional[str] = ..., content_encoding: _Optional[str] = ..., compression: _Optional[str] = ..., body: _Optional[bytes] = ..., origin: _Optional[str] = ..., shadow: _Optional[str] = ..., argsrepr: _Optional[str] = ..., kwargsrepr: _Optional[str] = ..., headers: _Optional[str] = ..., time_limit: _Optional[float] = ..., soft_time_limit: _Optional[float] = ..., reply_to: _Optional[str] = ..., correlation_id: _Optional[str] = ..., track_started: _Optional[bool] = ..., requeue_on_timeout: _Optional[bool] = ..., reject_on_failure: _Optional[bool] = ..., unique: _Optional[_Union[Unique, _Mapping]] = ..., limits: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ..., fairness_key: _Optional[str] = ..., fairness_weight: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., stamped_headers: _Optional[_Iterable[str]] = ..., stamps: _Optional[bytes] = ..., join_id: _Optional[str] = ..., join_index: _Optional[int] = ..., waits_for: _Optional[str] = ..., takes_input: _Optional[bool] = ..., fails_as_chord: _Optional[bool] = ..., delay_ms: _Optional[int] = ..., lifetime_ms: _Optional[int] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., input_is_list: _Optional[bool] = ..., errbacks: _Optional[_Iterable[bytes]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., group_id: _Optional[str] = ..., group_index: _Optional[int] = ..., followers: _Optional[_Iterable[str]] = ..., workflow: _Optional[_Union[Workflow, _Mapping]] = ..., exchange: _Optional[str] = ..., routing_key: _Optional[str] = ..., encryption_key_id: _Optional[str] = ..., properties: _Optional[str] = ..., task_limits: _Optional[_Union[TaskLimits, _Mapping]] = ..., checksum: _Optional[int] = ...) -> None: ...
 
 class TaskLimits(_message.Message):
     __slots__ = ("soft", "hard")
@@ -233,7 +235,7 @@ class Failure(_message.Message):
     def __init__(self, id: _Optional[str] = ..., message: _Optional[bytes] = ..., state: _Optional[str] = ..., result: _Optional[bytes] = ..., end_reason: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("state", "content_type", "content_encoding", "compression", "body", "traceback", "done_ms", "worker", "runtime_s", "retries", "task", "queue", "parent_id", "root_id", "children", "encryption_key_id", "call")
+    __slots__ = ("state", "content_type", "content_encoding", "compression", "body", "traceback", "done_ms", "worker", "runtime_s", "retries", "task", "queue", "parent_id", "root_id", "children", "encryption_key_id", "call", "checksum")
     STATE_FIELD_NUMBER: _ClassVar[int]
     CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
     CONTENT_ENCODING_FIELD_NUMBER: _ClassVar[int]
@@ -251,6 +253,7 @@ class Result(_message.Message):
     CHILDREN_FIELD_NUMBER: _ClassVar[int]
     ENCRYPTION_KEY_ID_FIELD_NUMBER: _ClassVar[int]
     CALL_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     state: str
     content_type: str
     content_encoding: str
@@ -268,4 +271,5 @@ class Result(_message.Message):
     children: _containers.RepeatedScalarFieldContainer[str]
     encryption_key_id: str
     call: bytes
-    def __init__(self, state: _Optional[str] = ..., content_type: _Optional[str] = ..., content_encoding: _Optional[str] = ..., compression: _Optional[str] = ..., body: _Optional[bytes] = ..., traceback: _Optional[str] = ..., done_ms: _Optional[int] = ..., worker: _Optional[str] = ..., runtime_s: _Optional[float] = ..., retries: _Optional[int] = ..., task: _Optional[str] = ..., queue: _Optional[str] = ..., parent_id: _Optional[str] = ..., root_id: _Optional[str] = ..., children: _Optional[_Iterable[str]] = ..., encryption_key_id: _Optional[str] = ..., call: _Optional[bytes] = ...) -> None: ...
+    checksum: int
+    def __init__(self, state: _Optional[str] = ..., content_type: _Optional[str] = ..., content_encoding: _Optional[str] = ..., compression: _Optional[str] = ..., body: _Optional[bytes] = ..., traceback: _Optional[str] = ..., done_ms: _Optional[int] = ..., worker: _Optional[str] = ..., runtime_s: _Optional[float] = ..., retries: _Optional[int] = ..., task: _Optional[str] = ..., queue: _Optional[str] = ..., parent_id: _Optional[str] = ..., root_id: _Optional[str] = ..., children: _Optional[_Iterable[str]] = ..., encryption_key_id: _Optional[str] = ..., call: _Optional[bytes] = ..., checksum: _Optional[int] = ...) -> None: ...

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fqbroker_proto/v1/producer.proto\x12\nqbroker.v1\"/\n\x0ePublishRequest\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x10\n\x08messages\x18\x02 \x03(\x0c\"~\n\x0cPublishReply\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12%\n\x08refusals\x18\x02 \x03(\x0b\x32\x13.qbroker.v1.Refusal\x12\x12\n\nduplicates\x18\x03 \x03(\r\x12&\n\x08\x65xisting\x18\x04 \x03(\x0b\x32\x14.qbroker.v1.Existing\"%\n\x08\x45xisting\x12\r\n\x05index\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\t\"g\n\x07Refusal\x12\r\n\x05index\x18\x01 \x01(\r\x12%\n\x04\x63ode\x18\x02 \x01(\x0e\x32\x17.qbroker.v1.RefusalCode\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x04 \x01(\x03*\xeb\x01\n\x0bRefusalCode\x12\x1c\n\x18REFUSAL_CODE_UNSPECIFIED\x10\x00\x12\x18\n\x14REFUSAL_CODE_INVALID\x10\x01\x12#\n\x1fREFUSAL_CODE_RESOURCE_EXHAUSTED\x10\x02\x12\x1f\n\x1bREFUSAL_CODE_ALREADY_EXISTS\x10\x03\x12\x1b\n\x17REFUSAL_CODE_UNROUTABLE\x10<\x12\"\n\x1eREFUSAL_CODE_HEADERS_TOO_LARGE\x10=\x12\x1d\n\x19REFUSAL_CODE_INVALID_NAME\x10>2O\n\x08Producer\x12\x43\n\x07Publish\x12\x1a.qbroker.v1.PublishRequest\x1a\x18.qbroker.v1.PublishReply(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fqbroker_proto/v1/producer.proto\x12\nqbroker.v1\"/\n\x0ePublishRequest\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x10\n\x08messages\x18\x02 \x03(\x0c\"~\n\x0cPublishReply\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12%\n\x08refusals\x18\x02 \x03(\x0b\x32\x13.qbroker.v1.Refusal\x12\x12\n\nduplicates\x18\x03 \x03(\r\x12&\n\x08\x65xisting\x18\x04 \x03(\x0b\x32\x14.qbroker.v1.Existing\"%\n\x08\x45xisting\x12\r\n\x05index\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\t\"g\n\x07Refusal\x12\r\n\x05index\x18\x01 \x01(\r\x12%\n\x04\x63ode\x18\x02 \x01(\x0e\x32\x17.qbroker.v1.RefusalCode\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x04 \x01(\x03*\x85\x02\n\x0bRefusalCode\x12\x1c\n\x18REFUSAL_CODE_UNSPECIFIED\x10\x00\x12\x18\n\x14REFUSAL_CODE_INVALID\x10\x01\x12#\n\x1fREFUSAL_CODE_RESOURCE_EXHAUSTED\x10\x02\x12\x1f\n\x1bREFUSAL_CODE_ALREADY_EXISTS\x10\x03\x12\x1b\n\x17REFUSAL_CODE_UNROUTABLE\x10<\x12\"\n\x1eREFUSAL_CODE_HEADERS_TOO_LARGE\x10=\x12\x1d\n\x19REFUSAL_CODE_INVALID_NAME\x10>\x12\x18\n\x14REFUSAL_CODE_DAMAGED\x10?2O\n\x08Producer\x12\x43\n\x07Publish\x12\x1a.qbroker.v1.PublishRequest\x1a\x18.qbroker.v1.PublishReply(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'qbroker_proto.v1.producer_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REFUSALCODE']._serialized_start=369
-  _globals['_REFUSALCODE']._serialized_end=604
+  _globals['_REFUSALCODE']._serialized_end=630
   _globals['_PUBLISHREQUEST']._serialized_start=47
   _globals['_PUBLISHREQUEST']._serialized_end=94
   _globals['_PUBLISHREPLY']._serialized_start=96
@@ -41,6 +41,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXISTING']._serialized_end=261
   _globals['_REFUSAL']._serialized_start=263
   _globals['_REFUSAL']._serialized_end=366
-  _globals['_PRODUCER']._serialized_start=606
-  _globals['_PRODUCER']._serialized_end=685
+  _globals['_PRODUCER']._serialized_start=632
+  _globals['_PRODUCER']._serialized_end=711
 # @@protoc_insertion_point(module_scope)

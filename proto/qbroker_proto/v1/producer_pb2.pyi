@@ -16,6 +16,7 @@ class RefusalCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REFUSAL_CODE_UNROUTABLE: _ClassVar[RefusalCode]
     REFUSAL_CODE_HEADERS_TOO_LARGE: _ClassVar[RefusalCode]
     REFUSAL_CODE_INVALID_NAME: _ClassVar[RefusalCode]
+    REFUSAL_CODE_DAMAGED: _ClassVar[RefusalCode]
 REFUSAL_CODE_UNSPECIFIED: RefusalCode
 REFUSAL_CODE_INVALID: RefusalCode
 REFUSAL_CODE_RESOURCE_EXHAUSTED: RefusalCode
@@ -23,6 +24,7 @@ REFUSAL_CODE_ALREADY_EXISTS: RefusalCode
 REFUSAL_CODE_UNROUTABLE: RefusalCode
 REFUSAL_CODE_HEADERS_TOO_LARGE: RefusalCode
 REFUSAL_CODE_INVALID_NAME: RefusalCode
+REFUSAL_CODE_DAMAGED: RefusalCode
 
 class PublishRequest(_message.Message):
     __slots__ = ("seq", "messages")

@@ -180,7 +180,7 @@ class Registered(_message.Message):
     def __init__(self, broker_version: _Optional[str] = ..., grace_ms: _Optional[int] = ..., result_bytes_max: _Optional[int] = ...) -> None: ...
 
 class Delivery(_message.Message):
-    __slots__ = ("id", "attempt", "redelivered", "task", "queue", "ack_policy", "message", "has_more")
+    __slots__ = ("id", "attempt", "redelivered", "task", "queue", "ack_policy", "message", "has_more", "checksum")
     ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     REDELIVERED_FIELD_NUMBER: _ClassVar[int]
@@ -189,6 +189,7 @@ class Delivery(_message.Message):
     ACK_POLICY_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     HAS_MORE_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     id: str
     attempt: int
     redelivered: bool
@@ -197,4 +198,5 @@ class Delivery(_message.Message):
     ack_policy: _message_pb2.AckPolicy
     message: bytes
     has_more: bool
-    def __init__(self, id: _Optional[str] = ..., attempt: _Optional[int] = ..., redelivered: _Optional[bool] = ..., task: _Optional[str] = ..., queue: _Optional[str] = ..., ack_policy: _Optional[_Union[_message_pb2.AckPolicy, str]] = ..., message: _Optional[bytes] = ..., has_more: _Optional[bool] = ...) -> None: ...
+    checksum: int
+    def __init__(self, id: _Optional[str] = ..., attempt: _Optional[int] = ..., redelivered: _Optional[bool] = ..., task: _Optional[str] = ..., queue: _Optional[str] = ..., ack_policy: _Optional[_Union[_message_pb2.AckPolicy, str]] = ..., message: _Optional[bytes] = ..., has_more: _Optional[bool] = ..., checksum: _Optional[int] = ...) -> None: ...

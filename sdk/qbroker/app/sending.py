@@ -24,7 +24,7 @@ from qbroker.ids import uuid7
 from qbroker.limits import Key, Limit
 from qbroker.request import current_request
 from qbroker.serialization import JSON, Value, json_encode
-from qbroker_proto import names
+from qbroker_proto import checksum, names
 from qbroker_proto.v1.message_pb2 import ACK_POLICY_EARLY, ACK_POLICY_LATE, Message
 from qbroker_proto.v1.producer_pb2 import (
     REFUSAL_CODE_ALREADY_EXISTS,
@@ -348,7 +348,7 @@ def prepare(
     )
     if conf.security_encryption_keys and (seal := conf.seal) is not None:
         seal.close(carrier, "call")
-    message = carrier.SerializeToString()
+    message = checksum.sealed(carrier.SerializeToString())
     envelope.check_size(message, name, conf.task_message_bytes_max)
     call = Call(name, task_id, message, ignores_result=bool(ignores))
     if declares:
@@ -628,7 +628,8 @@ def prepare_again(
         if (seal := conf.seal) is not None:
             seal.close(again, "call")
     again.retries = message.retries + 1
-    raw = again.SerializeToString()
+    again.ClearField("checksum")
+    raw = checksum.sealed(again.SerializeToString())
     envelope.check_size(raw, message.task, conf.task_message_bytes_max)
     return raw, again.eta_ms
 
@@ -636,9 +637,9 @@ def prepare_again(
 def template(call: Call) -> bytes:
     """The message of a call that is made again and again: without what is of one moment only."""
     message = Message.FromString(call.message)
-    for field in ("id", "origin", "root_id", "parent_id", "eta_ms"):
+    for field in ("id", "origin", "root_id", "parent_id", "eta_ms", "checksum"):
         message.ClearField(field)
-    return message.SerializeToString()
+    return checksum.sealed(message.SerializeToString())
 
 
 _REFUSED: Mapping[int, type[MessageRefused]] = {

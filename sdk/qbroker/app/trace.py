@@ -54,7 +54,7 @@ from qbroker.task import Task
 from qbroker.utils.imports import symbol_by_name
 from qbroker.utils.time import get_exponential_backoff_interval
 from qbroker.worker.request import Request
-from qbroker_proto import names
+from qbroker_proto import checksum, names
 from qbroker_proto.v1.message_pb2 import Failure, Input, Message, Result
 
 __all__ = [
@@ -886,7 +886,7 @@ def build_runner(
                 task=message.task,
                 queue=message.queue,
             ).SerializeToString()
-        return head + result.SerializeToString()
+        return checksum.sealed(head + result.SerializeToString())
 
     def fail(request: Context, exc: Exception, state: str) -> Ran:
         """What cannot be run at all."""

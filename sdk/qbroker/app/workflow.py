@@ -36,6 +36,7 @@ from qbroker.exceptions import ImproperlyConfigured
 from qbroker.ids import uuid7
 from qbroker.result import AsyncResult, GroupResult
 from qbroker.serialization import Value
+from qbroker_proto import checksum
 from qbroker_proto.v1.message_pb2 import Join, Message, Workflow
 
 __all__ = [
@@ -179,7 +180,7 @@ class Layout:
         """The message of the whole workflow, or of these of its messages."""
         raw = [call.message for call in self.calls] if messages is None else messages
         workflow = Workflow(messages=raw, joins=self.joins)
-        return Message(id=workflow_id, workflow=workflow).SerializeToString()
+        return checksum.sealed(Message(id=workflow_id, workflow=workflow).SerializeToString())
 
 
 def place_of(message: Message) -> Place | None:
@@ -192,7 +193,8 @@ def inherit(own: bytes, message: Message) -> bytes:
     heir = Message.FromString(own)
     heir.followers.extend(message.followers)
     heir.parent_id = message.parent_id
-    return heir.SerializeToString()
+    heir.ClearField("checksum")
+    return checksum.sealed(heir.SerializeToString())
 
 
 def is_composite(sig: Value) -> bool:
@@ -587,7 +589,7 @@ def write(
             options["takes_input"] = True
         call = prepare(step.sig, step.args, step.kwargs, options, is_checked=not takes_input)
         # Protobuf messages in a row are one.
-        call.message += more.SerializeToString()
+        call.message = checksum.sealed(call.message + more.SerializeToString())
         calls.append(call)
     return Layout(plan.result, calls, plan.joins)
 

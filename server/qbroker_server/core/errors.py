@@ -4,6 +4,7 @@ CoreError
 ├── Invalid          the request breaks a rule of its form
 │   ├── InvalidName      a name in it is none
 │   └── HeadersTooLarge  a message's headers are
+├── Damaged          its bytes are not those that were sent; to be sent again
 ├── NotFound         there is no such thing
 │   └── Unroutable   no binding takes the message
 ├── Conflict         what is there already stands against it
@@ -32,6 +33,10 @@ class InvalidName(Invalid):
 
 class HeadersTooLarge(Invalid):
     """A message's headers are larger than they may be."""
+
+
+class Damaged(CoreError):
+    """The checksum of a message or a result is not that of its bytes; worth sending again at once."""
 
 
 class NotFound(CoreError):

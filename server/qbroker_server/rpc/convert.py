@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Iterator
+from zlib import crc32
 
 from google.protobuf.message import DecodeError
 
+from qbroker_proto import checksum
 from qbroker_proto.v1 import admin_pb2, message_pb2, results_pb2, worker_pb2
 from qbroker_server.core import joins, limits, payloads
 from qbroker_server.core.dispatch import Delivery
-from qbroker_server.core.errors import CorruptRecord, HeadersTooLarge, Invalid
+from qbroker_server.core.errors import CorruptRecord, Damaged, HeadersTooLarge, Invalid
 from qbroker_server.core.lease import LeaseId, Outcome, Settle, Start
 from qbroker_server.core.ports import ReadTxn
 from qbroker_server.core.publish import New, NewJoin, NewMessage, NewWorkflow
@@ -35,7 +37,8 @@ def unreadable(error: DecodeError) -> Invalid:
 
 
 def new(raw: bytes, body_bytes_max: int) -> New:
-    """What was published: a message, or a workflow; Invalid when it cannot be read or is too large."""
+    """A published message or workflow; Invalid when it cannot be read or is too large, Damaged by its checksum."""
+    check_bytes("message", raw)
     try:
         wire = _parse(raw)
     except DecodeError as error:
@@ -68,6 +71,14 @@ def _new_workflow(wire: message_pb2.Message, body_bytes_max: int) -> NewWorkflow
     )
 
 
+def check_bytes(what: str, raw: bytes) -> None:
+    """Raise Damaged when the bytes end in a checksum that is not theirs."""
+    if checksum.is_damaged(raw):
+        raise Damaged(
+            f"the {what} of {len(raw)} bytes was damaged on the way: its checksum is not that of its bytes. Send it again"
+        )
+
+
 def _unreadable(error: DecodeError) -> Invalid:
     return Invalid(f"the bytes are not a qbroker.v1.Message: {error}")
 
@@ -81,6 +92,7 @@ def _too_large(raw: bytes, body_bytes_max: int) -> Invalid:
 
 def new_message(raw: bytes, body_bytes_max: int, workflow_id: str = "") -> NewMessage:
     """A published message; Invalid when it cannot be read or is too large."""
+    check_bytes("message", raw)
     if len(raw) > body_bytes_max:
         raise _too_large(raw, body_bytes_max)
     try:
@@ -217,6 +229,7 @@ def _extras(wire: message_pb2.Message, workflow_id: str) -> Extras:
 def settle(wire: worker_pb2.Settle, body_bytes_max: int) -> Settle:
     """A worker's answer, with its fault when its outcome is unknown, or its result or a follow-up cannot be taken."""
     result = wire.result
+    check_bytes("result", result)
     fault: Invalid | None = None
     follow_ups: tuple[New, ...] = ()
     added_members: tuple[NewMessage, ...] = ()
@@ -275,6 +288,7 @@ PART_BYTES = 4 * 1024 * 1024
 def add_delivery(reply: worker_pb2.WorkReply, delivery: Delivery) -> None:
     """Put the delivery into a reply to the worker that has it on lease."""
     record = delivery.record
+    message = b"".join(_message_parts(delivery))
     reply.deliveries.add(
         id=delivery.id,
         attempt=record.attempt,
@@ -282,7 +296,8 @@ def add_delivery(reply: worker_pb2.WorkReply, delivery: Delivery) -> None:
         task=record.task,
         queue=record.queue,
         ack_policy=_LATE if record.flags & Flag.ACK_LATE else message_pb2.ACK_POLICY_EARLY,
-        message=b"".join(_message_parts(delivery)),
+        message=message,
+        checksum=crc32(message),
     )
 
 

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from qbroker_proto.v1 import producer_pb2, producer_pb2_grpc
 from qbroker_server.core import limits
-from qbroker_server.core.errors import CoreError, Invalid
+from qbroker_server.core.errors import CoreError, Damaged, Invalid
 from qbroker_server.core.publish import New, Publish, Published, cut
 from qbroker_server.pump import Pump
 from qbroker_server.rpc import convert, status
@@ -106,7 +106,7 @@ class _Stream:
             try:
                 messages.append(convert.new(raw, self._message_bytes_max))
                 places.append(index)
-            except Invalid as error:
+            except (Damaged, Invalid) as error:
                 refusals.append(status.refusal_of(index, error))
         reply = producer_pb2.PublishReply(seq=request.seq, refusals=refusals)
         parts = cut(messages)

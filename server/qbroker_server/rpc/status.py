@@ -14,6 +14,8 @@ STATUS: Final[dict[type[errors.CoreError], grpc.StatusCode]] = {
     errors.Invalid: grpc.StatusCode.INVALID_ARGUMENT,
     errors.InvalidName: grpc.StatusCode.INVALID_ARGUMENT,
     errors.HeadersTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
+    # Retriable: the stream is opened again, and what was not confirmed is sent again.
+    errors.Damaged: grpc.StatusCode.UNAVAILABLE,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.Unroutable: grpc.StatusCode.NOT_FOUND,
     errors.Conflict: grpc.StatusCode.FAILED_PRECONDITION,
@@ -31,6 +33,7 @@ STATUS: Final[dict[type[errors.CoreError], grpc.StatusCode]] = {
 REFUSAL: Final[dict[type[errors.CoreError], producer_pb2.RefusalCode]] = {
     errors.Invalid: producer_pb2.REFUSAL_CODE_INVALID,
     errors.InvalidName: producer_pb2.REFUSAL_CODE_INVALID_NAME,
+    errors.Damaged: producer_pb2.REFUSAL_CODE_DAMAGED,
     errors.HeadersTooLarge: producer_pb2.REFUSAL_CODE_HEADERS_TOO_LARGE,
     errors.KeyTaken: producer_pb2.REFUSAL_CODE_ALREADY_EXISTS,
     errors.ResourceFull: producer_pb2.REFUSAL_CODE_RESOURCE_EXHAUSTED,
@@ -62,8 +65,19 @@ def refusal_of(index: int, error: errors.CoreError) -> producer_pb2.Refusal:
         index=index,
         code=REFUSAL[type(error)],
         reason=details_of(error),
-        retry_after_ms=error.retry_after_ms if isinstance(error, errors.ResourceFull) else 0,
+        retry_after_ms=_retry_after_ms(error),
     )
+
+
+def _retry_after_ms(error: errors.CoreError) -> int:
+    """When what was refused is worth trying again; 0: never."""
+    match error:
+        case errors.ResourceFull():
+            return error.retry_after_ms
+        case errors.Damaged():
+            return 1
+        case _:
+            return 0
 
 
 S = TypeVar("S")
