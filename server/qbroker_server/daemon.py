@@ -60,6 +60,15 @@ logger = logging.getLogger(__name__)
 _RECEIVE_BYTES_MAX = 64 * 1024 * 1024
 """Of one gRPC message, a batch or a workflow. One message in it is bounded by the setting max_message_bytes."""
 
+# gRPC logs whole headers that it cannot decode, megabytes of a peer's choice for each call.
+logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL)
+
+_STREAMS_MAX = 100
+"""Calls at once on one connection. With 1,000 two connections that reset their calls made others five times slower."""
+
+_METADATA_BYTES_MAX = 8 * 1024
+"""Of the headers of one call."""
+
 _OPTIONS = (
     ("grpc.max_receive_message_length", _RECEIVE_BYTES_MAX),
     ("grpc.max_send_message_length", _RECEIVE_BYTES_MAX),
@@ -73,6 +82,15 @@ _OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     ("grpc.http2.max_ping_strikes", 0),
+    # Without a table a peer cannot have a large header unpacked again by a reference of one byte.
+    ("grpc.http2.hpack_table_size.decoder", 0),
+    # Calls beyond it wait in the client for one that ends.
+    ("grpc.max_concurrent_streams", _STREAMS_MAX),
+    # It refuses calls of an honest client too, when many end and begin at once.
+    ("grpc.http.overload_protection", 0),
+    # Ours send a few hundred bytes; the absolute one ends the call while its headers still arrive.
+    ("grpc.max_metadata_size", _METADATA_BYTES_MAX),
+    ("grpc.absolute_max_metadata_size", 2 * _METADATA_BYTES_MAX),
 )
 
 _SERVICES = (
