@@ -301,3 +301,16 @@ def test_a_header_may_name_its_tasks(bench: Bench) -> None:
     sig = chord(["links.add"], bench.total.s(), app=bench.app)
 
     assert sig.tasks[0].task == "links.add"
+
+
+def test_what_celery_6_would_change_is_used_without_a_warning(
+    bench: Bench, recwarn: pytest.WarningsRecorder
+) -> None:
+    @bench.app.task(name="links.routed", queue="mail", priority=3, shared=False)
+    def routed() -> None: ...
+
+    sig = chord(bench.header(), bench.total.s())
+    sig.link_error(bench.tell.s())
+
+    assert bench.app.tasks["links.routed"].queue == "mail"
+    assert not list(recwarn)
