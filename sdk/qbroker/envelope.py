@@ -19,6 +19,7 @@ from qbroker.exceptions import (
     EncodeError,
     InvalidTaskError,
     LimitExceeded,
+    NestingTooDeep,
     SecurityError,
     SerializationError,
     SerializerNotInstalled,
@@ -100,6 +101,37 @@ def write(
         if len(packed) < len(body):
             fields |= {"compression": method, "body": packed}
     return fields
+
+
+def check_shape(name: str, args: Value, kwargs: Value) -> None:
+    """Raise TypeError where the arguments of a call are no list, or its keyword arguments no mapping."""
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise TypeError(
+            f"the keyword arguments of task {name!r} must be a mapping, not {kwargs!r} "
+            f"({type(kwargs).__name__})"
+        )
+    if args is not None and not isinstance(args, Iterable):
+        raise TypeError(
+            f"the arguments of task {name!r} must be a list or a tuple, not {args!r} "
+            f"({type(args).__name__})"
+        )
+
+
+def explained(
+    exc: EncodeError, what: str, parts: Mapping[str, Value], serializer: str
+) -> EncodeError:
+    """The error again, with the place of what cannot be written: `parts` are values by their names."""
+    if isinstance(exc, NestingTooDeep):
+        return exc
+    for name, value in parts.items():
+        found = serialization.refused(value, serializer)
+        if found is not None:
+            place, culprit = found
+            kind = type(culprit).__name__
+            return EncodeError(
+                f"{name}{place} of {what} is of type {kind!r}, which {serializer} cannot carry: {exc}"
+            )
+    return exc
 
 
 def read(

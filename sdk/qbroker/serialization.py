@@ -28,6 +28,7 @@ from qbroker.exceptions import (
     SecurityError,
     SerializerNotInstalled,
 )
+from qbroker.printable import repr_of
 
 T = TypeVar("T")
 
@@ -116,6 +117,27 @@ def encode(value: Value, name: str) -> tuple[str, str, bytes]:
         ) from exc
     except Exception as exc:
         raise EncodeError(exc) from exc
+
+
+def refused(value: Value, name: str, depth: int = 0) -> tuple[str, Value] | None:
+    """Where in the value the serializer finds what it cannot write, as `['rows'][3]`, and that; None: nowhere."""
+    try:
+        encode(value, name)
+    except (EncodeError, SecurityError):
+        pass
+    else:
+        return None
+    items: Iterable[tuple[Value, Value]] = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    if depth < NESTING_MAX:
+        for key, item in items:
+            found = refused(item, name, depth + 1)
+            if found is not None:
+                return f"[{repr_of(key, 64)}]{found[0]}", found[1]
+    return "", value
 
 
 def decode(body: bytes, content_type: str, accepted: Collection[str]) -> Value:
@@ -396,7 +418,17 @@ def _pickle_decode(body: bytes) -> Value:
 def _msgpack_encode(value: Value) -> bytes:
     import msgpack  # noqa: PLC0415 - see above
 
-    written: bytes = msgpack.packb(value, default=_json_default, use_bin_type=True)
+    def default(found: Value) -> Value:
+        if isinstance(found, int):
+            raise OverflowError(
+                f"msgpack carries integers from -2**63 to 2**64 - 1, not one of {found.bit_length()} bits"
+            )
+        try:
+            return _json_default(found)
+        except TypeError as exc:
+            raise TypeError(str(exc).replace("JSON", "msgpack")) from exc
+
+    written: bytes = msgpack.packb(value, default=default, use_bin_type=True)
     return written
 
 

@@ -9,7 +9,7 @@ import pytest
 from qbroker import App, clock, envelope
 from qbroker.app.sending import prepare, prepare_again
 from qbroker.app.trace import build_runner
-from qbroker.exceptions import ImproperlyConfigured, SerializerNotInstalled
+from qbroker.exceptions import EncodeError, ImproperlyConfigured, SerializerNotInstalled
 from qbroker.serialization import Value
 from qbroker_proto.v1.message_pb2 import ACK_POLICY_LATE, Message
 from tests.sdk.conftest import MakeApp
@@ -290,3 +290,63 @@ def test_a_retry_keeps_the_properties_and_may_change_them(app: App) -> None:
 
     assert json.loads(Message.FromString(again).properties) == {"app_id": "shop"}
     assert json.loads(Message.FromString(other).properties) == {"app_id": "other"}
+
+
+@pytest.mark.parametrize("serializer", ["json", "msgpack", "yaml"])
+@pytest.mark.parametrize(
+    ("args", "kwargs", "place"),
+    [
+        ((1, object()), {}, r"args\[1\]"),
+        ((), {"rows": [1, 2, {"x": (0, object())}]}, r"kwargs\['rows'\]\[2\]\['x'\]\[1\]"),
+    ],
+)
+def test_an_argument_that_cannot_be_written_is_named_with_its_place_task_and_serializer(
+    make_app: MakeApp, serializer: str, args: Value, kwargs: Value, place: str
+) -> None:
+    app = make_app()
+
+    with pytest.raises(
+        EncodeError,
+        match=f"^{place} of task 'proj.add' is of type 'object', which {serializer} cannot carry",
+    ):
+        prepare(app.conf, "proj.add", args, kwargs, serializer=serializer)
+
+
+def test_an_integer_that_msgpack_cannot_carry_is_refused_with_the_range(make_app: MakeApp) -> None:
+    with pytest.raises(EncodeError, match=r"args\[0\] .* msgpack carries integers from -2\*\*63"):
+        prepare(make_app().conf, "proj.add", (2**70,), {}, serializer="msgpack")
+
+
+@pytest.mark.parametrize("kwargs", [2, [1], "ab"])
+def test_keyword_arguments_that_are_no_mapping_are_refused_with_the_tasks_name(
+    make_app: MakeApp, kwargs: Value
+) -> None:
+    app = make_app()
+    add = app.task(name="proj.add")(lambda x: x)
+    message = "the keyword arguments of task 'proj.add' must be a mapping, not"
+
+    with pytest.raises(TypeError, match=message):
+        _ = add.apply_async((1,), kwargs)
+    with pytest.raises(TypeError, match=message):
+        _ = app.send_task("proj.add", (1,), kwargs)
+
+
+def test_a_header_that_cannot_be_written_is_named(make_app: MakeApp) -> None:
+    with pytest.raises(
+        EncodeError, match=r"headers\['x'\]\[0\] of task 'proj.add' is of type 'object'"
+    ):
+        prepare(make_app().conf, "proj.add", headers={"x": [object()]})
+
+
+def test_a_result_that_cannot_be_written_is_named_with_its_place_and_task(
+    make_app: MakeApp,
+) -> None:
+    app = make_app(backend="qbroker://")
+    app.task(name="proj.rows")(lambda: {"rows": [1, object()]})
+    message = prepare(app.conf, "proj.rows").message
+
+    ran = build_runner(app, hostname="here")(message, 1, False)
+
+    assert str(ran.retval_or_exc).startswith(
+        "the result['rows'][1] of task 'proj.rows' is of type 'object', which json cannot carry"
+    )

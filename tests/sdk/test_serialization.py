@@ -234,3 +234,8 @@ def test_accepted_content_is_named_by_serializer_or_by_content_type() -> None:
         "application/x-yaml",
         "x/mine",
     }
+
+
+def test_json_keeps_one_of_two_keys_that_read_alike_and_reads_a_marked_dict_as_its_type() -> None:
+    assert json_decode(json_encode({1: "a", "1": "b"})) == {"1": "b"}
+    assert json_decode(json_encode({"__type__": "decimal", "__value__": "1.5"})) == Decimal("1.5")

@@ -14,6 +14,7 @@ from qbroker.app.config import Settings
 from qbroker.app.rules import Ruled, rules_of
 from qbroker.exceptions import (
     DuplicateTaskError,
+    EncodeError,
     HeadersTooLarge,
     ImproperlyConfigured,
     InvalidName,
@@ -198,6 +199,8 @@ def prepare(
     and store_errors_even_if_ignored in place of the task's. Raises TypeError and ValueError for what cannot be
     meant, before anything is sent.
     """
+    if (kwargs is not None and type(kwargs) is not dict) or type(args) not in (tuple, list):
+        envelope.check_shape(name, args, kwargs)
     if args is not None and not isinstance(args, list | tuple):
         if isinstance(args, str | bytes | Mapping):
             raise TypeError(f"task args must be a list or tuple, not {args!r}")
@@ -277,7 +280,12 @@ def prepare(
         fields["time_limit"] = hard or 0.0
         fields["soft_time_limit"] = soft or 0.0
     if headers:
-        fields["headers"] = _small("headers", json.dumps(dict(headers)), task_id, name)
+        try:
+            text = json.dumps(dict(headers))
+        except (TypeError, ValueError) as exc:
+            whole = {"headers": dict(headers)}
+            raise envelope.explained(EncodeError(exc), f"task {name!r}", whole, "json") from exc
+        fields["headers"] = _small("headers", text, task_id, name)
     if properties:
         expiration = properties.get("expiration")
         if expiration is not None:
@@ -331,13 +339,17 @@ def prepare(
     _check_names(task_id, name, fields)
     serializer = serializer or given.serializer or conf.task_serializer
     compression = compression or given.compression
-    if serializer == "json" and not compression:
-        fields["content_type"] = JSON
-        fields["content_encoding"] = "utf-8"
-        fields["body"] = envelope.encode_body(args or (), kwargs or {}, embed)
-    else:
-        content = args or (), kwargs or {}, embed
-        fields |= envelope.write(content, serializer, compression, conf.compression_level)
+    try:
+        if serializer == "json" and not compression:
+            fields["content_type"] = JSON
+            fields["content_encoding"] = "utf-8"
+            fields["body"] = envelope.encode_body(args or (), kwargs or {}, embed)
+        else:
+            content = args or (), kwargs or {}, embed
+            fields |= envelope.write(content, serializer, compression, conf.compression_level)
+    except EncodeError as exc:
+        parts = {"args": args, "kwargs": kwargs, "embed": embed}
+        raise envelope.explained(exc, f"task {name!r}", parts, serializer) from exc
     carrier = Message(
         id=task_id,
         task=name,
@@ -584,6 +596,7 @@ def prepare_again(
     It is the message that ran, with one retry more and with what the options change; its id stays. Its arguments are
     those it had (`keeps_body`), to which the broker adds what it waited for, or others, which are all there are.
     """
+    envelope.check_shape(message.task, args, kwargs)
     options = {o: v for o, v in options.items() if o not in OPTIONS_NEEDLESS}
     kept = sorted(options.keys() - _FIELDS_OF.keys() - _TIMES)
     if kept:

@@ -29,6 +29,7 @@ from qbroker.canvas.signature import maybe_signature
 from qbroker.compression import find as find_compression
 from qbroker.exceptions import (
     BackendStoreError,
+    EncodeError,
     Ignore,
     InvalidTaskError,
     LimitExceeded,
@@ -814,7 +815,12 @@ def build_runner(
     def encode(request: Context, state: str, value: Value, traceback: str) -> bytes:
         bytes_max = result_bytes_max()
         if not isinstance(value, BaseException) or state not in states.EXCEPTION_STATES:
-            result = written(request, state, value, traceback)
+            try:
+                result = written(request, state, value, traceback)
+            except EncodeError as exc:
+                name, serializer = request.task.name, app.conf.result_serializer
+                parts = {"the result": value}
+                raise envelope.explained(exc, f"task {name!r}", parts, serializer) from exc
             if len(result) > bytes_max:
                 raise BackendStoreError(
                     f"the result of task {request.task.name!r} has {len(result)} bytes; the broker's "

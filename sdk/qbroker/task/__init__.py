@@ -20,7 +20,7 @@ from typing import (
     overload,
 )
 
-from qbroker import _state, canvas, states
+from qbroker import _state, canvas, envelope, states
 from qbroker.canvas import Signature, chord, group, subtask
 from qbroker.canvas.signature import checked
 from qbroker.exceptions import (
@@ -450,6 +450,8 @@ class Task(Generic[P, R]):
         header = self.__header__
         if header is None:
             header = self.__header__ = header_of(self.run)
+        if type(kwargs) is not dict or type(args) not in (tuple, list):
+            envelope.check_shape(self.name, args, kwargs)
         header(*args, **kwargs)
 
     def arguments(self, args: Sequence[Value], kwargs: Mapping[str, Value]) -> Mapping[str, Value]:
