@@ -167,7 +167,8 @@ class Backend(ABC):
     ) -> None:
         """Say which state a task is in, and what goes with it; those that wait are told.
 
-        Of one that no worker runs, an end is kept, as of a task that ran eagerly. How a task has ended stays.
+        Of an id that no worker runs, the state is kept, as of a task that ran eagerly. How a task has ended
+        stays.
         """
 
     @abstractmethod
@@ -449,7 +450,8 @@ class BrokerBackend(Backend):
             encoded = envelope.encode_state(
                 state, result, traceback, clock.wall_ms(), self._terms(), request
             )
-            if self._client().tell(task_id, state, encoded, attempt) or not is_over:
+            is_told = self._client().tell(task_id, state, encoded, attempt)
+            if is_told or (not is_over and is_own):
                 return
         # What has ended, or is in another attempt, has a result of its own.
         with contextlib.suppress(Conflict):

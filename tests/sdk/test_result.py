@@ -161,6 +161,52 @@ def test_a_look_without_time_sees_what_has_ended(real_app: App) -> None:
     assert real_app.AsyncResult("x").get(timeout=0) == 42
 
 
+@pytest.mark.parametrize(
+    ("state", "meta"),
+    [
+        ("STARTED", {"pid": 7}),
+        ("RETRY", ValueError("again")),
+        ("PROGRESS", {"done": 3}),
+        ("RECEIVED", None),
+    ],
+)
+def test_a_state_on_the_way_is_kept_of_an_id_that_is_no_task(
+    real_app: App, state: str, meta: Value
+) -> None:
+    real_app.backend.store_result("p1", meta, state)
+    result = real_app.AsyncResult("p1")
+
+    assert (result.state, repr(result.info), result.ready()) == (state, repr(meta), False)
+    with pytest.raises(ResultTimeout):
+        result.get(timeout=0.05)
+    real_app.control.revoke("p1")
+    assert result.state == state
+    real_app.backend.store_result("p1", 4, "SUCCESS")
+    real_app.backend.store_result("p1", meta, state)
+    assert result.get(timeout=10) == 4
+
+
+def test_who_waits_for_a_kept_state_hears_of_its_end(real_app: App) -> None:
+    real_app.backend.store_result("p1", None, "PROGRESS")
+    seen: list[str] = []
+
+    def end(meta: dict[str, Value]) -> None:
+        seen.append(meta["status"])
+        if meta["status"] == "PROGRESS":
+            real_app.backend.store_result("p1", 4, "SUCCESS")
+
+    assert real_app.AsyncResult("p1").get(timeout=10, on_message=end) == 4
+    assert seen == ["PROGRESS", "SUCCESS"]
+
+
+def test_a_kept_state_can_be_forgotten(real_app: App) -> None:
+    real_app.backend.store_result("p1", 3, "PROGRESS")
+
+    real_app.AsyncResult("p1").forget()
+
+    assert real_app.AsyncResult("p1").state == "PENDING"
+
+
 def test_the_backend_tells_by_id(app: App, broker: FakeBroker) -> None:
     broker.succeed("x", 3)
 

@@ -14,6 +14,9 @@ from qbroker_server.core.names import check_name
 from qbroker_server.core.ports import Txn
 from qbroker_server.core.records import EndReason, Flag, Record, Stage
 
+_ENDS = frozenset({"SUCCESS", "FAILURE", "REVOKED", "IGNORED", "REJECTED"})
+"""States in which nothing more is expected; all others are on the way."""
+
 _OWN_FAILURES = frozenset(
     {
         EndReason.NONE,
@@ -188,6 +191,12 @@ class Forget:
         return forgotten_count
 
 
+def is_on_the_way(record: Record) -> bool:
+    """Whether the record keeps a state, of something that is no message here, that is no end."""
+    is_kept = record.stage == Stage.DONE and not record.flags & Flag.NOTHING_KEPT
+    return is_kept and not record.task and bool(record.state) and record.state not in _ENDS
+
+
 def _check_state(state: str) -> None:
     if not 0 < len(state.encode()) <= limits.NAME_BYTES_MAX:
         raise Invalid(f"state {state[:60]!r} must have 1 to {limits.NAME_BYTES_MAX} bytes")
@@ -255,6 +264,12 @@ class Keep:
         record = message.find(txn, self.id, effects)
         if record is not None and record.task and not _is_left(record):
             raise Conflict(f"{self.id!r} is the id of a task; keep the result under another")
+        if (
+            record is not None
+            and self.state not in _ENDS
+            and not (record.flags & Flag.NOTHING_KEPT or is_on_the_way(record))
+        ):
+            raise Conflict(f"{self.id!r} has ended as {record.state}; that stays")
         effects.take_room(*self.cost)
         if record is not None:
             payloads.detach(txn, self.id, record)

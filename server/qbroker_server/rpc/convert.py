@@ -24,6 +24,7 @@ from qbroker_server.core.records import (
     Stage,
     Wait,
 )
+from qbroker_server.core.results import is_on_the_way
 from qbroker_server.core.routes import Binding, Exchange, Route
 from qbroker_server.core.routing import Declare, QueueDeclaration
 
@@ -402,7 +403,7 @@ def task_state(txn: ReadTxn, message_id: str, record: Record | None) -> results_
         attempt=record.attempt,
     )
     if record.stage in (Stage.DONE, Stage.DEAD):
-        state.is_final = True
+        state.is_final = not is_on_the_way(record)
         state.end_reason = REASONS[EndReason(record.end_reason)]
         state.detail = record.detail
         if record.flags & Flag.NOTHING_KEPT:
