@@ -34,7 +34,7 @@ from qbroker_server.config import Config
 from qbroker_server.core.effects import Policy
 from qbroker_server.core.errors import StoreDamaged
 from qbroker_server.core.ports import Engine, StoreError
-from qbroker_server.engines.lmdb import LmdbEngine
+from qbroker_server.engines.lmdb import LmdbEngine, is_whole
 from qbroker_server.engines.memory import MemoryEngine
 from qbroker_server.http.metrics import Metrics
 from qbroker_server.http.pages import Pages, serving, verdict
@@ -127,6 +127,12 @@ async def run(config: Config, announce: Callable[[str], None]) -> None:
             engine = MemoryEngine()
         else:
             stack.enter_context(owned(config.data_dir))
+            # LMDB ends its process at some bad pages, so a child walks over all of them first.
+            if (config.data_dir / "data.mdb").exists() and not is_whole(config.data_dir):
+                raise StoreFailed(
+                    f"The store in {config.data_dir} cannot be opened: data.mdb is shorter than it was, or a page of it cannot be read. "
+                    "Keep a copy of it, restore data.mdb from a backup, or choose another directory with --data-dir."
+                )
             try:
                 engine = LmdbEngine(config.data_dir, reserve_bytes=config.reserve_bytes)
             except StoreError as error:
@@ -306,7 +312,7 @@ class Daemon:
         await self._streams.close_all("the broker's store has failed", _LOOKERS_S)
         await self._server.stop(grace=None)
         raise StoreFailed(
-            f"The store failed, so the broker stops: {self._failure}. Nothing that was confirmed is lost."
+            f"The store failed, so the broker stops: {self._failure}. What was not confirmed may or may not be stored."
         ) from self._failure
 
     def _fail(self, error: BaseException) -> None:

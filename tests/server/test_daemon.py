@@ -178,6 +178,25 @@ async def test_a_store_with_pages_that_are_gone_is_told_in_a_sentence(tmp_path: 
         await daemon.run(Config(data_dir=tmp_path, listen="127.0.0.1:0"), lambda _: None)
 
 
+@pytest.mark.parametrize("page", [bytes(4096), bytes(range(256)) * 16], ids=["zeroed", "garbage"])
+async def test_a_store_with_one_bad_page_is_refused_with_a_sentence_and_ends_no_process(
+    page: bytes, tmp_path: Path
+) -> None:
+    engine = LmdbEngine(tmp_path)
+    txn = engine.begin(bytes_max=MIB)
+    for number in range(3_000):
+        txn.put(b"a%06d" % number, b"x" * 300)
+    txn.commit()
+    engine.close()
+    with (tmp_path / "data.mdb").open("r+b") as file:
+        file.seek(20 * 4096)
+        file.write(page)
+
+    for _ in range(2):
+        with pytest.raises(StoreFailed, match="a page of it cannot be read"):
+            await daemon.run(Config(data_dir=tmp_path, listen="127.0.0.1:0"), lambda _: None)
+
+
 # -- as a process ------------------------------------------------------------------------------
 
 

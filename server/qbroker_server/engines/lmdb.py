@@ -109,7 +109,7 @@ class LmdbEngine:
         self._env.reader_check()
         self._page_bytes = int(self._env.stat()["psize"])
         self._map_bytes = int(self._env.info()["map_size"])
-        if self._is_short() and not _is_whole(directory):
+        if self._is_short() and not is_whole(directory):
             self._env.close()
             raise _unusable(directory, "data.mdb is shorter than it was, or damaged")
         self._unlooked_bytes = 0
@@ -244,7 +244,7 @@ def _unusable(directory: Path, why: str, how: str = "Restore data.mdb from a bac
     )
 
 
-def _is_whole(directory: Path) -> bool:
+def is_whole(directory: Path) -> bool:
     """Whether each page that is in use is there; looked at by a process that may die of it, as who reads a mapped file behind its end does."""
     code = "import sys; from qbroker_server.engines import lmdb; lmdb.walk(sys.argv[1])"
     walker = subprocess.run(  # noqa: S603 — this very module
