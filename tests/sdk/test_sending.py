@@ -329,6 +329,10 @@ def test_keyword_arguments_that_are_no_mapping_are_refused_with_the_tasks_name(
         _ = add.apply_async((1,), kwargs)
     with pytest.raises(TypeError, match=message):
         _ = app.send_task("proj.add", (1,), kwargs)
+    with pytest.raises(TypeError, match=message):
+        app.signature("proj.add", (1,), kwargs)
+    with pytest.raises(TypeError, match=message):
+        _ = add.s(1).apply_async(kwargs=kwargs)
 
 
 def test_a_header_that_cannot_be_written_is_named(make_app: MakeApp) -> None:

@@ -12,6 +12,7 @@ from typing import ClassVar, Generic, TypeVar, cast
 from qbroker import _state
 from qbroker.canvas.stamping import StampingVisitor, stamps_of
 from qbroker.canvas.text import call_text
+from qbroker.envelope import check_shape
 from qbroker.ids import uuid7
 from qbroker.result import AsyncResult, EagerResult
 from qbroker.serialization import Value
@@ -139,6 +140,7 @@ class Signature(dict[str, Value], Generic[R]):
         name = getattr(task, "name", task)
         if name is not task:
             self._type = task
+        check_shape(str(name), args, kwargs)
         super().__init__(
             task=name,
             args=tuple(args or ()),
@@ -204,6 +206,8 @@ class Signature(dict[str, Value], Generic[R]):
         options: Mapping[str, Value] | None = None,
         force: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
     ) -> tuple[tuple[Value, ...], dict[str, Value], dict[str, Value]]:
+        if kwargs and type(kwargs) is not dict:
+            check_shape(self.task, args, kwargs)
         own = self.options
         merged = own
         if options:
