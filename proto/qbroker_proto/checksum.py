@@ -26,7 +26,7 @@ def is_damaged(raw: bytes) -> bool:
         return False
     tag, crc, length = _TRAILER.unpack_from(raw, size)
     # Other clients end their messages in anything: six bytes must fit before it counts as a checksum.
-    return tag == _TAG and length == size and crc32(memoryview(raw)[:size]) != crc
+    return bool(tag == _TAG and length == size and crc32(memoryview(raw)[:size]) != crc)
 
 
 def is_broken(raw: bytes, checksum: int) -> bool:

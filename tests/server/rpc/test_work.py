@@ -1,6 +1,7 @@
 """The Worker service."""
 
 import asyncio
+from zlib import crc32
 
 import grpc
 import pytest
@@ -37,6 +38,7 @@ async def test_a_worker_is_given_the_message_as_it_was_published() -> None:
             queue="celery",
             ack_policy=message_pb2.ACK_POLICY_LATE,
             message=raw,
+            checksum=crc32(raw),
         )
 
 
@@ -341,9 +343,9 @@ async def test_a_stream_that_does_not_register_first_is_refused() -> None:
     ("register", "words"),
     [
         (worker_pb2.Register(), "session id ''"),
-        (worker_pb2.Register(session_id="s" * 65), "1 to 64 bytes"),
-        (worker_pb2.Register(session_id="s" * 10_000), "1 to 64 bytes"),
-        (worker_pb2.Register(session_id="s\x00"), "contains U\\+0000"),
+        (worker_pb2.Register(session_id="s" * 65), "must have 1 to 64"),
+        (worker_pb2.Register(session_id="s" * 10_000), "must have 1 to 64"),
+        (worker_pb2.Register(session_id="s\x00"), "contains U+0000"),
         (worker_pb2.Register(session_id="s", queues=[""]), "queue name ''"),
         (worker_pb2.Register(session_id="s", queues=["q" * 256]), "queue name"),
         (
