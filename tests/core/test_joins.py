@@ -438,3 +438,17 @@ def test_every_workflow_ends_as_its_tasks_do_whatever_the_order(
     errbacks = {name for name in ran if name.startswith("err-")}
     assert {f"err-{name}" for name, how in fate.items() if how == "failed"} <= errbacks
     assert not {f"err-{name}" for name, how in fate.items() if how == "ran"} & errbacks
+
+
+def test_a_replacement_in_another_queue_stands_behind_what_waits_there() -> None:
+    scene = Scene()
+    scene.register(queues=("a",))
+    scene.publish(new("waiting", queue="b"), new("m1", queue="a"))
+
+    scene.report(
+        settles=[Settle("m1", 1, Outcome.REPLACED, b"", message=new("m1", queue="b"))],
+    )
+
+    assert scene.faults() == []
+    scene.register("s2", queues=("b",))
+    assert scene.take_ids("s2") == ["waiting", "m1"]

@@ -595,3 +595,18 @@ def test_which_worker_had_a_message_is_known_by_name_when_the_worker_is_gone() -
     assert record.extras is not None
     assert [tried[3] for tried in record.extras.history] == ["s1@host"]
     assert scene.faults() == []
+
+
+def test_a_returned_message_takes_no_other_its_place_where_the_numbers_began_anew() -> None:
+    scene = Scene()
+    scene.register(prefetch_count=1)
+    scene.publish(new("held"))
+    held = scene.take_one()
+    scene.damage(keys.QUEUE + QUEUE.encode())
+    scene.publish(new("waiting"))
+
+    scene.report(releases=[lease_of(held)])
+
+    assert scene.take_ids() == ["waiting"]
+    scene.report(prefetch_count=2)
+    assert scene.take_ids() == ["held"]

@@ -322,3 +322,54 @@ print("PUBLISHED", add.delay(1, 1).get(timeout=60))
 
     program.wait_for("PUBLISHED 2", timeout=60)
     assert psutil.Process(worker.pid).memory_info().rss - before < 5 * 2**20
+
+
+PLACES = """
+from qbroker.exceptions import Reject
+from proj import app, note
+
+
+@app.task
+def echo(word):
+    note(word)
+    return word
+
+
+@app.task(bind=True)
+def pass_on(self, word):
+    raise self.replace(echo.s(word).set(queue="b"))
+
+
+@app.task(acks_late=True)
+def refuse(word, path):
+    import os
+    if not os.path.exists(path):
+        raise Reject(word, requeue=False)
+    return echo.run(word)
+"""
+
+
+def test_a_replacement_in_another_queue_leaves_what_waits_there_in_its_place(farm: "Farm") -> None:
+    (farm.folder / "places.py").write_text(PLACES)
+    farm.broker()
+    farm.qctl("queue", "declare", "b")
+    farm.qctl("queue", "pause", "b")
+    farm.worker("-c", "1", "-I", "places", "-Q", "a,b")
+    program = farm.python(
+        """
+import sys
+from places import echo, pass_on
+waiting = echo.apply_async(("waiting",), queue="b")
+passed_on = pass_on.apply_async(("passed on",), queue="a")
+last = echo.apply_async(("last",), queue="a")
+last.get(timeout=30)
+print("REPLACED")
+print("WORDS", waiting.get(timeout=30), "and", passed_on.get(timeout=30))
+"""
+    )
+    program.wait_for("REPLACED", timeout=60)
+
+    farm.qctl("queue", "resume", "b")
+
+    program.wait_for("WORDS waiting and passed on", timeout=60)
+    assert farm.notes() == ["last", "waiting", "passed on"]

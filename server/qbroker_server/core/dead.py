@@ -104,7 +104,7 @@ class Requeue:
             record.expires_ms = 0
             if record.extras is not None:
                 index.add(txn, message_id, record.extras)
-            queue.enqueue(txn, message_id, record, effects)
+            queue.put_back(txn, message_id, record, effects)
             requeued_count += 1
         return requeued_count
 

@@ -418,8 +418,6 @@ def _go_on(txn: Txn, message_id: str, record: Record, now_ms: int, effects: Effe
         timetable.remind(txn, record.expires_ms, timetable.EXPIRES, message_id, effects)
     record.eta_ms = eta_ms
     record.changed_ms = now_ms
-    counts.last_seq += 1
-    record.seq = counts.last_seq
     if eta_ms > now_ms:
         record.stage = Stage.SCHEDULED
         counts.scheduled_count += 1
@@ -582,10 +580,7 @@ def _publish_errbacks(txn: Txn, ended: Ended, now_ms: int, effects: Effects) -> 
         if txn.get(message.key_of(errback_id)) is not None:
             continue
         txn.put(keys.FAILURE + errback_id.encode(), failure)
-        counts = effects.queue(txn, errback.queue)
-        counts.last_seq += 1
         effects.came[errback.queue] = effects.came.get(errback.queue, 0) + 1
-        errback.seq = counts.last_seq
         errback.published_ms = errback.changed_ms = now_ms
         payloads.attach(txn, errback_id, errback, errback.payload)
         if errback.extras is not None:

@@ -227,7 +227,7 @@ def _drop(txn: Txn, message_id: str, record: Record, effects: Effects) -> None:
 
 
 def _return(txn: Txn, message_id: str, record: Record, now_ms: int, effects: Effects) -> None:
-    queue.enqueue(txn, message_id, record, effects)
+    queue.put_back(txn, message_id, record, effects)
     if 0 < record.expires_ms <= now_ms:
         # The reminder of that time came while a worker had it, and was of no use then.
         timetable.remind(txn, record.expires_ms, timetable.EXPIRES, message_id, effects)
@@ -679,17 +679,14 @@ def _retry(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: Effec
     if settle.result:
         payloads.put_status(txn, settle.id, record, settle.result)
     effects.changed[settle.id] = record
-    counts = effects.queue(txn, record.queue)
     if settle.eta_ms <= now_ms:
-        counts.last_seq += 1
-        record.seq = counts.last_seq
         queue.enqueue(txn, settle.id, record, effects)
         return
     record.stage = Stage.SCHEDULED
     record.flags |= Flag.LEFT_TO_RETRY
     record.eta_ms = settle.eta_ms
     record.session = ""
-    counts.scheduled_count += 1
+    effects.queue(txn, record.queue).scheduled_count += 1
     timetable.remind(txn, settle.eta_ms, timetable.DUE, settle.id, effects)
     message.save(txn, settle.id, record)
 

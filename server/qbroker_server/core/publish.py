@@ -645,7 +645,6 @@ def _store(
     shared: bytes = b"",
 ) -> None:
     counts = effects.queue(txn, new.queue)
-    counts.last_seq += 1
     effects.came[new.queue] = effects.came.get(new.queue, 0) + 1
     if counts.options.idle_ms:
         counts.options = replace(counts.options, idle_ms=0)
@@ -659,7 +658,7 @@ def _store(
         expires_ms = min(expires_ms, lapses_ms) if expires_ms else lapses_ms
     is_inline = shared or len(new.payload) <= limits.INLINE_BYTES_MAX
     payload = (shared or new.payload) if is_inline else b""
-    record = record_of(new, counts.last_seq, now_ms, expires_ms, payload)
+    record = record_of(new, now_ms, expires_ms, payload)
     if shared:
         record.flags |= Flag.PAYLOAD_SHARED
     elif not is_inline:
@@ -711,9 +710,6 @@ def resume(txn: Txn, message_id: str, record: Record, now_ms: int, effects: Effe
         record.stage = Stage.WAITING
         save(txn, message_id, record)
         return
-    counts = effects.queue(txn, record.queue)
-    counts.last_seq += 1
-    record.seq = counts.last_seq
     queue.enqueue(txn, message_id, record, effects)
 
 
@@ -732,7 +728,7 @@ def place(txn: Txn, message_id: str, record: Record, now_ms: int, effects: Effec
         queue.enqueue(txn, message_id, record, effects)
 
 
-def record_of(new: NewMessage, seq: int, now_ms: int, expires_ms: int, payload: bytes) -> Record:
+def record_of(new: NewMessage, now_ms: int, expires_ms: int, payload: bytes) -> Record:
     """The record of a message that comes in."""
     # By position: a record is made for each message, and names would cost it a tenth more.
     return Record(
@@ -745,7 +741,7 @@ def record_of(new: NewMessage, seq: int, now_ms: int, expires_ms: int, payload: 
         new.deaths_max,
         new.retries,
         len(new.payload),
-        seq,
+        0,
         now_ms,
         new.eta_ms,
         expires_ms,
@@ -772,7 +768,7 @@ def keep_errbacks(txn: Txn, new: NewMessage, record: Record, now_ms: int, effect
             taken = effects.routes.queues(txn, errback.route)
             name = taken[0] if taken else errback.route.routing_key or errback.route.exchange
             errback = replace(errback, queue=name, route=None)
-        waiting = record_of(errback, 0, now_ms, errback.expires_ms, errback.payload)
+        waiting = record_of(errback, now_ms, errback.expires_ms, errback.payload)
         waiting.flags |= Flag.IS_ERRBACK
         errbacks.append((errback.id, waiting))
     joins.save_errbacks(txn, new.id, tuple(errbacks))

@@ -88,7 +88,29 @@ def ready_key(record: Record) -> bytes:
 
 
 def enqueue(txn: Txn, message_id: str, record: Record, effects: Effects) -> None:
-    """Put the message into its queue at the place its priority and number give it, and save it."""
+    """Put the message into its queue behind what waits there with its priority, and save it."""
+    counts = effects.queue(txn, record.queue)
+    counts.last_seq += 1
+    record.seq = counts.last_seq
+    _insert(txn, message_id, record, counts, effects)
+
+
+def put_back(txn: Txn, message_id: str, record: Record, effects: Effects) -> None:
+    """Put the message into its queue where it stood before, and save it.
+
+    A queue's numbers begin anew when its record was damaged or it was made again. So the row may belong to another
+    message, which must not lose it.
+    """
+    record.lane = lane_of(record)
+    if txn.get(ready_key(record)) is not None:
+        enqueue(txn, message_id, record, effects)
+        return
+    _insert(txn, message_id, record, effects.queue(txn, record.queue), effects)
+
+
+def _insert(
+    txn: Txn, message_id: str, record: Record, counts: QueueRecord, effects: Effects
+) -> None:
     record.stage = Stage.QUEUED
     record.session = ""
     if record.extras is None:
@@ -99,7 +121,6 @@ def enqueue(txn: Txn, message_id: str, record: Record, effects: Effects) -> None
             effects.lanes[record.queue, lane] = record
     txn.put(ready_key(record), message_id.encode())
     message.save(txn, message_id, record)
-    counts = effects.queue(txn, record.queue)
     counts.ready_count += 1
     counts.ready_bytes += record.size
     effects.ready.add(record.queue)
@@ -325,9 +346,6 @@ class Move:
                 effects.queue(txn, self.source).ready_count -= 1
                 continue
             remove(txn, record, effects)
-            target = effects.queue(txn, self.target)
-            target.last_seq += 1
-            record.seq = target.last_seq
             record.queue = self.target
             enqueue(txn, message_id, record, effects)
         return moved_count

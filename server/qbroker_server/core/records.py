@@ -262,7 +262,8 @@ class Record:
     size: int
     """Of the message, in bytes."""
     seq: int
-    """Its place by arrival. A returned message keeps it, and so its place."""
+    """Its place in its queue by arrival; 0 before it was ever queued. `queue.enqueue` gives the next number, a message that
+    a worker returns keeps its own (`queue.put_back`)."""
     published_ms: int
     eta_ms: int
     expires_ms: int

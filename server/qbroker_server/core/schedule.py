@@ -75,10 +75,7 @@ def _deliver(txn: Txn, message_id: str, record: Record, at_ms: int, effects: Eff
         # It was rescheduled, revoked or run since: another reminder tells of that.
         return
     # It arrives now: among equals it stands behind what was there before it was due.
-    counts = effects.queue(txn, record.queue)
-    counts.last_seq += 1
-    record.seq = counts.last_seq
-    counts.scheduled_count -= 1
+    effects.queue(txn, record.queue).scheduled_count -= 1
     queue.enqueue(txn, message_id, record, effects)
 
 
@@ -152,8 +149,6 @@ class Reschedule:
         record.eta_ms = self.eta_ms
         record.changed_ms = now_ms
         if self.eta_ms <= now_ms:
-            counts.last_seq += 1
-            record.seq = counts.last_seq
             queue.enqueue(txn, self.id, record, effects)
             return
         record.stage = Stage.SCHEDULED
