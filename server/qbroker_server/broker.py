@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from qbroker_server.core import joins, lease, limits, queue, routing, workflows
+from qbroker_server.core import joins, lease, limits, queue, workflows
 from qbroker_server.core.command import Command
 from qbroker_server.core.dispatch import Delivery, Dispatcher
 from qbroker_server.core.effects import Cancel, Effects, Policy
@@ -367,8 +367,6 @@ def _flush(txn: Txn, effects: Effects) -> None:
         joins.of(effects).flush(txn)
     if effects.workflows:
         workflows.flush(txn, effects)
-    if effects.removed_queues:
-        routing.unbind_queues(txn, effects.removed_queues, effects)
     effects.flush(txn)
 
 

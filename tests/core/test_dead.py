@@ -4,8 +4,9 @@ import pytest
 
 from qbroker_server.core import dead
 from qbroker_server.core.lease import Outcome
+from qbroker_server.core.queue import Remove
 from qbroker_server.core.records import EndReason, Flag, Stage
-from tests.support.scene import Scene, new
+from tests.support.scene import QUEUE, Scene, new
 
 LATE = Flag.ACK_LATE
 
@@ -146,3 +147,19 @@ def test_a_letters_reason_is_told_to_who_waits_for_it(size: int) -> None:
 
     assert scene.changed["m1"].stage == Stage.DEAD
     assert scene.record().flags & Flag.HAS_STATUS
+
+
+def test_a_letter_requeued_into_a_queue_made_again_stands_behind_what_waits_there() -> None:
+    scene = Scene()
+    scene.register()
+    scene.publish(new("letter"))
+    scene.settle(scene.take_one(), Outcome.REJECTED, b"")
+    scene.die()
+    scene.do(Remove(QUEUE))
+    scene.publish(new("waiting"))
+
+    scene.do(dead.Requeue(("letter",)))
+
+    assert scene.faults() == []
+    scene.register("s2")
+    assert scene.take_ids("s2") == ["waiting", "letter"]

@@ -2,12 +2,14 @@
 
 import pytest
 
-from qbroker_server.core import keys, limits, queue
+from qbroker_server.core import keys, limits, queue, routing
 from qbroker_server.core.errors import Conflict, Invalid, NotFound
 from qbroker_server.core.lease import Outcome
+from qbroker_server.core.publish import Publish
 from qbroker_server.core.queue import Declare, Move, Pause, Purge, Remove, Resume
-from qbroker_server.core.records import EndReason, Flag, Overflow, QueueOptions, Stage
+from qbroker_server.core.records import EndReason, Flag, Overflow, QueueOptions, QueueRecord, Stage
 from qbroker_server.core.revoke import Revoke
+from qbroker_server.core.routes import Binding, Exchange
 from tests.support.scene import QUEUE, Scene, new
 
 
@@ -300,3 +302,33 @@ def test_low_priorities_progress_where_messages_age() -> None:
     scene.register(prefetch_count=3)
 
     assert scene.take_ids() == ["urgent", "old", "young"]
+
+
+def test_a_queue_made_again_after_it_was_removed_while_paused_delivers() -> None:
+    scene = Scene()
+    scene.register()
+    scene.do(Pause(QUEUE, "me", "a test"))
+    scene.do(Remove(QUEUE))
+
+    scene.publish(new("m1"))
+
+    assert scene.take_ids() == ["m1"]
+
+
+def test_a_queue_removed_and_made_again_in_one_step_begins_anew() -> None:
+    scene = Scene()
+    scene.do(Declare(QUEUE, QueueOptions(length_max=1)))
+    scene.do(
+        routing.Declare((Exchange("x", "fanout"),), (), (Binding("x", QUEUE), Binding("x", "q2")))
+    )
+
+    scene.broker.submit(Remove(QUEUE), lambda _: None)
+    scene.broker.submit(Remove("q2"), lambda _: None)
+    scene.broker.submit(routing.Declare((), (), (Binding("x", QUEUE),)), lambda _: None)
+    scene.broker.submit(Publish((new("a"), new("b"))), lambda _: None)
+    scene.step()
+
+    assert scene.counts() == QueueRecord(ready_count=2, ready_bytes=8, last_seq=2)
+    assert len(scene.rows(keys.BINDING)) == 1
+    assert scene.broker.read(queue.names) == [QUEUE]
+    assert scene.faults() == []

@@ -325,6 +325,8 @@ print("PUBLISHED", add.delay(1, 1).get(timeout=60))
 
 
 PLACES = """
+import os
+
 from qbroker.exceptions import Reject
 from proj import app, note
 
@@ -373,3 +375,47 @@ print("WORDS", waiting.get(timeout=30), "and", passed_on.get(timeout=30))
 
     program.wait_for("WORDS waiting and passed on", timeout=60)
     assert farm.notes() == ["last", "waiting", "passed on"]
+
+
+def test_a_requeued_dead_letter_leaves_what_waits_in_its_remade_queue_in_its_place(
+    farm: "Farm",
+) -> None:
+    (farm.folder / "places.py").write_text(PLACES)
+    gate = farm.folder / "gate"
+    farm.broker()
+    worker = farm.worker("-c", "1", "-I", "places", "-Q", "b")
+    program = farm.python(
+        f"""
+import sys
+from places import echo, refuse
+dead = refuse.apply_async(("dead", {str(gate)!r}), queue="b")
+dead.get(timeout=30, propagate=False)
+print("DEAD", dead.state)
+"""
+    )
+    program.wait_for("DEAD FAILURE", timeout=60)
+    worker.end()
+    removed = farm.qctl("queue", "rm", "b", "--yes")
+    farm.qctl("queue", "declare", "b")
+    farm.qctl("queue", "pause", "b")
+    gate.touch()
+    again = farm.python(
+        """
+from places import echo
+waiting = echo.apply_async(("waiting",), queue="b")
+print("PUBLISHED")
+print("WORD", waiting.get(timeout=30))
+"""
+    )
+    again.wait_for("PUBLISHED")
+
+    requeued = farm.qctl("dead", "requeue", "--all", "--yes")
+    farm.qctl("queue", "resume", "b")
+    farm.worker("-c", "1", "-I", "places", "-Q", "b")
+
+    assert (removed.returncode, requeued.returncode) == (0, 0), removed.stderr + requeued.stderr
+    again.wait_for("WORD waiting", timeout=60)
+    while len(farm.notes()) < 2:
+        with pytest.raises(TimeoutError):
+            again.popen_wait(0.05)
+    assert farm.notes() == ["waiting", "dead"]

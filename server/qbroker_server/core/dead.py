@@ -82,7 +82,7 @@ def _dig(txn: Txn, message_id: str, effects: Effects) -> Record | None:
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """Put dead letters back into their queues, as if nobody had tried them; answers how many there were."""
+    """Put dead letters into their queues again, behind what waits there; answers how many there were."""
 
     ids: tuple[str, ...]
 
@@ -104,7 +104,7 @@ class Requeue:
             record.expires_ms = 0
             if record.extras is not None:
                 index.add(txn, message_id, record.extras)
-            queue.put_back(txn, message_id, record, effects)
+            queue.enqueue(txn, message_id, record, effects)
             requeued_count += 1
         return requeued_count
 

@@ -250,16 +250,19 @@ class Dispatcher:
         for session_id in effects.closed:
             if (session := self.sessions.get(session_id)) and not session.is_connected:
                 self._close(session)
+        # What was put into a removed queue that was made again comes after that.
+        for name in effects.removed_queues:
+            known = self._queue(name)
+            known.is_paused = False
+            known.ageing_ms = 0
+            if not known.consumers:
+                del self._queues[name]
         self.absorb_ready(effects)
         for name, options in effects.options.items():
             known = self._queue(name)
             known.is_paused = bool(options.paused_ms)
             known.ageing_ms = options.ageing_ms
             known.may_have_ready = True
-        for name in effects.removed_queues:
-            known = self._queue(name)
-            if not known.consumers:
-                del self._queues[name]
 
     def absorb_ready(self, effects: Effects) -> None:
         """Take note of what the commands of this step put into queues."""

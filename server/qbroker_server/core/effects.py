@@ -19,7 +19,7 @@ from qbroker_server.core.records import (
     decode_queue,
     encode_queue,
 )
-from qbroker_server.core.routes import Table
+from qbroker_server.core.routes import Table, unbind_queues
 
 _RETRY_AFTER_MS = 5_000
 """A full disk is seldom emptied faster."""
@@ -94,6 +94,7 @@ class Effects:
 
     __slots__ = (
         "_queues",
+        "_unbound",
         "came",
         "cancels",
         "changed",
@@ -157,6 +158,7 @@ class Effects:
         self.options: dict[str, QueueOptions] = {}
         """Queues whose options changed."""
         self.removed_queues: set[str] = set()
+        """Queues that were removed; each may have been made again since."""
         self.copied_count = 0
         """Copies that were stored of messages that several queues take; no command's cost tells of them."""
         self.came: dict[str, int] = {}
@@ -186,6 +188,7 @@ class Effects:
         self.next_ms: int | None = None
         """The earliest time at which something of this step wants to be looked at."""
         self._queues: dict[str, QueueRecord] = {}
+        self._unbound: set[str] = set()
 
     def queue(self, txn: ReadTxn, name: str) -> QueueRecord:
         """The queue's record with the sums of this step; change it in place, `flush` writes it."""
@@ -208,10 +211,19 @@ class Effects:
         if record is not None and record.extras is not None:
             self.freed_limits += [limit.key for limit in record.extras.limits]
 
-    def remove_queue(self, name: str) -> None:
-        """The queue is gone."""
+    def remove_queue(self, txn: Txn, name: str) -> None:
+        """Remove the queue's record now: a later command of this step may make the queue again."""
+        txn.delete(keys.QUEUE + name.encode())
         self.removed_queues.add(name)
+        self._unbound.add(name)
         self._queues.pop(name, None)
+        self.options.pop(name, None)
+
+    def unbind_removed(self, txn: Txn) -> None:
+        """Delete the bindings of the queues that were removed, before any is added and at the end of the step."""
+        if self._unbound:
+            unbind_queues(txn, self.routes, self._unbound)
+            self._unbound.clear()
 
     def take_room(self, row_count: int, size: int) -> None:
         """Account for rows that are to be stored, `size` bytes in all; ResourceFull when the reserve would have to pay for them."""
@@ -226,7 +238,6 @@ class Effects:
 
     def flush(self, txn: Txn) -> None:
         """Write the queues' records; the last thing a step does."""
-        for name in self.removed_queues - self._queues.keys():
-            txn.delete(keys.QUEUE + name.encode())
+        self.unbind_removed(txn)
         for name, record in self._queues.items():
             txn.put(keys.QUEUE + name.encode(), encode_queue(record))

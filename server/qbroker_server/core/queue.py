@@ -369,7 +369,7 @@ class Remove:
                 f"{record.scheduled_count} scheduled, {record.leased_count} with workers; purge what waits, "
                 "revoke what is scheduled, and let the rest end first"
             )
-        effects.remove_queue(self.queue)
+        effects.remove_queue(txn, self.queue)
 
 
 def _known(txn: ReadTxn, name: str, effects: Effects) -> QueueRecord:
@@ -395,7 +395,7 @@ def look_at_idle(txn: Txn, name: str, now_ms: int, effects: Effects) -> None:
     if is_idle and options.idle_ms:
         count = _purge(txn, name, now_ms, effects, f"queue {name!r} went with its last worker")
         if count < STEP_ITEMS_MAX:
-            effects.remove_queue(name)
+            effects.remove_queue(txn, name)
         else:
             timetable.remind(txn, now_ms, timetable.IDLE, name, effects)
         return

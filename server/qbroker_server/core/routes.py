@@ -17,7 +17,7 @@ store at any time; what may be declared is decided in routing.py.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
@@ -26,7 +26,7 @@ from zlib import crc32
 from qbroker_server.core import keys
 from qbroker_server.core.errors import CorruptRecord
 from qbroker_server.core.limits import STEP_ITEMS_MAX
-from qbroker_server.core.ports import ReadTxn
+from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.records import VERSION
 
 _REMEMBERED_MAX = 10_000
@@ -289,3 +289,32 @@ def _has_headers(wanted: Mapping[str, object], headers: Mapping[str, object]) ->
         if name != "x-match" and (counts_x or not name.startswith("x-"))
     ]
     return any(fits) if rule.startswith("any") else all(fits)
+
+
+def unbind(txn: Txn, table: Table, gone: Iterable[Binding]) -> None:
+    """Delete bindings, and exchanges that go with their last one."""
+    sources: set[str] = set()
+    for binding in gone:
+        txn.delete(binding.key)
+        sources.add(binding.exchange)
+    table.forget()
+    for name in sources:
+        exchange = table.exchanges(txn).get(name)
+        if (
+            exchange is not None
+            and exchange.is_auto_delete
+            and all(binding.exchange != name for binding in table.bindings(txn).values())
+        ):
+            txn.delete(keys.EXCHANGE + name.encode())
+            table.forget()
+
+
+def unbind_queues(txn: Txn, table: Table, names: Collection[str]) -> None:
+    """Delete the bindings of queues that are removed."""
+    found = [
+        binding
+        for binding in table.bindings(txn).values()
+        if not binding.is_to_exchange and binding.destination in names
+    ]
+    if found:
+        unbind(txn, table, found)

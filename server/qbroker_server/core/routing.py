@@ -5,7 +5,6 @@ properties is a Conflict that says which differ, as in AMQP (PRECONDITION_FAILED
 routes.py.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 
 from qbroker_server.core import keys, queue, timetable
@@ -15,7 +14,7 @@ from qbroker_server.core.limits import AUTO_DELETE_MS, BINDINGS_MAX
 from qbroker_server.core.names import check_name
 from qbroker_server.core.ports import Txn
 from qbroker_server.core.records import QueueOptions
-from qbroker_server.core.routes import BUILT_IN, Binding, Exchange, ExchangeType, encode
+from qbroker_server.core.routes import BUILT_IN, Binding, Exchange, ExchangeType, encode, unbind
 
 _MATCHES = ("all", "any", "all-with-x", "any-with-x")
 _ARGUMENTS_BYTES_MAX = 4096
@@ -61,6 +60,7 @@ class Declare:
         if count > BINDINGS_MAX:
             raise Invalid(f"there would be {count} bindings; there may be {BINDINGS_MAX}")
         # From here on nothing is refused.
+        effects.unbind_removed(txn)
         for exchange in self.exchanges:
             if exchange.name not in BUILT_IN:
                 txn.put(keys.EXCHANGE + exchange.name.encode(), encode(exchange))
@@ -167,7 +167,7 @@ class RemoveExchange:
             or (binding.is_to_exchange and binding.destination == self.exchange)
         ]
         txn.delete(keys.EXCHANGE + self.exchange.encode())
-        _unbind(txn, gone, effects)
+        unbind(txn, table, gone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,35 +186,4 @@ class Unbind:
                 f"there is no binding of {self.binding.destination!r} to exchange {self.binding.exchange!r} "
                 f"with the key {self.binding.routing_key!r}"
             )
-        _unbind(txn, [self.binding], effects)
-
-
-def _unbind(txn: Txn, gone: Iterable[Binding], effects: Effects) -> None:
-    """Delete bindings, and exchanges that go with their last one."""
-    table = effects.routes
-    sources: set[str] = set()
-    for binding in gone:
-        txn.delete(binding.key)
-        sources.add(binding.exchange)
-    table.forget()
-    for name in sources:
-        exchange = table.exchanges(txn).get(name)
-        if (
-            exchange is not None
-            and exchange.is_auto_delete
-            and all(binding.exchange != name for binding in table.bindings(txn).values())
-        ):
-            txn.delete(keys.EXCHANGE + name.encode())
-            table.forget()
-
-
-def unbind_queues(txn: Txn, names: Iterable[str], effects: Effects) -> None:
-    """The queues are gone, and so are the ways to them."""
-    gone = set(names)
-    found = [
-        binding
-        for binding in effects.routes.bindings(txn).values()
-        if not binding.is_to_exchange and binding.destination in gone
-    ]
-    if found:
-        _unbind(txn, found, effects)
+        unbind(txn, effects.routes, [self.binding])
