@@ -452,3 +452,17 @@ def test_a_replacement_in_another_queue_stands_behind_what_waits_there() -> None
     assert scene.faults() == []
     scene.register("s2", queues=("b",))
     assert scene.take_ids("s2") == ["waiting", "m1"]
+
+
+def test_an_errback_waits_for_its_own_time() -> None:
+    scene = Scene()
+    scene.register()
+    errback = new("err", eta_ms=scene.now_ms + 50)
+    scene.publish(replace(new("m1"), errbacks=(errback,)))
+
+    scene.settle(scene.take_one(), Outcome.FAILURE, b"boom")
+
+    assert scene.record("err").stage == Stage.SCHEDULED
+    assert scene.faults() == []
+    scene.pass_time(50)
+    assert scene.take_ids() == ["err"]

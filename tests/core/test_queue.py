@@ -1,16 +1,28 @@
 """A queue: its order, its lanes, its counts, and how it is emptied."""
 
+from dataclasses import replace
+
 import pytest
 
-from qbroker_server.core import keys, limits, queue, routing
+from qbroker_server.core import dead, keys, limits, queue, routing
 from qbroker_server.core.errors import Conflict, Invalid, NotFound
-from qbroker_server.core.lease import Outcome
-from qbroker_server.core.publish import Publish
+from qbroker_server.core.lease import Outcome, Settle
+from qbroker_server.core.publish import NewJoin, NewMessage, NewWorkflow, Publish
 from qbroker_server.core.queue import Declare, Move, Pause, Purge, Remove, Resume
-from qbroker_server.core.records import EndReason, Flag, Overflow, QueueOptions, QueueRecord, Stage
+from qbroker_server.core.records import (
+    EndReason,
+    Extras,
+    Flag,
+    Overflow,
+    QueueOptions,
+    QueueRecord,
+    Stage,
+    Wait,
+)
 from qbroker_server.core.revoke import Revoke
-from qbroker_server.core.routes import Binding, Exchange
-from tests.support.scene import QUEUE, Scene, new
+from qbroker_server.core.routes import Binding, Exchange, Route
+from qbroker_server.core.schedule import Reschedule
+from tests.support.scene import QUEUE, Scene, done, lease_of, new
 
 
 def test_higher_priorities_come_first_then_arrival() -> None:
@@ -331,4 +343,149 @@ def test_a_queue_removed_and_made_again_in_one_step_begins_anew() -> None:
     assert scene.counts() == QueueRecord(ready_count=2, ready_bytes=8, last_seq=2)
     assert len(scene.rows(keys.BINDING)) == 1
     assert scene.broker.read(queue.names) == [QUEUE]
+    assert scene.faults() == []
+
+
+# -- every way into a queue -----------------------------------------------------------------------
+
+
+def _failed(scene: Scene, message: NewMessage) -> None:
+    scene.publish(replace(new("m0", queue="other"), errbacks=(message,)))
+    scene.settle(scene.take_one(), Outcome.FAILURE, b"boom")
+
+
+def _replaced(scene: Scene, message: NewMessage) -> None:
+    scene.publish(new(message.id, queue="other"))
+    lease = lease_of(scene.take_one())
+    answer = Settle(lease.id, lease.attempt, Outcome.REPLACED, b"", message=message)
+    scene.report(settles=[answer])
+
+
+def _retried(scene: Scene, message: NewMessage) -> None:
+    scene.publish(new(message.id, queue="other"))
+    lease = lease_of(scene.take_one())
+    answer = Settle(lease.id, lease.attempt, Outcome.RETRY, b"", message=message)
+    scene.report(settles=[answer])
+
+
+def _followed(scene: Scene, message: NewMessage) -> None:
+    scene.publish(new("m0", queue="other"))
+    scene.report(settles=[done(scene.take_one(), follow_ups=(message,))])
+
+
+def _joined(scene: Scene, message: NewMessage) -> None:
+    member = replace(new("m0", queue="other"), extras=Extras(workflow_id="w", place=("j", 0)))
+    wait = Wait("j", True, True, 0, 0)
+    body = replace(message, extras=Extras(workflow_id="w", wait=wait))
+    scene.publish(NewWorkflow("w", (member, body), (NewJoin("j", 1, True),)))
+    scene.settle(scene.take_one())
+
+
+def _routed(scene: Scene, message: NewMessage) -> None:
+    binding = Binding("x", message.queue)
+    scene.do(routing.Declare((Exchange("x", "fanout"),), (), (binding,)))
+    scene.publish(replace(message, queue="", route=Route("x", "")))
+
+
+WAYS = {
+    "publish": lambda scene, message: scene.publish(message),
+    "exchange": _routed,
+    "errback": _failed,
+    "replacement": _replaced,
+    "retry": _retried,
+    "follow-up": _followed,
+    "body": _joined,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_into_a_queue_is_under_its_message_lifetime(way: str) -> None:
+    scene = Scene()
+    scene.register(queues=("other",))
+    scene.do(Declare("q", QueueOptions(message_ttl_ms=5_000)))
+    WAYS[way](scene, new("m1", queue="q"))
+
+    scene.pass_time(4_999)
+    assert scene.record("m1").stage == Stage.QUEUED
+    scene.pass_time(1)
+
+    assert scene.record("m1").end_reason == EndReason.EXPIRED
+    assert scene.faults() == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_expires_on_its_own_does_so_on_each_way_into_a_queue(way: str) -> None:
+    scene = Scene()
+    scene.register(queues=("other",))
+    scene.do(Declare("q", QueueOptions(message_ttl_ms=5_000)))
+    WAYS[way](scene, new("m1", queue="q", expires_ms=scene.now_ms + 2_000))
+
+    assert scene.record("m1").stage == Stage.QUEUED
+    scene.pass_time(2_000)
+
+    assert scene.record("m1").end_reason == EndReason.EXPIRED
+    assert scene.faults() == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_into_a_paused_queue_waits_until_it_is_resumed(way: str) -> None:
+    scene = Scene()
+    scene.register(queues=("other",))
+    scene.register("s2", queues=("q",))
+    scene.do(Pause("q", "me", "a test"))
+    WAYS[way](scene, new("m1", queue="q"))
+    assert scene.take_ids("s2") == []
+
+    scene.do(Resume("q"))
+
+    assert scene.take_ids("s2") == ["m1"]
+    assert scene.faults() == []
+
+
+def test_a_requeued_letter_and_a_moved_message_live_as_long_as_their_queue_says() -> None:
+    scene = Scene()
+    scene.register(queues=("q",))
+    scene.publish(new("letter", queue="q"))
+    scene.settle(scene.take_one(), Outcome.REJECTED, b"")
+    scene.die()
+    scene.do(Declare("q", QueueOptions(message_ttl_ms=5_000)))
+    scene.publish(new("moved", queue="other"))
+
+    scene.do(Move("other", "q"))
+    scene.do(dead.Requeue(("letter",)))
+    scene.pass_time(5_000)
+
+    assert scene.record("moved").end_reason == EndReason.EXPIRED
+    assert scene.record("letter").end_reason == EndReason.EXPIRED
+    assert scene.faults() == []
+
+
+def test_a_queues_lifetime_does_not_follow_a_message_into_another_queue() -> None:
+    scene = Scene()
+    scene.do(Declare("short", QueueOptions(message_ttl_ms=10)))
+    scene.publish(new("free", queue="short"))
+    scene.publish(new("own", queue="short", expires_ms=scene.now_ms + 500))
+    assert scene.record("own").expires_ms == scene.now_ms + 10
+
+    scene.do(Move("short", "long"))
+    scene.pass_time(10)
+
+    assert scene.record("free").stage == scene.record("own").stage == Stage.QUEUED
+    scene.pass_time(490)
+    assert scene.record("free").stage == Stage.QUEUED
+    assert scene.record("own").end_reason == EndReason.EXPIRED
+    assert scene.faults() == []
+
+
+def test_a_message_given_another_time_lives_as_long_from_then() -> None:
+    scene = Scene()
+    scene.do(Declare(QUEUE, QueueOptions(message_ttl_ms=10)))
+    scene.publish(new("m1"))
+
+    scene.do(Reschedule("m1", scene.now_ms + 100))
+    scene.pass_time(100)
+
+    assert scene.record().stage == Stage.QUEUED
+    scene.pass_time(10)
+    assert scene.record().end_reason == EndReason.EXPIRED
     assert scene.faults() == []

@@ -5,7 +5,17 @@ d <time given up, ms> <id>  → b""
 
 from dataclasses import dataclass
 
-from qbroker_server.core import index, joins, keys, message, payloads, queue, results, unique
+from qbroker_server.core import (
+    index,
+    joins,
+    keys,
+    message,
+    payloads,
+    queue,
+    results,
+    unique,
+    workflows,
+)
 from qbroker_server.core.effects import Effects
 from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.records import EndReason, Flag, Record, Stage
@@ -82,7 +92,10 @@ def _dig(txn: Txn, message_id: str, effects: Effects) -> Record | None:
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """Put dead letters into their queues again, behind what waits there; answers how many there were."""
+    """Put dead letters into their queues again, behind what waits there; answers how many there were.
+
+    A join that failed because of a letter stays failed: only RetryWorkflow opens it again.
+    """
 
     ids: tuple[str, ...]
 
@@ -101,10 +114,11 @@ class Requeue:
             record.end_reason = EndReason.NONE
             record.state = record.detail = ""
             record.changed_ms = now_ms
-            record.expires_ms = 0
+            record.eta_ms = 0
+            queue.set_expires(record, 0)
             if record.extras is not None:
                 index.add(txn, message_id, record.extras)
-            queue.enqueue(txn, message_id, record, effects)
+            queue.arrive(txn, message_id, record, now_ms, effects)
             requeued_count += 1
         return requeued_count
 

@@ -306,7 +306,12 @@ def resolve(txn: Txn, now_ms: int, effects: Effects) -> None:
             else:
                 _fail(txn, extras.place[0], cause, now_ms, effects)
         may_return = ended.is_buried or record.flags & Flag.PAYLOAD_KEPT
-        if extras.wait is not None and not may_return:
+        if extras.wait is None:
+            continue
+        if may_return:
+            # It may need the values of the join again, but does not stand before it.
+            txn.delete(_waiters(extras.wait.join_id) + ended.id.encode())
+        else:
             _release(txn, ended.id, extras.wait.join_id, effects)
 
 
@@ -410,21 +415,13 @@ def _go_on(txn: Txn, message_id: str, record: Record, now_ms: int, effects: Effe
     wait = record.extras.wait if record.extras is not None else None
     assert wait is not None, "it waits"
     eta_ms = now_ms + wait.delay_ms if wait.delay_ms else record.eta_ms
-    counts = effects.queue(txn, record.queue)
-    lifetimes = (wait.lifetime_ms, counts.options.message_ttl_ms)
-    ends_ms = [max(now_ms, eta_ms) + ms for ms in lifetimes if ms]
-    if ends_ms:
-        record.expires_ms = min([*ends_ms, record.expires_ms or ends_ms[0]])
-        timetable.remind(txn, record.expires_ms, timetable.EXPIRES, message_id, effects)
+    if wait.lifetime_ms:
+        ends_ms = max(now_ms, eta_ms) + wait.lifetime_ms
+        own_ms = queue.own_expires_ms(record)
+        queue.set_expires(record, min(ends_ms, own_ms or ends_ms))
     record.eta_ms = eta_ms
     record.changed_ms = now_ms
-    if eta_ms > now_ms:
-        record.stage = Stage.SCHEDULED
-        counts.scheduled_count += 1
-        timetable.remind(txn, eta_ms, timetable.DUE, message_id, effects)
-        message.save(txn, message_id, record)
-    else:
-        queue.enqueue(txn, message_id, record, effects)
+    queue.arrive(txn, message_id, record, now_ms, effects)
 
 
 def _end_with(
@@ -585,4 +582,4 @@ def _publish_errbacks(txn: Txn, ended: Ended, now_ms: int, effects: Effects) -> 
         payloads.attach(txn, errback_id, errback, errback.payload)
         if errback.extras is not None:
             index.add(txn, errback_id, errback.extras)
-        queue.enqueue(txn, errback_id, errback, effects)
+        queue.arrive(txn, errback_id, errback, now_ms, effects)

@@ -657,7 +657,7 @@ def _replace(
     # What came through an exchange is tried again in the queue it came to.
     record.queue = new.queue or record.queue
     record.priority = new.priority
-    record.expires_ms = new.expires_ms
+    queue.set_expires(record, new.expires_ms)
     wire_flags = Flag.IGNORE_RESULT | Flag.STORE_ERRORS
     record.flags = record.flags & ~wire_flags | new.flags & wire_flags
 
@@ -673,22 +673,13 @@ def _retry(txn: Txn, settle: Settle, record: Record, now_ms: int, effects: Effec
     record.retries += 1
     record.state = "RETRY"
     record.changed_ms = now_ms
-    if record.expires_ms:
-        # The reminder may have come while a worker had it, and was of no use then.
-        timetable.remind(txn, record.expires_ms, timetable.EXPIRES, settle.id, effects)
     if settle.result:
         payloads.put_status(txn, settle.id, record, settle.result)
     effects.changed[settle.id] = record
-    if settle.eta_ms <= now_ms:
-        queue.enqueue(txn, settle.id, record, effects)
-        return
-    record.stage = Stage.SCHEDULED
-    record.flags |= Flag.LEFT_TO_RETRY
-    record.eta_ms = settle.eta_ms
-    record.session = ""
-    effects.queue(txn, record.queue).scheduled_count += 1
-    timetable.remind(txn, settle.eta_ms, timetable.DUE, settle.id, effects)
-    message.save(txn, settle.id, record)
+    if settle.eta_ms > now_ms:
+        record.flags |= Flag.LEFT_TO_RETRY
+        record.eta_ms = settle.eta_ms
+    queue.arrive(txn, settle.id, record, now_ms, effects)
 
 
 @dataclass(frozen=True, slots=True)

@@ -644,21 +644,11 @@ def _store(
     fault: str = "",
     shared: bytes = b"",
 ) -> None:
-    counts = effects.queue(txn, new.queue)
     effects.came[new.queue] = effects.came.get(new.queue, 0) + 1
-    if counts.options.idle_ms:
-        counts.options = replace(counts.options, idle_ms=0)
-    expires_ms = new.expires_ms
     extras = new.extras
-    waits = extras is not None and extras.wait is not None
-    ttl_ms = counts.options.message_ttl_ms
-    if ttl_ms and not waits:
-        # From when it may be delivered, as far as the queue is concerned.
-        lapses_ms = max(now_ms, new.eta_ms) + ttl_ms
-        expires_ms = min(expires_ms, lapses_ms) if expires_ms else lapses_ms
     is_inline = shared or len(new.payload) <= limits.INLINE_BYTES_MAX
     payload = (shared or new.payload) if is_inline else b""
-    record = record_of(new, now_ms, expires_ms, payload)
+    record = record_of(new, now_ms, payload)
     if shared:
         record.flags |= Flag.PAYLOAD_SHARED
     elif not is_inline:
@@ -671,8 +661,6 @@ def _store(
                 extras.unique_until_ms += now_ms
             unique.take(txn, extras.unique_key, new.id)
         index.add(txn, new.id, extras)
-        if waits and not fault:
-            place(txn, new.id, record, now_ms, effects)
     if fault:
         dead.bury(
             txn,
@@ -685,22 +673,7 @@ def _store(
             detail=fault,
         )
         return
-    if expires_ms:
-        if expires_ms <= now_ms:
-            results.end(
-                txn,
-                new.id,
-                record,
-                now_ms,
-                effects,
-                reason=EndReason.EXPIRED,
-                state="REVOKED",
-                detail="expired",
-            )
-            return
-        timetable.remind(txn, expires_ms, timetable.EXPIRES, new.id, effects)
-    if not waits:
-        place(txn, new.id, record, now_ms, effects)
+    place(txn, new.id, record, now_ms, effects)
 
 
 def resume(txn: Txn, message_id: str, record: Record, now_ms: int, effects: Effects) -> None:
@@ -710,25 +683,26 @@ def resume(txn: Txn, message_id: str, record: Record, now_ms: int, effects: Effe
         record.stage = Stage.WAITING
         save(txn, message_id, record)
         return
-    queue.enqueue(txn, message_id, record, effects)
+    queue.arrive(txn, message_id, record, now_ms, effects)
 
 
 def place(txn: Txn, message_id: str, record: Record, now_ms: int, effects: Effects) -> None:
     """Put a message that stands nowhere where it waits: for its join, for its time, or for a worker."""
-    if record.extras is not None and record.extras.wait is not None:
-        record.stage = Stage.WAITING
-        joins.wait(txn, message_id, record.extras.wait.join_id, effects)
+    if record.extras is None or record.extras.wait is None:
+        queue.arrive(txn, message_id, record, now_ms, effects)
+        return
+    record.stage = Stage.WAITING
+    joins.wait(txn, message_id, record.extras.wait.join_id, effects)
+    if not record.expires_ms:
         save(txn, message_id, record)
-    elif record.eta_ms > now_ms:
-        record.stage = Stage.SCHEDULED
-        timetable.remind(txn, record.eta_ms, timetable.DUE, message_id, effects)
-        effects.queue(txn, record.queue).scheduled_count += 1
+    elif record.expires_ms > now_ms:
+        timetable.remind(txn, record.expires_ms, timetable.EXPIRES, message_id, effects)
         save(txn, message_id, record)
     else:
-        queue.enqueue(txn, message_id, record, effects)
+        queue.expire(txn, message_id, record, now_ms, effects)
 
 
-def record_of(new: NewMessage, now_ms: int, expires_ms: int, payload: bytes) -> Record:
+def record_of(new: NewMessage, now_ms: int, payload: bytes) -> Record:
     """The record of a message that comes in."""
     # By position: a record is made for each message, and names would cost it a tenth more.
     return Record(
@@ -744,7 +718,7 @@ def record_of(new: NewMessage, now_ms: int, expires_ms: int, payload: bytes) -> 
         0,
         now_ms,
         new.eta_ms,
-        expires_ms,
+        new.expires_ms,
         new.result_ttl_ms,
         now_ms,
         new.queue,
@@ -768,7 +742,7 @@ def keep_errbacks(txn: Txn, new: NewMessage, record: Record, now_ms: int, effect
             taken = effects.routes.queues(txn, errback.route)
             name = taken[0] if taken else errback.route.routing_key or errback.route.exchange
             errback = replace(errback, queue=name, route=None)
-        waiting = record_of(errback, now_ms, errback.expires_ms, errback.payload)
+        waiting = record_of(errback, now_ms, errback.payload)
         waiting.flags |= Flag.IS_ERRBACK
         errbacks.append((errback.id, waiting))
     joins.save_errbacks(txn, new.id, tuple(errbacks))

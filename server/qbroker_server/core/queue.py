@@ -29,6 +29,8 @@ from qbroker_server.core.names import check_name
 from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.records import (
     EndReason,
+    Extras,
+    Flag,
     Overflow,
     QueueOptions,
     QueueRecord,
@@ -124,6 +126,79 @@ def _insert(
     counts.ready_count += 1
     counts.ready_bytes += record.size
     effects.ready.add(record.queue)
+
+
+def arrive(txn: Txn, message_id: str, record: Record, now_ms: int, effects: Effects) -> None:
+    """Have a message that stands nowhere wait in its queue: for its time, or for a worker.
+
+    Every way into a queue ends here (publish, errback, replacement, retry, the body of a chord, a requeued dead letter,
+    a message that was moved or given another time), so that each message is under the queue's options. One that has
+    expired ends instead. A message that a worker returns does not arrive: see `put_back`.
+    """
+    counts = effects.queue(txn, record.queue)
+    options = counts.options
+    if options.idle_ms:
+        counts.options = options = replace(options, idle_ms=0)
+    if options.message_ttl_ms or record.flags & Flag.LAPSES:
+        _limit_lifetime(record, options, now_ms)
+    if record.expires_ms:
+        if record.expires_ms <= now_ms:
+            expire(txn, message_id, record, now_ms, effects)
+            return
+        timetable.remind(txn, record.expires_ms, timetable.EXPIRES, message_id, effects)
+    if record.eta_ms <= now_ms:
+        enqueue(txn, message_id, record, effects)
+        return
+    record.stage = Stage.SCHEDULED
+    record.session = ""
+    record.lane = b""
+    counts.scheduled_count += 1
+    timetable.remind(txn, record.eta_ms, timetable.DUE, message_id, effects)
+    message.save(txn, message_id, record)
+
+
+def expire(txn: Txn, message_id: str, record: Record, now_ms: int, effects: Effects) -> None:
+    """End a message that stands nowhere, because its time has passed."""
+    results.end(
+        txn,
+        message_id,
+        record,
+        now_ms,
+        effects,
+        reason=EndReason.EXPIRED,
+        state="REVOKED",
+        detail="expired",
+    )
+
+
+def own_expires_ms(record: Record) -> int:
+    """When the message expires by what its publisher said, whatever its queue says; 0: never."""
+    if not record.flags & Flag.LAPSES:
+        return record.expires_ms
+    return record.extras.expires_ms if record.extras is not None else 0
+
+
+def set_expires(record: Record, expires_ms: int) -> None:
+    """Have the message expire then by what its publisher said; its queue has its say when it arrives there."""
+    record.expires_ms = expires_ms
+    record.flags &= ~Flag.LAPSES
+
+
+def _limit_lifetime(record: Record, options: QueueOptions, now_ms: int) -> None:
+    own_ms = own_expires_ms(record)
+    set_expires(record, own_ms)
+    if not options.message_ttl_ms:
+        return
+    # From when it may be delivered, as far as the queue is concerned.
+    lapses_ms = max(now_ms, record.eta_ms) + options.message_ttl_ms
+    if own_ms and own_ms <= lapses_ms:
+        return
+    record.expires_ms = lapses_ms
+    record.flags |= Flag.LAPSES
+    if own_ms:
+        record.extras = replace(record.extras or Extras(), expires_ms=own_ms)
+    elif record.extras is not None and record.extras.expires_ms:
+        record.extras = replace(record.extras, expires_ms=0)
 
 
 def remove(txn: Txn, record: Record, effects: Effects) -> None:
@@ -347,7 +422,8 @@ class Move:
                 continue
             remove(txn, record, effects)
             record.queue = self.target
-            enqueue(txn, message_id, record, effects)
+            record.eta_ms = min(record.eta_ms, now_ms)
+            arrive(txn, message_id, record, now_ms, effects)
         return moved_count
 
 

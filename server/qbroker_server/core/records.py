@@ -87,6 +87,8 @@ class Flag:
     """The payload is in rows that other records name too (payloads.py)."""
     TERMINATING = 65536
     """With REVOKING: its worker is to end it although it runs."""
+    LAPSES = 131072
+    """It expires by its queue's lifetime, which is shorter than its own (queue.py)."""
 
 
 # version, crc | stage, flags, priority, end reason, attempt, deaths, deaths_max, retries, size, seq,
@@ -169,6 +171,8 @@ class Extras:
     """What it waits for, or has waited for."""
     history: list[list[object]] = field(default_factory=list)
     """[attempt, how it ended, when (ms), by which session, a line about it], oldest first."""
+    expires_ms: int = 0
+    """With LAPSES: when it would expire by what its publisher said."""
     _raw: bytes = field(default=b"", init=False, repr=False, compare=False)
     """As it was stored, while it is the same."""
 
@@ -183,7 +187,14 @@ class Extras:
         if self._raw:
             return self._raw
         wait = self.wait
-        if not (wait or self.limits or self.unique_key or self.fairness_key or self.history):
+        if not (
+            wait
+            or self.limits
+            or self.unique_key
+            or self.fairness_key
+            or self.history
+            or self.expires_ms
+        ):
             # What comes in crowds, members of a workflow and ticks: the same text, and four times as fast.
             parts: list[str] = []
             if self.labels:
@@ -215,6 +226,7 @@ class Extras:
             if wait is not None
             else None,
             "h": self.history,
+            "x": self.expires_ms,
         }
         kept = {name: value for name, value in values.items() if value}
         return _to_json(kept).encode()
@@ -238,6 +250,7 @@ class Extras:
             (values["p"][0], values["p"][1]) if "p" in values else None,
             Wait(*values["w"]) if "w" in values else None,
             values.get("h", []),
+            values.get("x", 0),
         )
         extras._raw = raw
         return extras

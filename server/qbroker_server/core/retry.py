@@ -2,7 +2,17 @@
 
 from dataclasses import dataclass
 
-from qbroker_server.core import dead, index, joins, limits, message, payloads, publish, workflows
+from qbroker_server.core import (
+    dead,
+    index,
+    joins,
+    limits,
+    message,
+    payloads,
+    publish,
+    queue,
+    workflows,
+)
 from qbroker_server.core.effects import Effects
 from qbroker_server.core.errors import Conflict, NotFound
 from qbroker_server.core.ports import Txn
@@ -41,11 +51,7 @@ class RetryWorkflow:
                 waiting_count += 1
             else:
                 retried_count += 1
-            workflow = workflows.find(txn, self.workflow_id, effects)
-            if workflow is not None:
-                workflow.ended_count -= 1
-                workflow.failed_count -= 1
-                workflow.changed_ms = now_ms
+            workflows.note_revival(txn, self.workflow_id, now_ms, effects)
         return (
             retried_count,
             waiting_count,
@@ -99,8 +105,8 @@ def _revive(txn: Txn, message_id: str, record: Record, now_ms: int, effects: Eff
     record.state = record.detail = record.session = ""
     record.changed_ms = now_ms
     record.eta_ms = 0
-    if record.expires_ms <= now_ms:
-        record.expires_ms = 0
+    own_ms = queue.own_expires_ms(record)
+    queue.set_expires(record, own_ms if own_ms > now_ms else 0)
     for row in index.labels(message_id, extras):
         txn.put(row, b"")
     place = extras.place

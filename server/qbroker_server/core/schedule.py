@@ -14,7 +14,7 @@ from qbroker_server.core import (
 from qbroker_server.core.effects import Effects
 from qbroker_server.core.errors import Conflict, Invalid, NotFound
 from qbroker_server.core.ports import Txn
-from qbroker_server.core.records import EndReason, Record, Stage
+from qbroker_server.core.records import Record, Stage
 
 PERIODIC_PER_STEP_MAX = 500
 """How many entries one step looks at."""
@@ -91,16 +91,7 @@ def _expire(
     elif record.stage != Stage.WAITING:
         # A worker has it: it looks at `expires` itself before it starts the task.
         return
-    results.end(
-        txn,
-        message_id,
-        record,
-        now_ms,
-        effects,
-        reason=EndReason.EXPIRED,
-        state="REVOKED",
-        detail="expired",
-    )
+    queue.expire(txn, message_id, record, now_ms, effects)
 
 
 def _forget(txn: Txn, message_id: str, record: Record, at_ms: int, effects: Effects) -> None:
@@ -148,11 +139,4 @@ class Reschedule:
             )
         record.eta_ms = self.eta_ms
         record.changed_ms = now_ms
-        if self.eta_ms <= now_ms:
-            queue.enqueue(txn, self.id, record, effects)
-            return
-        record.stage = Stage.SCHEDULED
-        record.lane = b""
-        counts.scheduled_count += 1
-        timetable.remind(txn, self.eta_ms, timetable.DUE, self.id, effects)
-        message.save(txn, self.id, record)
+        queue.arrive(txn, self.id, record, now_ms, effects)
