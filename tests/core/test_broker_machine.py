@@ -2,7 +2,8 @@
 
 The model knows where each message is, who has it, and how often it was given out. It does not know how
 messages are chosen: it checks each delivery against what may be given, and that nothing that may be given
-was left behind.
+was left behind. It does not predict how the members of a workflow move each other (test_joins.py does): it reads
+where they are, and `check.faults` compares the workflow's sums with its members.
 """
 
 import shutil
@@ -22,12 +23,13 @@ from hypothesis.stateful import (
 
 from qbroker_server.core import dead
 from qbroker_server.core.effects import Policy
-from qbroker_server.core.errors import Invalid, NotFound
+from qbroker_server.core.errors import Conflict, Invalid, NotFound
 from qbroker_server.core.lease import LeaseId, Outcome, ReturnLeases, Settle
-from qbroker_server.core.publish import copy_id
-from qbroker_server.core.queue import Move, Pause, Purge, Resume
-from qbroker_server.core.records import Flag, Stage
+from qbroker_server.core.publish import NewJoin, NewMessage, NewWorkflow, copy_id
+from qbroker_server.core.queue import Move, Pause, Purge, Remove, Resume
+from qbroker_server.core.records import Extras, Flag, Stage, Wait
 from qbroker_server.core.results import Forget
+from qbroker_server.core.retry import RetryWorkflow
 from qbroker_server.core.revoke import Revoke
 from qbroker_server.core.routes import Binding, Exchange, Route
 from qbroker_server.core.routing import Declare
@@ -36,10 +38,17 @@ from qbroker_server.engines.lmdb import LmdbEngine
 from tests.support.scene import Scene, new
 
 IDS = st.sampled_from([f"m{n}" for n in range(7)])
+WORKFLOWS = st.sampled_from([1, 2])
+MEMBERS = [f"{name}{n}" for n in (1, 2) for name in "abc"]
+ANY_IDS = IDS | st.sampled_from(MEMBERS)
+MEMBER_TASK = "t0"
+"""Every worker knows it."""
 TASKS = st.sampled_from(["t1", "t2", "t3"])
 QUEUES = st.sampled_from(["q1", "q2"])
 SESSIONS = st.sampled_from(["s1", "s2"])
 DELAYS = st.integers(1, 50)
+SIZES = st.sampled_from([0, 10, 2_000, 20_000])
+WAYS = tuple(Binding("both", name) for name in ("q1", "q2"))
 BACK = st.integers(0, 9)
 """Which of the leases ever given is meant, counted from the newest: some are held, some are stale."""
 
@@ -64,6 +73,8 @@ class Message:
     deaths: int = 0
     forget_ms: int = 0
     is_revoking: bool = False
+    is_member: bool = False
+    """Of a workflow: the model reads where it is."""
 
     @property
     def order(self) -> tuple[int, int]:
@@ -131,16 +142,41 @@ class Model:
         if message.deaths >= POLICY.deaths_max:
             message.stage = Stage.DEAD
 
-    def retry(self, message: Message, now_ms: int, eta_ms: int) -> None:
+    def retry(self, message: Message, now_ms: int, eta_ms: int, changed: NewMessage | None) -> None:
         """Its task asked for another try."""
         message.session = ""
         if message.is_revoking:
             self.end(message, now_ms, is_kept=True)
             return
+        if changed is not None:
+            message.queue, message.priority = changed.queue, changed.priority
+            message.expires_ms = changed.expires_ms
+            message.is_result_ignored = bool(changed.flags & Flag.IGNORE_RESULT)
         if eta_ms > now_ms:
-            message.stage, message.eta_ms = Stage.SCHEDULED, eta_ms
+            message.eta_ms = eta_ms
+        self.arrive(message, now_ms)
+
+    def arrive(self, message: Message, now_ms: int) -> None:
+        """It waits for its time or for a worker, unless it has expired."""
+        if 0 < message.expires_ms <= now_ms:
+            self.end(message, now_ms, is_kept=True)
+        elif message.eta_ms > now_ms:
+            message.stage = Stage.SCHEDULED
         else:
             message.stage, message.place = Stage.QUEUED, self.next_place()
+
+    def replace(self, message: Message, now_ms: int, other: NewMessage) -> None:
+        """Its task put another message in its place."""
+        message.session = ""
+        if message.is_revoking:
+            self.end(message, now_ms, is_kept=True)
+            return
+        message.task, message.queue, message.priority = other.task, other.queue, other.priority
+        message.is_late = bool(other.flags & Flag.ACK_LATE)
+        message.is_result_ignored = bool(other.flags & Flag.IGNORE_RESULT)
+        message.eta_ms, message.expires_ms = other.eta_ms, other.expires_ms
+        message.deaths = 0
+        self.arrive(message, now_ms)
 
 
 class BrokerMachine(RuleBasedStateMachine):
@@ -159,14 +195,12 @@ class BrokerMachine(RuleBasedStateMachine):
     @initialize(is_late=st.booleans(), prefetch_count=st.integers(1, 2))
     def begin(self, is_late: bool, prefetch_count: int) -> None:
         """Two workers and a few messages, so that no history is idle."""
-        ways = tuple(Binding("both", name) for name in ("q1", "q2"))
-        self.scene.do(Declare((Exchange("both", "fanout"),), (), ways))
+        self.scene.do(Declare((Exchange("both", "fanout"),), (), WAYS))
+        tasks = frozenset((MEMBER_TASK, "t1", "t2"))
         for session in ("s1", "s2"):
-            self.model.workers[session] = Worker(
-                frozenset(("q1", "q2")), frozenset(("t1", "t2")), prefetch_count
-            )
+            self.model.workers[session] = Worker(frozenset(("q1", "q2")), tasks, prefetch_count)
             self.scene.register(
-                session, queues=("q1", "q2"), tasks=("t1", "t2"), prefetch_count=prefetch_count
+                session, queues=("q1", "q2"), tasks=tasks, prefetch_count=prefetch_count
             )
         self.publish(["m0", "m1"], "t1", "q1", 1, is_late, False, None, None, 10)
         self.publish(["m2"], "t2", "q2", 2, is_late, False, None, 30, 10)
@@ -250,6 +284,8 @@ class BrokerMachine(RuleBasedStateMachine):
                 self.model.messages[one] = Message(
                     task, queue, 0, is_late, False, 0, 0, self.model.next_place()
                 )
+        # A queue that was removed has lost its binding.
+        self.scene.do(Declare((), (), WAYS))
         flags = Flag.ACK_LATE * is_late
         message = new(id_, task=task, queue="", flags=flags, payload=id_.encode() * size)
 
@@ -258,6 +294,66 @@ class BrokerMachine(RuleBasedStateMachine):
         assert published.refusals == ()
         assert published.duplicates == ((0,) if is_known else ())
         self.check_deliveries()
+
+    @rule(
+        number=WORKFLOWS,
+        queue=QUEUES,
+        body_queue=QUEUES,
+        is_late=st.booleans(),
+        delay_ms=st.sampled_from([0, 20]),
+    )
+    def publish_workflow(
+        self, number: int, queue: str, body_queue: str, is_late: bool, delay_ms: int
+    ) -> None:
+        """A chord of two members and a body."""
+        workflow_id, join_id = f"w{number}", f"j{number}"
+        first, second, body = [f"{name}{number}" for name in "abc"]
+        flags = Flag.ACK_LATE * is_late
+        messages = tuple(
+            replace(
+                new(
+                    id_,
+                    task=MEMBER_TASK,
+                    queue=queue if place else body_queue,
+                    flags=flags,
+                    payload=id_.encode() * 10,
+                ),
+                extras=Extras(
+                    workflow_id=workflow_id,
+                    place=place,
+                    wait=None if place else Wait(join_id, True, True, delay_ms, 0),
+                ),
+            )
+            for id_, place in ((first, (join_id, 0)), (second, (join_id, 1)), (body, None))
+        )
+
+        self.scene.publish(NewWorkflow(workflow_id, messages, (NewJoin(join_id, 2, True),)))
+
+        self.check_deliveries()
+
+    @rule(number=WORKFLOWS)
+    def retry_workflow(self, number: int) -> None:
+        try:
+            self.scene.do(RetryWorkflow(f"w{number}"))
+        except (Conflict, NotFound):
+            return
+        self.check_deliveries()
+
+    @rule(queue=QUEUES)
+    def remove_queue(self, queue: str) -> None:
+        is_empty = not any(
+            message.queue == queue and message.stage not in (Stage.DONE, Stage.DEAD, Stage.WAITING)
+            for message in self.model.messages.values()
+        )
+        try:
+            self.scene.do(Remove(queue))
+        except Conflict:
+            assert not is_empty
+            return
+        except NotFound:
+            pass
+        assert is_empty
+        self.model.paused.discard(queue)
 
     @rule(queue=QUEUES)
     def purge(self, queue: str) -> None:
@@ -272,7 +368,7 @@ class BrokerMachine(RuleBasedStateMachine):
         assert self.scene.do(Purge(queue)) == len(waiting)
         self.check_deliveries()
 
-    @rule(id_=IDS)
+    @rule(id_=ANY_IDS)
     def forget(self, id_: str) -> None:
         message = self.model.messages.get(id_)
         memory_ms = self.scene.now_ms + POLICY.memory_ms
@@ -311,6 +407,7 @@ class BrokerMachine(RuleBasedStateMachine):
         for id_ in mine.keys() - kept:
             was_started = mine[id_].stage == Stage.STARTED
             self.model.lose(mine[id_], self.scene.now_ms, was_started=was_started)
+        tasks |= {MEMBER_TASK}
         self.model.workers[session] = Worker(queues, tasks, prefetch_count)
 
         lost = self.scene.register(
@@ -348,11 +445,17 @@ class BrokerMachine(RuleBasedStateMachine):
     @rule(
         back=BACK,
         speaker=st.none() | SESSIONS,
-        # What takes a message's place is another matter: tests/core/test_joins.py.
-        outcome=st.sampled_from([o for o in Outcome if o != Outcome.REPLACED]),
+        outcome=st.sampled_from(Outcome),
         requeue=st.booleans(),
         is_started=st.booleans(),
         delay_ms=st.sampled_from([0, 1, 30]),
+        expires_in_ms=st.sampled_from([0, 40]),
+        task=TASKS,
+        queue=QUEUES,
+        priority=st.integers(0, 2),
+        is_late=st.booleans(),
+        is_changed=st.booleans(),
+        size=SIZES,
     )
     def settle(
         self,
@@ -362,16 +465,38 @@ class BrokerMachine(RuleBasedStateMachine):
         requeue: bool,
         is_started: bool,
         delay_ms: int,
+        expires_in_ms: int,
+        task: str,
+        queue: str,
+        priority: int,
+        is_late: bool,
+        is_changed: bool,
+        size: int,
     ) -> None:
         session, lease, message = self.choose(back, speaker)
         now_ms = self.scene.now_ms
         eta_ms = now_ms + delay_ms
+        other: NewMessage | None = None
+        if outcome == Outcome.REPLACED or (outcome == Outcome.RETRY and is_changed):
+            other = new(
+                lease.id,
+                task=task,
+                queue=queue,
+                priority=priority,
+                eta_ms=eta_ms if delay_ms else 0,
+                expires_ms=now_ms + expires_in_ms if expires_in_ms else 0,
+                flags=Flag.ACK_LATE * is_late,
+                payload=lease.id.partition("~")[0].encode() * size,
+            )
         requeue = requeue and outcome == Outcome.REJECTED
         if message is not None:
             if outcome == Outcome.WORKER_LOST:
                 self.model.lose(message, now_ms, was_started=True)
             elif outcome == Outcome.RETRY:
-                self.model.retry(message, now_ms, eta_ms)
+                self.model.retry(message, now_ms, eta_ms, other)
+            elif outcome == Outcome.REPLACED:
+                assert other is not None
+                self.model.replace(message, now_ms, other)
             elif requeue and message.is_revoking:
                 self.model.end(message, now_ms, is_kept=True)
             elif requeue:
@@ -384,30 +509,44 @@ class BrokerMachine(RuleBasedStateMachine):
         reported = self.scene.report(
             session,
             starts=[lease] if is_started else [],
-            settles=[Settle(lease.id, lease.attempt, outcome, b"result", requeue, eta_ms=eta_ms)],
+            settles=[
+                Settle(
+                    lease.id,
+                    lease.attempt,
+                    outcome,
+                    b"result",
+                    requeue,
+                    message=other,
+                    eta_ms=eta_ms,
+                )
+            ],
         )
 
         assert reported.lost == (() if message else (lease,))
         self.check_deliveries()
 
-    @rule(ids=st.frozensets(IDS, min_size=1), is_terminated=st.booleans())
+    @rule(ids=st.frozensets(ANY_IDS, min_size=1), is_terminated=st.booleans())
     def revoke(self, ids: frozenset[str], is_terminated: bool) -> None:
         now_ms = self.scene.now_ms
         known = {id_: self.model.messages[id_] for id_ in ids if id_ in self.model.messages}
         told = {i for i, m in known.items() if m.stage in (Stage.LEASED, Stage.STARTED)}
-        waited = {i for i, m in known.items() if m.stage in (Stage.QUEUED, Stage.SCHEDULED)}
+        waiting = (Stage.QUEUED, Stage.SCHEDULED, Stage.WAITING)
+        waited = {i for i, m in known.items() if m.stage in waiting}
+        # The end of a member may end its body before the command comes to that.
+        bodies = {i for i in waited if known[i].stage == Stage.WAITING}
 
         # Ids that nobody has published are the business of test_revoke.py.
         revoked = self.scene.do(Revoke(sorted(known), is_terminated))
 
-        assert (set(revoked.told), set(revoked.ended)) == (told, waited)
+        assert set(revoked.told) == told
+        assert waited - bodies <= set(revoked.ended) <= waited
         for id_ in told:
             known[id_].is_revoking = True
         for id_ in waited:
             self.model.end(known[id_], now_ms, is_kept=True)
         self.check_deliveries()
 
-    @rule(id_=IDS)
+    @rule(id_=ANY_IDS)
     def requeue_dead(self, id_: str) -> None:
         message = self.model.messages.get(id_)
         is_dead = message is not None and message.stage == Stage.DEAD
@@ -416,10 +555,10 @@ class BrokerMachine(RuleBasedStateMachine):
 
         if message is not None and is_dead:
             message.stage, message.deaths, message.expires_ms = Stage.QUEUED, 0, 0
-            message.is_revoking = False
+            message.is_revoking, message.place = False, self.model.next_place()
             self.check_deliveries()
 
-    @rule(id_=IDS)
+    @rule(id_=ANY_IDS)
     def remove_dead(self, id_: str) -> None:
         message = self.model.messages.get(id_)
         is_dead = message is not None and message.stage == Stage.DEAD
@@ -537,13 +676,44 @@ class BrokerMachine(RuleBasedStateMachine):
 
     # -- what is checked -----------------------------------------------------------------------
 
+    def look_at_members(self) -> None:
+        """Read from the store where the members of workflows are."""
+        for id_ in MEMBERS:
+            record = self.scene.find(id_)
+            if record is None:
+                self.model.messages.pop(id_, None)
+                continue
+            self.model.messages[id_] = Message(
+                record.task,
+                record.queue,
+                record.priority,
+                bool(record.flags & Flag.ACK_LATE),
+                bool(record.flags & Flag.IGNORE_RESULT),
+                eta_ms=0,
+                expires_ms=0,
+                place=0,
+                stage=Stage(record.stage),
+                session=record.session,
+                attempt=record.attempt,
+                deaths=record.deaths,
+                forget_ms=2**62,
+                is_revoking=bool(record.flags & Flag.REVOKING),
+                is_member=True,
+            )
+
     def check_deliveries(self) -> None:
         """Each delivery was to be given, and nothing that was to be given was left."""
         model, now_ms = self.model, self.scene.now_ms
+        self.look_at_members()
         given: list[Message] = []
         for session in ("s1", "s2"):
             for delivery in self.scene.take(session):
                 message = model.messages[delivery.id]
+                if message.is_member:
+                    self.leases.append((session, LeaseId(delivery.id, delivery.record.attempt)))
+                    assert model.may_take(session, message)
+                    assert len(model.held(session)) <= model.workers[session].prefetch_count
+                    continue
                 assert message.stage == Stage.QUEUED
                 assert not 0 < message.expires_ms <= now_ms
                 assert message.queue not in model.paused
@@ -568,13 +738,17 @@ class BrokerMachine(RuleBasedStateMachine):
                 continue
             for session in model.workers:
                 assert not (model.may_take(session, message) and model.has_room(session)), id_
-            for other in given:
+            for other in given if not message.is_member else ():
                 if (other.queue, other.task) == (message.queue, message.task):
                     assert other.order < message.order
 
     @invariant()
     def the_store_is_healthy(self) -> None:
         assert self.scene.faults() == []
+
+    @invariant()
+    def the_members_are_where_the_store_says(self) -> None:
+        self.look_at_members()
 
     @invariant()
     def the_store_says_what_the_model_says(self) -> None:

@@ -4,14 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from qbroker_server.core import index, keys, workflows
+from qbroker_server.core import dead, index, keys, workflows
 from qbroker_server.core.effects import Policy
 from qbroker_server.core.errors import CorruptRecord
 from qbroker_server.core.lease import Outcome
 from qbroker_server.core.publish import NewJoin, NewWorkflow
 from qbroker_server.core.queue import Declare
 from qbroker_server.core.records import Extras, QueueOptions, Wait
-from qbroker_server.core.revoke import RevokeIndexed
+from qbroker_server.core.retry import RetryWorkflow
+from qbroker_server.core.revoke import Revoke, RevokeIndexed
 from tests.support.scene import Scene, new
 from tests.support.workflows import chain, group, workflow
 
@@ -69,16 +70,16 @@ def test_publishing_it_again_is_a_no_op() -> None:
 def test_a_canvas_that_has_ended_may_be_sent_again_with_the_same_ids() -> None:
     scene = Scene()
     scene.register()
-    flow = workflow(chain(group("a", "b"), "c"))
-    scene.publish(flow)
-    early = scene.publish(replace(flow, id="w2"))
+    word = chain(group("a", "b"), "c")
+    scene.publish(workflow(word))
+    early = scene.publish(workflow(word, "w2"))
     a, b = scene.take()
     scene.settle(a, Outcome.FAILURE, b"boom")
     scene.settle(b)
     for errback in scene.take():
         scene.settle(errback)
 
-    again = scene.publish(replace(flow, id="w3"))
+    again = scene.publish(workflow(word, "w3"))
     for delivery in scene.take():
         scene.settle(delivery, result=b"2")
     scene.settle(scene.take_one())
@@ -208,3 +209,37 @@ def test_a_record_survives_its_encoding_and_a_damaged_one_only_stops_counting() 
     scene.settle(scene.take_one())
 
     assert scene.take_ids() == ["b"]
+
+
+def test_a_dead_letter_that_runs_again_is_counted_once() -> None:
+    scene = Scene()
+    scene.register()
+    scene.publish(workflow(group("a", "b", "c")))
+    a, b, c = scene.take()
+    scene.settle(a, Outcome.REJECTED, b"")
+    scene.settle(b)
+    assert look(scene).failed_count == 1
+
+    scene.do(dead.Requeue(("a",)))
+    (again,) = [delivery for delivery in scene.take() if delivery.id == "a"]
+    scene.settle(again)
+
+    flow = look(scene)
+    assert (flow.message_count, flow.ended_count, flow.failed_count) == (3, 2, 0)
+    assert scene.faults() == []
+    del c
+
+
+def test_a_member_that_is_revoked_while_it_waits_stands_before_no_join() -> None:
+    scene = Scene()
+    scene.register()
+    scene.publish(workflow(chain("a", "b")))
+
+    scene.do(Revoke(("b",)))
+
+    assert scene.record("b").state == "REVOKED"
+    assert scene.rows(keys.WAITER) == []
+    scene.settle(scene.take_one())
+    scene.do(RetryWorkflow("w"))
+    assert "b" in scene.take_ids()
+    assert scene.faults() == []

@@ -47,6 +47,7 @@ def names(word: Word) -> Iterator[str]:
 
 @dataclass
 class _Build:
+    workflow_id: str
     messages: list[NewMessage] = field(default_factory=list)
     joins: list[NewJoin] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=count)
@@ -54,7 +55,7 @@ class _Build:
     def add(self, word: Word, source: str, place: tuple[str, int] | None, *, is_body: bool) -> None:
         if isinstance(word, str):
             wait = Wait(source, True, is_body, 0, 0) if source else None
-            extras = Extras(workflow_id="w", place=place, wait=wait)
+            extras = Extras(workflow_id=self.workflow_id, place=place, wait=wait)
             self.messages.append(replace(new(word), extras=extras, errbacks=(new(f"err-{word}"),)))
         elif isinstance(word, Group):
             if place is not None:
@@ -81,8 +82,8 @@ class _Build:
         return join_id
 
 
-def workflow(word: Word) -> NewWorkflow:
-    """The workflow "w" of a word. Each task `t` has the errback `err-t`."""
-    build = _Build()
+def workflow(word: Word, workflow_id: str = "w") -> NewWorkflow:
+    """The workflow of a word. Each task `t` has the errback `err-t`."""
+    build = _Build(workflow_id)
     build.add(word, "", None, is_body=False)
-    return NewWorkflow("w", tuple(build.messages), tuple(build.joins))
+    return NewWorkflow(workflow_id, tuple(build.messages), tuple(build.joins))

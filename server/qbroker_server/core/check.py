@@ -7,12 +7,22 @@ serving broker.
 from collections import Counter
 from collections.abc import Iterator
 
-from qbroker_server.core import index, joins, keys, payloads, periodic, queue, timetable
+from qbroker_server.core import (
+    index,
+    joins,
+    keys,
+    payloads,
+    periodic,
+    queue,
+    timetable,
+    workflows,
+)
 from qbroker_server.core.errors import CorruptRecord
 from qbroker_server.core.ports import ReadTxn
 from qbroker_server.core.records import Flag, Record, Stage, decode
 
 _EVERYTHING = 2**31
+_WAITING = (Stage.WAITING, Stage.SCHEDULED, Stage.QUEUED)
 
 
 def faults(txn: ReadTxn) -> list[str]:
@@ -33,6 +43,7 @@ def faults(txn: ReadTxn) -> list[str]:
     found += _index_faults(txn, records)
     found += _entry_faults(txn)
     found += _join_faults(txn, records)
+    found += _workflow_faults(txn, records)
     return found
 
 
@@ -80,6 +91,16 @@ def _time_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
             key = keys.TIME + keys.U64.pack(record.eta_ms) + timetable.DUE + message_id.encode()
             if key not in reminders:
                 yield f"{message_id!r} is scheduled but nothing reminds of it"
+        if record.stage in _WAITING and record.expires_ms:
+            key = (
+                keys.TIME
+                + keys.U64.pack(record.expires_ms)
+                + timetable.EXPIRES
+                + message_id.encode()
+            )
+            # Of one that is queued, the head of its queue is looked at as well.
+            if key not in reminders and record.stage != Stage.QUEUED:
+                yield f"{message_id!r} expires but nothing reminds of it"
         elif record.stage == Stage.DONE and record.result_ttl_ms >= 0:
             kind_and_id = timetable.FORGET + message_id.encode()
             if not any(key.endswith(kind_and_id) for key in reminders):
@@ -227,3 +248,33 @@ def _join_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
             yield f"the join {join_id!r} counts {join.arrived_count} values, there are {arrived[join_id]}"
         if join.is_complete != (join.arrived_count == join.size and join.cause is None):
             yield f"the join {join_id!r} has {join.arrived_count} of {join.size} values and is complete: {join.is_complete}"
+
+
+def _workflow_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
+    running: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
+    for record in records.values():
+        workflow_id = record.extras.workflow_id if record.extras is not None else ""
+        if record.stage not in (Stage.DONE, Stage.DEAD):
+            running[workflow_id] += 1
+        elif record.stage == Stage.DEAD or record.flags & Flag.PAYLOAD_KEPT:
+            failed[workflow_id] += 1
+    for key, raw in _family(txn, keys.WORKFLOW):
+        workflow_id = key[len(keys.WORKFLOW) :].decode()
+        try:
+            workflow = workflows.decode_workflow(key, raw)
+        except CorruptRecord as error:
+            yield str(error)
+            continue
+        # What has ended may be forgotten, what has not is there.
+        ended_count = workflow.message_count - running[workflow_id]
+        if workflow.ended_count != ended_count:
+            yield (
+                f"the workflow {workflow_id!r} counts {workflow.ended_count} ended messages, "
+                f"there are {ended_count}"
+            )
+        if not failed[workflow_id] <= workflow.failed_count <= workflow.ended_count:
+            yield (
+                f"the workflow {workflow_id!r} counts {workflow.failed_count} failed messages of "
+                f"{workflow.ended_count}, there are {failed[workflow_id]}"
+            )

@@ -118,6 +118,7 @@ class Requeue:
             queue.set_expires(record, 0)
             if record.extras is not None:
                 index.add(txn, message_id, record.extras)
+                workflows.note_revival(txn, record.extras.workflow_id, now_ms, effects)
             queue.arrive(txn, message_id, record, now_ms, effects)
             requeued_count += 1
         return requeued_count

@@ -98,6 +98,15 @@ def note_end(txn: Txn, workflow_id: str, ended: Ended, now_ms: int, effects: Eff
         timetable.remind(txn, at_ms, timetable.WORKFLOW, workflow_id, effects)
 
 
+def note_revival(txn: ReadTxn, workflow_id: str, now_ms: int, effects: Effects) -> None:
+    """A message of the workflow that had ended without success runs again."""
+    workflow = find(txn, workflow_id, effects) if workflow_id else None
+    if workflow is not None:
+        workflow.ended_count -= 1
+        workflow.failed_count -= 1
+        workflow.changed_ms = now_ms
+
+
 def look_at(txn: Txn, workflow_id: str, now_ms: int, effects: Effects) -> None:
     """The time index names the workflow: forget it, unless something of it runs again or ended lately."""
     workflow = find(txn, workflow_id, effects)
