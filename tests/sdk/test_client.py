@@ -233,7 +233,33 @@ app.close()
 """
 
 
-def test_parent_and_children_go_on_after_hundreds_of_forks_under_load() -> None:
+CLOSING = """
+import os, sys
+from qbroker import App
+
+app = App("proj", broker=sys.argv[1], backend="qbroker://", broker_connection_timeout=10)
+assert app.send_task("echo", (0,)).get(timeout=10) == 0
+app.client().close()
+pid = os.fork()
+if pid == 0:
+    os._exit(0 if app.send_task("echo", (1,)).get(timeout=10) == 1 else 3)
+_, status = os.waitpid(pid, 0)
+assert not status, status
+assert app.send_task("echo", (2,)).get(timeout=10) == 2
+app.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "argument", "warnings"),
+    [
+        # Python 3.12 and newer warn of threads at a fork, in the program that forks; docs/calling.md.
+        (FORKING, str(FORKS), "ignore:This process:DeprecationWarning"),
+        (CLOSING, "", "always"),
+    ],
+    ids=["hundreds of forks under load", "a fork after close, without a warning"],
+)
+def test_parent_and_children_go_on_after_forks(program: str, argument: str, warnings: str) -> None:
     server = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("fake_broker.py"))],
         stdin=subprocess.PIPE,
@@ -246,7 +272,7 @@ def test_parent_and_children_go_on_after_hundreds_of_forks_under_load() -> None:
         url = f"qbroker://127.0.0.1:{server.stdout.readline().strip()}"
 
         forking = subprocess.run(
-            [sys.executable, "-c", FORKING, url, str(FORKS)],
+            [sys.executable, "-W", warnings, "-c", program, url, argument],
             capture_output=True,
             text=True,
             timeout=50,

@@ -78,6 +78,10 @@ class Rdb(Pdb):
         """Tell where the worker's output goes."""
         print(m, file=self.out, flush=True)
 
+    def set_stepinstr(self) -> None:
+        """Stop at the next line: `set_trace` of Python 3.13 and newer would stop on its own line."""
+        self.set_step()
+
     def __enter__(self) -> Self:
         return self
 

@@ -3,6 +3,7 @@
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,7 @@ async def test_what_is_submitted_runs_once_and_is_reported_with_its_result(
     pool: Pool, reports: Recorder
 ) -> None:
     jobs = echoes(500)
+    reports.submit = pool.submit
 
     pool.submit(jobs)
     await reports.until_done(500)
@@ -140,6 +142,7 @@ async def test_messages_of_any_size_arrive(pool: Pool, reports: Recorder) -> Non
 
 
 async def test_short_tasks_make_the_pool_want_more_at_hand(pool: Pool, reports: Recorder) -> None:
+    reports.submit = pool.submit
     pool.submit(echoes(200))
     await reports.until_done(200)
 
@@ -195,6 +198,11 @@ async def test_what_has_not_started_can_be_withdrawn_and_does_not_run(
     assert {done.delivery.id for done in reports.done} == set(ids(blockers))
 
 
+def are_done(reports: Recorder, wanted_count: int, left_count: int) -> bool:
+    """Whether so many are done, or all that the pool has not returned."""
+    return len(reports.done) >= min(wanted_count, left_count - len(reports.back))
+
+
 async def test_withdrawing_while_tasks_fly_neither_loses_nor_doubles_any(
     pool: Pool, reports: Recorder
 ) -> None:
@@ -203,7 +211,9 @@ async def test_withdrawing_while_tasks_fly_neither_loses_nor_doubles_any(
 
     for start in range(0, 3_000, 100):
         pool.submit(jobs[start : start + 100])
-        await reports.until_done(min(len(reports.done) + 20, start + 100 - len(withdrawn)))
+        wanted_count = len(reports.done) + 20
+        left_count = start + 100 - len(withdrawn)
+        await reports.until(partial(are_done, reports, wanted_count, left_count))
         withdrawn += pool.withdraw()
     await reports.until(lambda: pool.is_idle)
 
@@ -214,8 +224,10 @@ async def test_withdrawing_while_tasks_fly_neither_loses_nor_doubles_any(
 async def test_what_waits_behind_long_tasks_is_returned_beyond_what_is_wanted(
     pool: Pool, reports: Recorder, tmp_path: Path
 ) -> None:
+    reports.submit = pool.submit
     pool.submit(echoes(200))
     await reports.until_done(200)
+    reports.submit = None
     doors = [gate(tmp_path / f"door-{n}") for n in range(pool.slots)]
     blockers = [delivery("wait", str(door)) for door in doors]
 

@@ -79,6 +79,7 @@ async def test_fewer_slots_finish_what_they_run_and_then_run_less(
 
 async def test_going_down_and_up_again_loses_nothing(pool: Pool, reports: Recorder) -> None:
     jobs = echoes(400)
+    reports.submit = pool.submit
 
     for at, slots in enumerate((1, 4, 2, 3)):
         pool.resize(slots)

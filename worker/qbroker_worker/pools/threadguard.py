@@ -5,7 +5,11 @@ the next time it runs Python code: a task that waits in a system call or an exte
 returns. Who watches the clock is the pool.
 
 A thread is struck only between `begin` and `end`, and what has not come by then is taken back. `end` may itself be
-struck before it has said so; that is why the pool calls it once more, outside of everything that the task runs in.
+struck before it has said so; that is why the pool calls it again, outside of everything that the task runs in.
+
+CPython 3.12 and 3.13 compile the jump back of some loops (`while condition:`) without the handlers around it. 3.13 raises there
+what a thread or a signal brings, so a `try` in the frame of such a loop may miss it (python/cpython#130279); the caller's
+`try` never does. So no loop of ours may lie in a frame whose handlers must see an end: call it.
 """
 
 import ctypes

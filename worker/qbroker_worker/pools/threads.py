@@ -113,7 +113,12 @@ class ThreadsPool:
                 ran = self._run(delivery.message, delivery.attempt, delivery.is_redelivered)
                 return Finished(delivery, *ran)
             finally:
-                guard.leave()
+                try:
+                    guard.leave()
+                finally:
+                    # A task may be struck three times (soft limit, revoke, hard limit): once in it,
+                    # once in the guard's own `end`, and once in the `leave` above.
+                    guard.leave()
         except Revoked:
             return revoked(delivery)
         except BaseException as exc:  # noqa: BLE001 - SystemExit in a task ends its process elsewhere; here the process is everybody's
