@@ -51,7 +51,7 @@ def test_answers_are_shown_as_celery_shows_them(qctl: Shell, hire: Hire) -> None
 
     assert qctl.said("inspect", "ping") == "->  a@host: OK\n        pong\n\n1 node online.\n"
     assert qctl.said("inspect", "active") == "->  a@host: OK\n    - empty -\n\n1 node online.\n"
-    assert qctl.said("control", "pool_grow", "2") == "->  a@host: ERROR\n        no\n"
+    assert qctl("control", "pool_grow", "2").output == "->  a@host: ERROR\n        no\n"
 
 
 def test_json_is_all_answers_by_node(qctl: Shell, hire: Hire) -> None:
