@@ -447,3 +447,12 @@ def test_a_result_backend_that_is_not_the_broker_is_refused_at_construction(url:
 )
 def test_a_result_backend_may_be_the_broker_or_none(url: str) -> None:
     assert App("proj", backend=url, set_as_current=False).conf.result_backend == url
+
+
+def test_an_app_without_a_configuration_takes_what_the_environment_names(
+    make_app: MakeApp, module: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELERY_CONFIG_MODULE", module.__name__)
+
+    assert make_app().conf.task_default_queue == "mail"
+    assert make_app(config_source={}).conf.task_default_queue == "celery"

@@ -338,3 +338,45 @@ async def test_each_line_of_a_json_log_is_an_object(project: Path, pool: str) ->
     assert lines[0]["queues"] == ["celery"]
     assert lines[0]["pool"] == pool
     assert any("sum" in line["message"] for line in lines[1:])
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        (["task_acks=True"], "there is no setting 'task_acks'"),
+        ([".concurency=2"], "there is no setting 'worker_concurency'"),
+        (["mail"], "'mail' is not name=value"),
+        (["task_acks_late=perhaps"], "the setting task_acks_late must be a boolean"),
+        (["result_backend=redis://:hunter2@h"], "the setting result_backend is 'redis://:**@h'"),
+    ],
+)
+def test_a_setting_on_the_command_line_that_cannot_be_used_is_refused(
+    settings: list[str], why: str
+) -> None:
+    ended = CliRunner().invoke(worker, ["-A", "proj", "--", *settings])
+
+    assert ended.exit_code == 2
+    assert why in " ".join(ended.output.split())
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork", "spawn"])
+async def test_settings_on_the_command_line_win_over_the_apps(project: Path, pool: str) -> None:
+    broker = FakeBroker()
+    publish(broker, "sum", "proj.shown", "[[], {}, {}]")
+    with (project / "proj.py").open("a") as file:
+        file.write(
+            "\napp.conf.task_time_limit = 100\n"
+            "@app.task(name='proj.shown')\ndef shown():\n"
+            "    print(f'shown {app.conf.task_time_limit} {app.conf.worker_redirect_stdouts_level}')\n"
+        )
+    options = ("--pool-start-method", "spawn") if pool == "spawn" else ("-P", pool)
+    async with serving(broker) as port:
+        url = f"qbroker://127.0.0.1:{port}"
+        words = ("--", "task_time_limit=50", ".redirect_stdouts_level=ERROR")
+        with started(project, "-A", "proj", "-b", url, "-c", "1", *options, *words) as process:
+            await broker.until(lambda b: "sum" in b.settled)
+            process.send_signal(signal.SIGTERM)
+            code, output = await asyncio.to_thread(ended, process)
+
+    assert code == 0
+    assert "shown 50.0 ERROR" in output

@@ -46,6 +46,14 @@ def test_the_command_of_a_worker_has_its_name_and_files() -> None:
     ]  # fmt: skip
 
 
+def test_settings_stand_behind_the_options_of_each_worker() -> None:
+    plan = read(["a@x", "-A", "proj", "-c:a", "9", "--", "task_acks_late=True", ".pool=solo"])
+
+    assert plan.command("a@x")[-7:] == [
+        "-A", "proj", "-c", "9", "--", "task_acks_late=True", ".pool=solo",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -13,7 +13,9 @@ import click
 
 from qbroker import __version__
 from qbroker.app.log import json_line
+from qbroker.app.sources import checked_arguments
 from qbroker.cli import options
+from qbroker.exceptions import ImproperlyConfigured
 from qbroker.serialization import Value
 from qbroker.utils.log import mlevel
 from qbroker_worker import machine, spawned
@@ -122,6 +124,8 @@ def _beat_beside(project: Project) -> Iterator[None]:
     ]
     if project.broker:
         command += ["-b", project.broker]
+    if project.settings:
+        command += ["--", *project.settings]
     # A killed worker says no goodbye; but its end of the pipe is closed, and the next worker has a beat of its own.
     child = subprocess.Popen(command, process_group=0, stdin=subprocess.PIPE)  # noqa: S603 - our own program, with the user's options
     try:
@@ -133,8 +137,9 @@ def _beat_beside(project: Project) -> Iterator[None]:
 
 @click.command(
     epilog="""\b
-    Example:
+    Examples:
       qbroker worker -A proj -Q mail,images -c 4 -l INFO
+      qbroker worker -A proj -- task_acks_late=True worker.prefetch_multiplier=1
     """
 )
 @click.option(
@@ -300,6 +305,7 @@ def _beat_beside(project: Project) -> Iterator[None]:
 @click.option("--without-mingle", is_flag=True, help="For Celery's sake: there is none.")
 @click.option("--without-heartbeat", is_flag=True, help="For Celery's sake: the stream shows it.")
 @click.option("--heartbeat-interval", type=float, help="For Celery's sake: the stream shows it.")
+@click.argument("settings", nargs=-1, metavar="[-- SETTING=VALUE]...")
 @click.pass_context
 def worker(
     context: click.Context,
@@ -316,6 +322,7 @@ def worker(
     log_format: str,
     exclude_queues: tuple[str, ...],
     prefetch_multiplier: int | None,
+    settings: tuple[str, ...],
     *,
     disable_prefetch: bool,
     purge: bool,
@@ -342,6 +349,12 @@ def worker(
     app = app or getattr(context.obj, "app", None)
     if app is None:
         raise click.UsageError("Which app? Name it: qbroker worker -A proj")
+    try:
+        settings = checked_arguments(settings, "worker")
+    except (ValueError, ImproperlyConfigured) as exc:
+        raise click.UsageError(str(exc)) from exc
+    if results := getattr(context.obj, "result_backend", None):
+        settings = (f"result_backend={results}", *settings)
     name = node_name(hostname)
     if detach:
         logfile = logfile or "%n.log"
@@ -357,6 +370,7 @@ def worker(
         loglevel=loglevel,
         logfile=logfile,
         is_json=log_format == "json",
+        settings=settings,
         no_color=getattr(preload, "no_color", False),
         time_limit=time_limit,
         soft_time_limit=soft_time_limit,

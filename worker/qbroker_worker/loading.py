@@ -59,6 +59,8 @@ class Project:
     logfile: str | None = None
     """With letters for its names; None: standard error."""
     is_json: bool = False
+    settings: tuple[str, ...] = ()
+    """Settings from the command line, as in "task_acks_late=True"; they win over the app's."""
     no_color: bool = False
     time_limit: float | None = None
     soft_time_limit: float | None = None
@@ -185,6 +187,7 @@ class Project:
         app = find_app(self.app)
         if self.broker:
             app.conf.broker_url = self.broker
+        app.config_from_cmdline(self.settings, "worker")
         if self.modules:
             app.conf.include = (*app.conf.include, *self.modules)
         app.import_modules()

@@ -45,6 +45,8 @@ class Plan:
     """Options of all of them."""
     own: dict[str, list[str]] = field(default_factory=dict)
     """Options of one."""
+    settings: list[str] = field(default_factory=list)
+    """Settings of all of them, from behind `--`."""
     pidfile: str = PIDFILE
     logfile: str = LOGFILE
 
@@ -68,6 +70,7 @@ class Plan:
             self.logfile,
             *self.common,
             *self.own.get(node, []),
+            *(["--", *self.settings] if self.settings else []),
         ]
 
 
@@ -75,6 +78,9 @@ def read(arguments: Sequence[str]) -> Plan:
     """The plan of a command line: names first, or how many; then options. Raises Misused."""
     plan = Plan()
     rest = list(arguments)
+    if "--" in rest:
+        at = rest.index("--")
+        plan.settings, rest = rest[at + 1 :], rest[:at]
     names: list[str] = []
     while rest and not rest[0].startswith("-"):
         names.append(rest.pop(0))

@@ -58,7 +58,7 @@ def _read(fd: int) -> Project:
     os.close(fd)
     sys.path[:], sys.argv[:] = brief["path"], brief["argv"]
     project = brief["project"]
-    return Project(**project | {"modules": tuple(project["modules"])})
+    return Project(**project | {name: tuple(project[name]) for name in ("modules", "settings")})
 
 
 def _serve(parent: int, brief: int, control: int, commands: int) -> None:

@@ -346,7 +346,8 @@ class App:
 
     def config_from_cmdline(self, argv: Iterable[str], namespace: str = "celery") -> None:
         """Take settings from arguments: `task.always_eager=1`, `.concurrency=2`, `x=(int)3`."""
-        self.conf.update(dict(sources.parse_argument(text, namespace) for text in argv))
+        # Set apart: the app may have its settings in the old spelling.
+        self.conf.set_apart(dict(sources.parse_argument(text, namespace) for text in argv))
 
     def add_defaults(self, fun: Value) -> None:
         """Give settings other defaults: a mapping, or a function that makes one when it is needed."""
@@ -379,7 +380,9 @@ class App:
 
     def _read_source(self) -> Mapping[str, Value] | None:
         if self._config_source is None:
-            return None
+            # As Celery's loader does: `--config` of its programs ends there.
+            name = os.environ.get("CELERY_CONFIG_MODULE")  # noqa: TID251 - the SDK's edge
+            return sources.read(name, silent=False) if name else None
         obj, _, silent = self._config_source
         return sources.read(obj, silent=silent, namespace=self.namespace)
 

@@ -57,6 +57,8 @@ def app_of(given: Target | Preload | None) -> App:
     app = find_app(spec)
     if broker is not None:
         app.conf.broker_url = broker
+    if given is not None and given.result_backend:
+        app.conf.result_backend = given.result_backend
     return app
 
 

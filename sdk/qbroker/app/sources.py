@@ -5,7 +5,7 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +16,7 @@ from qbroker.exceptions import ConfigNotFound
 from qbroker.masking import masked, masked_setting
 from qbroker.serialization import Value
 
-__all__ = ["import_from_cwd", "import_related", "parse_argument", "read"]
+__all__ = ["checked_arguments", "import_from_cwd", "import_related", "parse_argument", "read"]
 
 
 @contextmanager
@@ -126,6 +126,18 @@ _TYPES: Mapping[str, Value] = {
     "string": str,
     "tuple": lambda text: tuple(json.loads(text)),
 }
+
+
+def checked_arguments(texts: Sequence[str], namespace: str) -> tuple[str, ...]:
+    """Return the arguments with full names. ValueError or ImproperlyConfigured says which cannot be used."""
+    found = []
+    for text in texts:
+        name, value = parse_argument(text, namespace)
+        setting = find(name)
+        if setting is not None:
+            setting.value_of(value)
+        found.append(f"{name}={text.partition('=')[2]}")
+    return tuple(found)
 
 
 def parse_argument(text: str, namespace: str) -> tuple[str, Value]:

@@ -20,6 +20,7 @@ from qbroker.app.checking import check
 from qbroker.app.loading import LoadError, explained, find_app
 from qbroker.app.log import json_line, setup_logging
 from qbroker.app.periodic import Declared
+from qbroker.app.sources import checked_arguments
 from qbroker.beat import PersistentScheduler, Scheduler, Service
 from qbroker.cli import options
 from qbroker.cli.main import Preload
@@ -74,6 +75,7 @@ Show = Callable[[str], object]
     hidden=True,
     help="A worker runs it (-B): it ends when its standard input does.",
 )
+@click.argument("settings", nargs=-1, metavar="[-- SETTING=VALUE]...")
 @click.pass_context
 def beat(
     context: click.Context,
@@ -83,6 +85,7 @@ def beat(
     max_interval: float | None,
     loglevel: str,
     log_format: str,
+    settings: tuple[str, ...],
     *,
     once: bool,
     dry_run: bool,
@@ -93,6 +96,12 @@ def beat(
     spec = app or preload.app
     if spec is None:
         raise click.UsageError("Which app? Name it: qbroker beat -A proj")
+    try:
+        settings = checked_arguments(settings, "beat")
+    except (ValueError, ImproperlyConfigured) as error:
+        raise click.UsageError(str(error)) from error
+    if preload.result_backend:
+        settings = (f"result_backend={preload.result_backend}", *settings)
     if embedded:
         _state.leave_settings_to_parent()
         threading.Thread(target=_end_with_input, name="qbroker-beat-input", daemon=True).start()
@@ -108,6 +117,7 @@ def beat(
         try:
             if url := broker or preload.broker:
                 found.conf.broker_url = url
+            found.config_from_cmdline(settings, "beat")
             found.import_modules()
             found.finalize()
             check(found)
