@@ -37,7 +37,7 @@ from qbroker_server.core.schedule import Sweep
 from qbroker_server.engines.lmdb import LmdbEngine
 from tests.support.scene import Scene, new
 
-IDS = st.sampled_from([f"m{n}" for n in range(7)])
+IDS = st.sampled_from([f"m{name}" for name in "0123456789xyz"])
 WORKFLOWS = st.sampled_from([1, 2])
 MEMBERS = [f"{name}{n}" for n in (1, 2) for name in "abc"]
 ANY_IDS = IDS | st.sampled_from(MEMBERS)
@@ -105,6 +105,14 @@ class Model:
     def next_place(self) -> int:
         self.place += 1
         return self.place
+
+    def dead(self) -> list[str]:
+        return sorted(id_ for id_, m in self.messages.items() if m.stage == Stage.DEAD)
+
+    def leased(self) -> list[str]:
+        return sorted(
+            id_ for id_, m in self.messages.items() if m.stage in (Stage.LEASED, Stage.STARTED)
+        )
 
     def held(self, session: str) -> dict[str, Message]:
         return {
@@ -331,6 +339,22 @@ class BrokerMachine(RuleBasedStateMachine):
 
         self.check_deliveries()
 
+    def empty(self, queue: str) -> None:
+        """Leave nothing in the queue but its dead letters."""
+        model, now_ms = self.model, self.scene.now_ms
+        # What is given out as others end would have to end as well.
+        self.pause(queue)
+        for id_ in model.leased():
+            message = model.messages[id_]
+            if message.queue == queue:
+                answer = Settle(id_, message.attempt, Outcome.SUCCESS, b"")
+                self.scene.report(message.session, settles=[answer])
+                model.end(message, now_ms, is_kept=True)
+                self.check_deliveries()
+        scheduled = [i for i, m in model.messages.items() if m.stage == Stage.SCHEDULED]
+        self.revoke(frozenset(i for i in scheduled if model.messages[i].queue == queue), False)
+        self.purge(queue)
+
     @rule(number=WORKFLOWS)
     def retry_workflow(self, number: int) -> None:
         try:
@@ -339,8 +363,10 @@ class BrokerMachine(RuleBasedStateMachine):
             return
         self.check_deliveries()
 
-    @rule(queue=QUEUES)
-    def remove_queue(self, queue: str) -> None:
+    @rule(queue=QUEUES, is_emptied=st.booleans())
+    def remove_queue(self, queue: str, is_emptied: bool) -> None:
+        if is_emptied:
+            self.empty(queue)
         is_empty = not any(
             message.queue == queue and message.stage not in (Stage.DONE, Stage.DEAD, Stage.WAITING)
             for message in self.model.messages.values()
@@ -525,6 +551,19 @@ class BrokerMachine(RuleBasedStateMachine):
         assert reported.lost == (() if message else (lease,))
         self.check_deliveries()
 
+    @precondition(lambda self: self.model.leased())
+    @rule(data=st.data())
+    def reject(self, data: st.DataObject) -> None:
+        """Dead letters are rare among all that may happen, so they get a rule."""
+        id_ = data.draw(st.sampled_from(self.model.leased()))
+        message = self.model.messages[id_]
+        session, lease = message.session, LeaseId(id_, message.attempt)
+        message.stage, message.session = Stage.DEAD, ""
+
+        self.scene.report(session, settles=[Settle(id_, lease.attempt, Outcome.REJECTED, b"why")])
+
+        self.check_deliveries()
+
     @rule(ids=st.frozensets(ANY_IDS, min_size=1), is_terminated=st.booleans())
     def revoke(self, ids: frozenset[str], is_terminated: bool) -> None:
         now_ms = self.scene.now_ms
@@ -546,8 +585,13 @@ class BrokerMachine(RuleBasedStateMachine):
             self.model.end(known[id_], now_ms, is_kept=True)
         self.check_deliveries()
 
+    @precondition(lambda self: self.model.dead())
+    @rule(data=st.data())
+    def requeue_dead_letter(self, data: st.DataObject) -> None:
+        self.requeue(data.draw(st.sampled_from(self.model.dead())))
+
     @rule(id_=ANY_IDS)
-    def requeue_dead(self, id_: str) -> None:
+    def requeue(self, id_: str) -> None:
         message = self.model.messages.get(id_)
         is_dead = message is not None and message.stage == Stage.DEAD
 

@@ -489,3 +489,32 @@ def test_a_message_given_another_time_lives_as_long_from_then() -> None:
     scene.pass_time(10)
     assert scene.record().end_reason == EndReason.EXPIRED
     assert scene.faults() == []
+
+
+def test_what_waits_is_kept_when_the_record_of_its_queue_is_damaged() -> None:
+    scene = Scene()
+    scene.register("s1", prefetch_count=1)
+    scene.publish(new("m1"), new("m2"), new("m3"))
+    held = scene.take_one("s1")
+    scene.damage(keys.QUEUE + QUEUE.encode())
+
+    scene.publish(new("m4"), new("m5"), new("m6"))
+    scene.settle(held)
+    scene.register("s2", prefetch_count=10)
+
+    assert scene.take_ids("s1") + scene.take_ids("s2") == ["m2", "m3", "m4", "m5", "m6"]
+
+
+def test_a_message_returned_to_a_queue_whose_record_was_damaged_is_not_overwritten_later() -> None:
+    scene = Scene()
+    scene.register(prefetch_count=3)
+    scene.publish(new("m1"), new("m2"), new("m3"))
+    third = scene.take()[2]
+    scene.damage(keys.QUEUE + QUEUE.encode())
+
+    scene.report(prefetch_count=2)
+    scene.report(releases=[lease_of(third)])
+    scene.publish(new("m4"), new("m5"), new("m6"))
+    scene.register("s2", prefetch_count=10)
+
+    assert scene.take_ids("s2") == ["m3", "m4", "m5", "m6"]

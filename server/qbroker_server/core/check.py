@@ -64,6 +64,11 @@ def _ready_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
     for message_id, record in records.items():
         if record.stage == Stage.QUEUED and standing[message_id] != 1:
             yield f"{message_id!r} is queued but stands in {standing[message_id]} places"
+        if record.stage in (Stage.QUEUED, Stage.LEASED, Stage.STARTED):
+            last_seq = queue.counts(txn, record.queue).last_seq
+            if record.seq > last_seq:
+                # The queue would give the number to another message, which would overwrite this one's row.
+                yield f"{message_id!r} has the number {record.seq}, its queue has given {last_seq}"
 
 
 def _lease_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:

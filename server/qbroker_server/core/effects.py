@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from qbroker_server.core import keys
 from qbroker_server.core.errors import CorruptRecord, ResourceFull
-from qbroker_server.core.limits import MIB
+from qbroker_server.core.limits import MIB, STEP_ITEMS_MAX
 from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.records import (
     QueueOptions,
@@ -201,7 +201,7 @@ class Effects:
             except CorruptRecord as error:
                 # It only counts: the messages are all there.
                 self.damaged.append(str(error))
-                record = QueueRecord()
+                record = QueueRecord(last_seq=_last_seq(txn, name))
             self._queues[name] = record
         return record
 
@@ -241,3 +241,14 @@ class Effects:
         self.unbind_removed(txn)
         for name, record in self._queues.items():
             txn.put(keys.QUEUE + name.encode(), encode_queue(record))
+
+
+def _last_seq(txn: ReadTxn, name: str) -> int:
+    """The greatest number of the queue's waiting messages, which the next one must not overwrite."""
+    start = every = keys.READY + name.encode() + b"\x00"
+    last_seq = 0
+    while rows := txn.scan(start, keys.after(every), STEP_ITEMS_MAX):
+        numbers = [keys.U64.unpack(key[-keys.U64.size :])[0] for key, _ in rows]
+        last_seq = max(last_seq, *numbers)
+        start = rows[-1][0] + b"\x00"
+    return last_seq

@@ -107,7 +107,9 @@ def put_back(txn: Txn, message_id: str, record: Record, effects: Effects) -> Non
     if txn.get(ready_key(record)) is not None:
         enqueue(txn, message_id, record, effects)
         return
-    _insert(txn, message_id, record, effects.queue(txn, record.queue), effects)
+    counts = effects.queue(txn, record.queue)
+    counts.last_seq = max(counts.last_seq, record.seq)
+    _insert(txn, message_id, record, counts, effects)
 
 
 def _insert(
