@@ -32,8 +32,8 @@ _RATE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(?:/\s*([smh]))?\s*")
 class Limit:
     """At most `rate` starts in a time, evenly, and at most `concurrency` at once, over all workers.
 
-    `rate` is "100/s", "100/m", "100/h", or a number: so many a second. As an attribute of a task `key` may be
-    made of the arguments (see `Key`); at a call it stands as it is.
+    `rate` is "100/s", "100/m", "100/h", or a number: so many a second. A rate of zero is no rate, as in Celery.
+    As an attribute of a task `key` may be made of the arguments (see `Key`); at a call it stands as it is.
     """
 
     key: Key
@@ -60,7 +60,7 @@ class Limit:
             )
 
     def starts(self) -> tuple[float, int]:
-        """How many may start, and in how many milliseconds; (0, 0) without a rate."""
+        """How many may start, and in how many milliseconds; (0, 0) without a rate or with a rate of zero."""
         rate = self.rate
         if rate is None:
             return 0.0, 0
@@ -71,16 +71,24 @@ class Limit:
             count, per_ms = float(rate), 1_000
         else:
             count, per_ms = 0.0, 0
+        if count == 0 and per_ms:
+            return 0.0, 0
         # A NaN is not between anything.
         if not 0 < count < RATE_MAX:
             raise ValueError(
                 f"rate {rate!r} of limit {self.key!r} is not of the form '100/s', '100/m' or '100/h', nor a "
-                f"number above 0 and below {RATE_MAX:.0e}, so many a second"
+                f"number from 0, which is no limit, and below {RATE_MAX:.0e}, so many a second"
             )
         return count, per_ms
 
 
-def per_second(rate: str | float) -> float:
-    """How many a second a task's `rate_limit` allows, which is written as `Limit.rate` is. Raises ValueError."""
+def per_second(rate: str | float | None) -> float:
+    """Starts a second that a task's `rate_limit` allows, 0.0 for no limit.
+
+    None, "" and zero in any form ("0/m", 0.0) are no limit, as in Celery; other rates are written as
+    `Limit.rate` is. Raises ValueError.
+    """
+    if rate is None or (isinstance(rate, str) and not rate.strip()):
+        return 0.0
     count, per_ms = Limit("rate_limit", rate).starts()
-    return count * 1_000 / per_ms
+    return count * 1_000 / per_ms if per_ms else 0.0

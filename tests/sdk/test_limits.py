@@ -24,7 +24,21 @@ def test_a_rate_limit_is_so_many_a_second() -> None:
     assert [per_second(rate) for rate in ("30/m", "36/h", 4)] == [0.5, 0.01, 4.0]
 
 
-@pytest.mark.parametrize("rate", ["fast", "100/d", "/m", "-1/s", "0/s", 0, -1, float("nan"), 1e9, True, [1]])  # fmt: skip
+ZEROS = ["0", "0/s", "0/m", "0/h", "0.0/m", " 0 / m ", ".0", 0, 0.0, -0.0]
+
+
+@pytest.mark.parametrize("rate", [*ZEROS, "", " ", None], ids=repr)
+def test_a_rate_limit_of_zero_is_no_limit(rate: str | float | None) -> None:
+    assert per_second(rate) == 0.0
+
+
+@pytest.mark.parametrize("rate", ZEROS, ids=repr)
+def test_a_limit_with_a_rate_of_zero_has_no_rate(rate: str | float) -> None:
+    assert Limit("k", rate, concurrency=2).starts() == (0.0, 0)
+    assert Limit("k", rate).starts() == (0.0, 0)
+
+
+@pytest.mark.parametrize("rate", ["fast", "100/d", "/m", "-1/s", -1, float("nan"), 1e9, True, [1]])  # fmt: skip
 def test_a_rate_of_another_form_is_refused_with_the_forms_there_are(rate: Value) -> None:
     with pytest.raises(ValueError, match=r"'100/s', '100/m' or '100/h'") as caught:
         Limit("cust:42", rate)

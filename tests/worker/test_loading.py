@@ -168,3 +168,32 @@ def test_a_project_that_is_loaded_again_has_what_its_modules_hold_now(
     assert {"before", "more"} <= set(same.tasks)
     assert "afterwards" not in same.tasks
     assert "afterwards" in again.tasks
+
+
+@pytest.mark.parametrize("rate", ["0", "0/s", "0/m", "0/h", "0.0/m", 0, 0.0, ""], ids=repr)
+@pytest.mark.parametrize("source", ["task", "annotation", "setting"])
+def test_a_rate_of_zero_is_no_limit_wherever_it_is_set(rate: str | float, source: str) -> None:
+    app = App("proj", set_as_current=False)
+    if source == "annotation":
+        app.conf.task_annotations = {"proj.add": {"rate_limit": rate}}
+    app.conf.task_default_rate_limit = rate if source == "setting" else "5/s"
+    own_rate = rate if source == "task" else None
+    app.task(name="proj.add", rate_limit=own_rate)(lambda: None)
+
+    facts = facts_of(app)
+
+    assert "proj.add" not in facts.rates
+    assert facts.notes == ()
+
+
+def test_a_bad_rate_of_one_task_is_a_warning_that_names_the_task() -> None:
+    app = App("proj", set_as_current=False)
+    app.task(name="proj.bad", rate_limit="often")(lambda: None)
+    app.task(name="proj.good", rate_limit="30/m")(lambda: None)
+
+    facts = facts_of(app)
+
+    assert facts.rates == {"proj.good": 0.5}
+    (note,) = facts.notes
+    assert "'proj.bad'" in note
+    assert "'often'" in note

@@ -474,12 +474,10 @@ def _pool_restart(
 
 @_command
 def _rate_limit(state: State, task_name: str, rate_limit: str | float | None, **_: Value) -> Value:
-    per_s = 0.0
-    if rate_limit and str(rate_limit) != "0":
-        try:
-            per_s = per_second(rate_limit)
-        except ValueError as exc:
-            return nok(f"Invalid rate limit string: {exc!r}")
+    try:
+        per_s = per_second(rate_limit)
+    except ValueError as exc:
+        return nok(f"Invalid rate limit string: {exc!r}")
     if task_name not in state.facts.tasks:
         logger.error("Rate limit attempt for unknown task %s", task_name)
         return nok("unknown task")

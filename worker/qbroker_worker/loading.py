@@ -278,6 +278,7 @@ def facts_of(app: App) -> Facts:
     check(app)
     conf = app.conf
     queues = app.amqp.queues
+    rates, bad_rates = ({}, ()) if conf.worker_disable_rate_limits else _rates_of(app)
     return Facts(
         app=app.main or "",
         tasks=tuple(sorted(app.tasks)),
@@ -292,7 +293,7 @@ def facts_of(app: App) -> Facts:
         conf=conf.table(with_defaults=True),
         conf_set=tuple(conf.without_defaults()),
         report=app.bugreport(),
-        notes=conf.notes,
+        notes=(*conf.notes, *bad_rates),
         commands=tuple(Panel.data),
         heard=_heard(app),
         log=_log_of(app),
@@ -308,7 +309,7 @@ def facts_of(app: App) -> Facts:
             for name in queues.declared
         },
         is_direct=bool(conf.worker_direct),
-        rates={} if conf.worker_disable_rate_limits else _rates_of(app),
+        rates=rates,
     )
 
 
@@ -342,16 +343,23 @@ def _log_of(app: App) -> dict[str, Value]:
     }
 
 
-def _rates_of(app: App) -> dict[str, float]:
-    rates = {}
+def _rates_of(app: App) -> tuple[dict[str, float], tuple[str, ...]]:
+    """The rates of the tasks that have one, and a sentence about each task whose rate cannot be read."""
+    rates: dict[str, float] = {}
+    faults: list[str] = []
+    default = app.conf.task_default_rate_limit
     for name, task in app.tasks.items():
-        limit = task.rate_limit or app.conf.task_default_rate_limit
-        if limit:
-            try:
-                rates[name] = per_second(limit)
-            except ValueError as exc:
-                raise Refusal(f"Task {name!r}: {exc}.") from exc
-    return rates
+        is_own = task.rate_limit is not None
+        try:
+            per_s = per_second(task.rate_limit if is_own else default)
+        except ValueError as exc:
+            # One bad rate must not keep the worker from running its other tasks.
+            source = "rate_limit" if is_own else "task_default_rate_limit"
+            faults.append(f"Task {name!r} runs without a rate limit. Correct its {source}: {exc}.")
+            continue
+        if per_s:
+            rates[name] = per_s
+    return rates, tuple(faults)
 
 
 def _more(ran: trace.Ran) -> bytes:

@@ -77,7 +77,8 @@ class Polaroid:
         self.cleanup_freq = cleanup_freq
         self.logger = logger
         self._monotonic = monotonic
-        self._least_s = 1 / per_second(maxrate) if maxrate else 0.0
+        per_s = per_second(maxrate)
+        self._least_s = 1 / per_s if per_s else 0.0
         self._next_s = 0.0
         self._timers: list[_Every] = []
 

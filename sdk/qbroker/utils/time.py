@@ -47,7 +47,7 @@ def humanize_seconds(
 
 def rate(r: str | float | None) -> float:
     """A rate as so many a second: '100/m', a number, or none, which is 0. ValueError for what is no rate."""
-    return per_second(r) if r else 0.0
+    return per_second(r)
 
 
 def maybe_timedelta(delta: Value) -> Value:
