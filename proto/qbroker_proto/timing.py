@@ -92,10 +92,10 @@ def _expand_part(part: str, size: int, first: int) -> Sequence[int]:
         raise TimingError("empty part")
     match = _PART.fullmatch(part)
     if match is None:
-        raise TimingError(f"{part!r} is no number, name, range or '*'")
+        raise TimingError(f"{part!r} is not a number, name, range or '*'")
     star, low, high, step = match.groups()
     if step is not None and not step.isdecimal():
-        raise TimingError("empty filter" if not step else f"the step {step!r} is no number")
+        raise TimingError("empty filter" if not step else f"the step {step!r} is not a number")
     if step is not None and not int(step):
         raise TimingError(f"the step of {part!r} is 0")
     numbers: Sequence[int]
@@ -279,7 +279,9 @@ class Once:
 
     def __post_init__(self) -> None:
         if not 0 < self.at_ms <= _LAST_MS:
-            raise TimingError(f"{self.at_ms!r} is no Unix time in milliseconds up to the year 9999")
+            raise TimingError(
+                f"{self.at_ms!r} is not a Unix time in milliseconds up to the year 9999"
+            )
 
     def __str__(self) -> str:
         return f"at {self.at_ms}"
@@ -544,7 +546,7 @@ def _parse_every(words: Sequence[str]) -> Timing:
         raise TimingError("after the seconds may stand only 'relative' and a zone")
     every_ms = float(seconds) * 1000
     if not math.isfinite(every_ms):
-        raise TimingError(f"{seconds!r} is no number of seconds")
+        raise TimingError(f"{seconds!r} is not a number of seconds")
     return Interval(round(every_ms), bool(rest), rest[1] if len(rest) > 1 else "")
 
 

@@ -73,7 +73,7 @@ def compress(body: bytes, name: str, level: int | None = None) -> tuple[bytes, s
         return method.pack(body, level), method.content_type
     except ModuleNotFoundError as exc:
         raise ImproperlyConfigured(
-            f"compression {name!r} needs a package that is not installed: {exc.name}"
+            f"compression {name!r} needs a package that is not installed: pip install {exc.name}"
         ) from exc
 
 

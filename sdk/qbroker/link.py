@@ -377,7 +377,7 @@ def _addresses(host: str, port: int, timeout_s: float) -> list[_Address]:
     if isinstance(answer, OSError):
         raise CallEnded(Code.UNAVAILABLE, words(answer)) from answer
     if isinstance(answer, Exception):
-        raise CallEnded(Code.UNAVAILABLE, f"{host!r} is no name of a host") from answer
+        raise CallEnded(Code.UNAVAILABLE, f"{host!r} is not a host name") from answer
     return answer
 
 

@@ -206,7 +206,7 @@ class Queue:
         overflow = arguments.get("x-overflow")
         if overflow is not None and overflow not in _OVERFLOWS:
             raise ImproperlyConfigured(
-                f"x-overflow {overflow!r} of queue {self.name!r} is none of {', '.join(_OVERFLOWS)}"
+                f"x-overflow {overflow!r} of queue {self.name!r} must be one of {', '.join(_OVERFLOWS)}"
             )
         if overflow is not None or "length_max" in found or "bytes_max" in found:
             # A bounded queue of AMQP's drops its oldest, unless it is told otherwise.

@@ -285,7 +285,7 @@ class crontab(BaseSchedule):  # noqa: N801 - Celery's name
         fields = crontab.split()
         if len(fields) != 5:
             raise ValueError(
-                f"the crontab {crontab!r} has {len(fields)} fields; it is to have 5: minute, hour, day of month, "
+                f"the crontab {crontab!r} has {len(fields)} fields; it must have 5: minute, hour, day of month, "
                 "month, day of week"
             )
         minute, hour, day_of_month, month_of_year, day_of_week = fields
@@ -483,5 +483,5 @@ def span_s(value: Value) -> float:
         unit = {"ms": 0.001, "m": 60, "h": 3_600, "d": 86_400}.get(found[2] or "s", 1)
         return float(found[1]) * unit
     raise TypeError(
-        f"{value!r} is no number of seconds, timedelta, or text as in 90s, 5m, 2h or 1d"
+        f"{value!r} is not a number of seconds, a timedelta or a duration such as 90s, 5m, 2h or 1d"
     )

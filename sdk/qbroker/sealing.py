@@ -98,7 +98,7 @@ class Seal:
         except ModuleNotFoundError as exc:
             raise ImproperlyConfigured(
                 "the setting security_encryption_keys needs a package that is not installed: "
-                "pip install qbroker[security]"
+                "pip install cryptography"
             ) from exc
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
         self._first = next(iter(self._ciphers))

@@ -104,6 +104,15 @@ def content_types(accept: Iterable[str]) -> frozenset[str]:
     return frozenset(name if "/" in name else find(name).content_type for name in accept)
 
 
+def package_of(missing: ModuleNotFoundError) -> str:
+    """The command that installs a missing module; packages of some have another name."""
+    module = missing.name or ""
+    return f"pip install {_PACKAGES.get(module, module)}"
+
+
+_PACKAGES = {"yaml": "pyyaml"}
+
+
 def encode(value: Value, name: str) -> tuple[str, str, bytes]:
     """The value as bytes, with their content type and encoding; EncodeError when it cannot be written."""
     serializer = find(name)
@@ -113,7 +122,7 @@ def encode(value: Value, name: str) -> tuple[str, str, bytes]:
         raise
     except ModuleNotFoundError as exc:
         raise SerializerNotInstalled(
-            f"the serializer {name!r} needs a package that is not installed: {exc.name}"
+            f"the serializer {name!r} needs a package that is not installed: {package_of(exc)}"
         ) from exc
     except Exception as exc:
         raise EncodeError(exc) from exc
@@ -157,7 +166,7 @@ def decode(body: bytes, content_type: str, accepted: Collection[str]) -> Value:
         ) from exc
     except ModuleNotFoundError as exc:
         raise DecodeError(
-            f"{len(body)} bytes of {content_type!r} need a package that is not installed: {exc.name}"
+            f"{len(body)} bytes of {content_type!r} need a package that is not installed: {package_of(exc)}"
         ) from exc
     except Exception as exc:
         raise DecodeError(f"{len(body)} bytes of {content_type!r} are malformed: {exc}") from exc

@@ -124,7 +124,7 @@ def _convert(name: str, value: object, kind: type, where: str) -> object:
 
 def _int(name: str, value: object, where: str) -> int:
     try:
-        # Through text, so that `true` in a file is no number.
+        # Through text, so that `true` in a file is not a number.
         number = int(str(value))
     except ValueError:
         raise ConfigError(f"{name} = {value!r} {where} must be a whole number") from None

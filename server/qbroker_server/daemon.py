@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -221,9 +222,8 @@ class Daemon:
             port = self._server.add_insecure_port(listen)
         except (OSError, RuntimeError) as error:
             self._pump.stop()
-            why = error.strerror if isinstance(error, OSError) else str(error)
             raise ListenError(
-                f"Cannot listen on {listen}: {why}; choose another address with --listen HOST:PORT."
+                f"Cannot listen on {listen}: {_reason(error)}; choose another address with --listen HOST:PORT."
             ) from error
         if heeds_signals:
             loop = asyncio.get_running_loop()
@@ -260,7 +260,7 @@ class Daemon:
             except OSError as error:
                 await self.stop()
                 raise ListenError(
-                    f"Cannot listen on {listen}: {error.strerror}; choose another address with --http-listen HOST:PORT."
+                    f"Cannot listen on {listen}: {_reason(error)}; choose another address with --http-listen HOST:PORT."
                 ) from error
             yield port
 
@@ -319,6 +319,13 @@ class Daemon:
         logger.critical("The store failed: %r", error)
         self._failure = error
         self._stop.set()
+
+
+def _reason(error: OSError | RuntimeError) -> str:
+    """What the system says of an address, without the address again: asyncio and socket add it."""
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _try_address(listen: str) -> None:

@@ -50,9 +50,16 @@ def owned(directory: Path, mounts: Path = MOUNTS) -> Iterator[None]:
                 "choose a directory on a local disk with --data-dir."
             )
         descriptor = os.open(directory / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except (FileExistsError, NotADirectoryError) as error:
+        file = next(path for path in (directory, *directory.parents) if path.exists())
+        raise DataDirError(
+            f"The data directory {directory} cannot be used: {file} is a file, not a directory; "
+            "choose a directory with --data-dir."
+        ) from error
     except OSError as error:
         raise DataDirError(
-            f"The data directory {directory} cannot be used: {error.strerror}."
+            f"The data directory {directory} cannot be used: {error.strerror}; "
+            "choose a directory this user can write to with --data-dir."
         ) from error
     try:
         try:

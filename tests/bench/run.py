@@ -757,7 +757,7 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--cases",
         default=",".join(name for name in CASES if name not in SPARED),
-        help=f"parted by commas (%(default)s); and {', '.join(SPARED)}",
+        help=f"separated by commas (%(default)s); and {', '.join(SPARED)}",
     )
     parser.add_argument("--runs", type=int, default=3, help="of each case (%(default)s)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of publishing (%(default)s)")

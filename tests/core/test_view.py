@@ -113,8 +113,8 @@ def test_one_page_looks_at_a_bounded_number_of_rows() -> None:
 def test_each_place_is_explained(scene: Scene) -> None:
     assert "does not know it" in explain(scene, "unknown")
     assert "due in" in explain(scene, "later")
-    assert "is with s1@host" in explain(scene, "leased")
-    assert "runs on s1@host" in explain(scene, "started")
+    assert "has been with s1@host" in explain(scene, "leased")
+    assert "has been running on s1@host" in explain(scene, "started")
     assert "dead letter" in explain(scene, "dead")
     assert "ended 0 ms ago: SUCCESS" in explain(scene, "done")
     assert "0 messages are ahead of it" in explain(scene, "waiting")

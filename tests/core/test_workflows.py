@@ -135,7 +135,7 @@ def test_a_queue_without_room_for_all_of_it_refuses_the_whole() -> None:
         (NewWorkflow("w", ()), "has no messages"),
         (
             NewWorkflow("w", (replace(new("a"), extras=Extras(place=("j", 0))),)),
-            "no join of workflow",
+            "not a join of workflow",
         ),
         (
             NewWorkflow(
@@ -162,7 +162,7 @@ def test_a_queue_without_room_for_all_of_it_refuses_the_whole() -> None:
             NewWorkflow(
                 "w", (replace(new("a"), extras=Extras(wait=Wait("x", True, False, 0, 0))),)
             ),
-            "waits for 'x', which is no join",
+            "waits for 'x', which is not a join",
         ),
         (NewWorkflow("w", (new("a"), new("a"))), "two messages or two joins of one id"),
     ],

@@ -26,7 +26,7 @@ SHOWN: dict[str, str] = {
     "CELERY_CONFIG_MODULE and celeryconfig": "sdk/test_config.py::test_the_app_nobody_made_is_configured_by_celeryconfig_or_what_the_environment_names",
     "add_defaults": "sdk/test_config.py::test_the_constructor_wins_over_a_source_and_a_source_over_added_defaults",
     "old and new names, not mixed": "sdk/test_config.py::test_mixed_spellings_are_refused_with_what_to_rename",
-    "a setting without meaning": "sdk/test_config.py::test_settings_of_celery_without_meaning_are_told_once_with_the_reason",
+    "a setting without meaning": "sdk/test_config.py::test_settings_of_celery_without_effect_are_noted_for_the_worker_with_the_reason",
     "an unknown setting": "sdk/test_config.py::test_a_typing_error_is_told_with_the_setting_that_was_meant",
     "conf.humanize, conf.table, bugreport": "sdk/test_config.py::test_secrets_are_masked_wherever_settings_are_shown",
     "conf.find_option, get_by_parts, value_set_for, without_defaults": "sdk/test_config.py::test_options_are_found_by_the_end_of_their_name",

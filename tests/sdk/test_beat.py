@@ -301,7 +301,7 @@ def test_a_scheduler_of_the_users_is_run_in_the_brokers_place(folder: Path, real
         ([], "Which app?"),
         (["-A", "nowhere_at_all"], "there is no module 'nowhere_at_all'"),
         (["-A", "tests.sdk.beaten", "-S", "nowhere:Mine"], "cannot be imported"),
-        (["-A", "tests.sdk.beaten", "-S", "os.path:join"], "is no subclass"),
+        (["-A", "tests.sdk.beaten", "-S", "os.path:join"], "is not a subclass"),
         (["-A", "tests.sdk.beaten", "-l", "LOUD"], "LOUD"),
         (["-A", "tests.sdk.beaten", "--", "task_acks=True"], "no setting 'task_acks'"),
         (["-A", "tests.sdk.beaten", "--once", "-b", "qbroker://127.0.0.1:1"], "127.0.0.1:1"),

@@ -69,7 +69,7 @@ def by_app(project: str, *arguments: str, **more: Value) -> Result:
 
 def said(result: Result) -> str:
     assert result.exit_code == 0, result.output
-    return result.output
+    return result.stdout
 
 
 def test_a_task_is_called_and_its_result_shown(real_broker: RealBroker, real_app: App) -> None:
@@ -196,10 +196,31 @@ def test_a_call_takes_celerys_options(
         ("--eta", "soon"),
     ],
 )
-def test_a_call_that_cannot_be_meant_is_2(
-    real_broker: RealBroker, arguments: tuple[str, ...]
-) -> None:
+def test_a_call_that_is_not_valid_is_2(real_broker: RealBroker, arguments: tuple[str, ...]) -> None:
     assert by_qctl(real_broker, "call", "t", *arguments).exit_code == 2
+
+
+def test_a_call_that_no_connected_worker_would_run_says_so_and_is_stored(
+    real_broker: RealBroker, real_app: App
+) -> None:
+    real_app.task(name="proj.total")(lambda: None)
+    worker = ToyWorker(real_app, real_broker.url)
+
+    known = by_qctl(real_broker, "call", "proj.total")
+    typo = by_qctl(real_broker, "call", "proj.totl")
+    lost = by_qctl(real_broker, "call", "proj.total", "--queue", "celry")
+    worker.leave()
+
+    assert known.stderr == ""
+    assert (
+        "No connected worker knows the task 'proj.totl' (did you mean 'proj.total'?)" in typo.stderr
+    )
+    assert (
+        "No connected worker consumes from its queue 'celry' (did you mean 'celery'?)"
+        in lost.stderr
+    )
+    assert [found.exit_code for found in (known, typo, lost)] == [0, 0, 0]
+    assert real_app.AsyncResult(typo.stdout.strip()).stage == "queued"
 
 
 def test_an_app_is_called_by_its_own_settings(project: str, real_broker: RealBroker) -> None:
@@ -285,7 +306,7 @@ def test_without_an_app_the_address_is_enough(real_broker: RealBroker) -> None:
 def test_a_shell_has_the_app_its_tasks_and_the_canvas_at_hand(project: str) -> None:
     typed = "print(app.main, add.name, chain(add.s(1, 2), add.s(3)))\n"
 
-    output = said(by_app(project, "shell", "--python", input=typed))
+    output = by_app(project, "shell", "--python", input=typed).output
 
     assert f"typed {project}.add {project}.add(1, 2) | add(3)" in output
     # Tasks that other tests share with every app may be among them.

@@ -11,7 +11,7 @@ from qbroker import App
 from qbroker.app.sources import parse_argument
 from qbroker.cli.qctl import qctl
 from qbroker.client import Client
-from qbroker.exceptions import ImproperlyConfigured, OperationalError
+from qbroker.exceptions import ImproperlyConfigured, OperationalError, TimeoutError as ResultTimeout
 from qbroker.masking import masked, masked_setting
 from qbroker.serialization import Value
 from tests.sdk.conftest import MakeApp
@@ -140,7 +140,7 @@ def test_a_broker_that_is_away_is_named_without_its_password(
         app.send_task("echo").get(timeout=0.2)
     with pytest.raises(OperationalError) as asked:
         app.client().status()
-    with pytest.raises(OperationalError) as waited:
+    with pytest.raises(ResultTimeout) as waited:
         app.AsyncResult("some-id").get(timeout=0.2)
 
     shown = f"{published.value}{asked.value}{waited.value}{caplog.text}"

@@ -32,5 +32,5 @@ def test_the_arguments_of_a_worker_are_what_is_typed() -> None:
 
 
 def test_an_app_that_processes_cannot_import_has_no_worker(make_app: MakeApp) -> None:
-    with pytest.raises(ImproperlyConfigured, match="is no module's attribute"):
+    with pytest.raises(ImproperlyConfigured, match="is not an attribute of a module"):
         make_app().Worker(concurrency=1).start()

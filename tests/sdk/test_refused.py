@@ -147,7 +147,7 @@ def test_text_that_utf8_cannot_encode_is_refused_by_the_name_of_its_option(
 
 
 QUESTIONS: Sequence[tuple[Callable[[Value], object], str]] = [
-    (lambda client: client.read("\udcff"), "task_id"),
+    (lambda client: client.read("\udcff"), "task_ids"),
     (lambda client: client.read_many(["a", "\udcff"]), "task_ids"),
     (lambda client: client.forget(["\udcff"]), "task_ids"),
     (lambda client: client.pause_queue("q", by="\udcff", why=""), "by"),

@@ -64,7 +64,7 @@ def test_the_first_router_that_answers_counts(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_is_no_router_is_refused_with_what_may_be_one() -> None:
-    with pytest.raises(ImproperlyConfigured, match="7 in task_routes is no mapping"):
+    with pytest.raises(ImproperlyConfigured, match="7 in task_routes is not a mapping"):
         Router([7])
 
 

@@ -97,7 +97,7 @@ def test_a_key_is_taken_for_its_scope(
         ({"unique_key": "é" * 200}, ValueError, "400 bytes; it must have 1 to 255"),
         ({"unique_key": "a\0"}, ValueError, r"contains U\+0000"),
         ({"unique_key": 42}, TypeError, "unique_key 42 of task 'sync' is not text"),
-        ({"unique_key": "k", "unique_scope": "end"}, ValueError, "'end' .*none of 'start', 'finish' and a number"),
+        ({"unique_key": "k", "unique_scope": "end"}, ValueError, "'end' .*must be 'start', 'finish' or a number"),
         ({"unique_key": "k", "unique_scope": 0}, ValueError, "unique_scope 0 "),
         ({"unique_key": "k", "unique_scope": True}, ValueError, "unique_scope True "),
         ({"unique_key": "k", "unique_policy": "queue"}, ValueError, "'queue' .*'reject', 'return_existing', 'replace'"),

@@ -81,7 +81,7 @@ def test_the_signal_is_sent_to_others_too(make_app: MakeApp) -> None:
     [
         ("worker_concurrency", "is not name=value"),
         ("no_such_setting=1", "there is no setting 'no_such_setting'"),
-        ("x=(complex)1", "none of any, bool"),
+        ("x=(complex)1", "must be one of any, bool"),
         ("x=(int)one", "'x': invalid literal"),
     ],
 )

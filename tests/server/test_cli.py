@@ -78,7 +78,7 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     result = run("--data-dir", str(tmp_path / "file" / "data"))
 
     assert result.exit_code == EX_UNAVAILABLE
-    assert "cannot be used: Not a directory" in only_line(result)
+    assert f"{tmp_path / 'file'} is a file, not a directory" in only_line(result)
 
 
 def test_a_taken_port_is_told(tmp_path: Path) -> None:
@@ -88,7 +88,25 @@ def test_a_taken_port_is_told(tmp_path: Path) -> None:
         result = run("--data-dir", str(tmp_path), "--listen", listen)
 
     assert result.exit_code == EX_UNAVAILABLE
-    assert f"Cannot listen on {listen}: " in only_line(result)
+    assert only_line(result) == (
+        f"qbroker serve: Cannot listen on {listen}: Address already in use; "
+        "choose another address with --listen HOST:PORT."
+    )
+
+
+def test_a_taken_port_of_the_pages_is_told_once_and_plainly(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+
+        result = run(
+            "--data-dir", str(tmp_path), "--listen", "127.0.0.1:0", "--http-listen", listen
+        )
+
+    assert result.exit_code == EX_UNAVAILABLE
+    assert only_line(result) == (
+        f"qbroker serve: Cannot listen on {listen}: Address already in use; "
+        "choose another address with --http-listen HOST:PORT."
+    )
 
 
 def test_a_store_that_cannot_be_opened_is_told(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_refusal_does_not_cost_the_owner(tmp_path: Path) -> None:
 def test_a_file_in_its_place_is_told(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
 
-    with pytest.raises(DataDirError, match="cannot be used: File exists"), owned(tmp_path / "data"):
+    with pytest.raises(DataDirError, match="is a file, not a directory"), owned(tmp_path / "data"):
         pass
 
 

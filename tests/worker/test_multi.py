@@ -59,7 +59,7 @@ def test_settings_stand_behind_the_options_of_each_worker() -> None:
     [
         (["-A", "proj"], "Which workers?"),
         (["a", "-n", "b"], "come first"),
-        (["a", "-c:b", "2"], "'b' is none of the workers a@"),
+        (["a", "-c:b", "2"], "'b' is not one of the workers a@"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_a_sentence(

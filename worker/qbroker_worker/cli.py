@@ -58,7 +58,7 @@ def _octal(_context: click.Context, _param: click.Parameter, value: str | None) 
     try:
         return None if value is None else int(value, 8)
     except ValueError:
-        raise click.BadParameter(f"{value!r} is no octal number, as 022 is") from None
+        raise click.BadParameter(f"{value!r} is not an octal number such as 022") from None
 
 
 def _autoscale(

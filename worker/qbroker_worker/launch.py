@@ -191,9 +191,7 @@ def _http_listen(listen: str | None) -> str | None:
         return None
     host, _, port = listen.rpartition(":")
     if not host or not port.isdecimal():
-        raise Refusal(
-            f"--http-listen is {listen!r}; it is to be HOST:PORT, such as 127.0.0.1:7460."
-        )
+        raise Refusal(f"--http-listen is {listen!r}; it must be HOST:PORT, such as 127.0.0.1:7460.")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

@@ -141,7 +141,7 @@ def _meant(which: str, nodes: Sequence[str]) -> list[str]:
         else:
             found += [node for node in nodes if part in (node, node.partition("@")[0])]
     if not found:
-        raise Misused(f"{which!r} is none of the workers {', '.join(nodes)}.")
+        raise Misused(f"{which!r} is not one of the workers {', '.join(nodes)}.")
     return found
 
 

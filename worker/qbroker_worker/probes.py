@@ -155,7 +155,7 @@ def verdict(trouble: str) -> Page:
 def _find(line: str, pages: dict[str, Callable[[], Page]]) -> Page:
     words = line.split(" ")
     if len(words) != 3:
-        return Page(400, b"this is no HTTP request\n")
+        return Page(400, b"this is not an HTTP request\n")
     if words[0] not in ("GET", "HEAD"):
         return Page(405, b"GET it\n")
     make = pages.get(words[1].partition("?")[0])

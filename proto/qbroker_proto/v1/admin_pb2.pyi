@@ -312,12 +312,14 @@ class ExplainRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ...) -> None: ...
 
 class ExplainReply(_message.Message):
-    __slots__ = ("stage", "sentence")
+    __slots__ = ("stage", "sentence", "lacks_worker")
     STAGE_FIELD_NUMBER: _ClassVar[int]
     SENTENCE_FIELD_NUMBER: _ClassVar[int]
+    LACKS_WORKER_FIELD_NUMBER: _ClassVar[int]
     stage: _results_pb2.Stage
     sentence: str
-    def __init__(self, stage: _Optional[_Union[_results_pb2.Stage, str]] = ..., sentence: _Optional[str] = ...) -> None: ...
+    lacks_worker: bool
+    def __init__(self, stage: _Optional[_Union[_results_pb2.Stage, str]] = ..., sentence: _Optional[str] = ..., lacks_worker: _Optional[bool] = ...) -> None: ...
 
 class RescheduleRequest(_message.Message):
     __slots__ = ("id", "eta_ms")

@@ -339,7 +339,7 @@ class App:
             if silent:
                 return False
             raise ImproperlyConfigured(
-                f"the environment variable {variable_name!r} is not set; it is to name the module of the settings, "
+                f"the environment variable {variable_name!r} is not set; it must name the module of the settings, "
                 "as in 'proj.celeryconfig'"
             )
         return self.config_from_object(name, silent=silent, force=force)
@@ -1403,7 +1403,7 @@ class App:
                         name = _main_module_name(module)
                     return f"{name}:{attribute}"
         raise ImproperlyConfigured(
-            f"{self!r} is no module's attribute, so a worker's processes cannot import it"
+            f"{self!r} is not an attribute of a module, so a worker's processes cannot import it"
         )
 
     def start(self, argv: Sequence[str] | None = None) -> None:

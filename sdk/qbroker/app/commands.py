@@ -158,9 +158,9 @@ class _Json(click.ParamType):  # type: ignore[type-arg,unused-ignore] # older cl
         try:
             found = json.loads(value)
         except ValueError as exc:
-            self.fail(f"{value!r} is no JSON: {exc}", param, ctx)
+            self.fail(f"{value!r} is not valid JSON: {exc}", param, ctx)
         if not isinstance(found, self._kind):
-            self.fail(f"{value!r} is no {self.name}", param, ctx)
+            self.fail(f"{value!r} is not a JSON {self.name}", param, ctx)
         return found
 
 
@@ -203,7 +203,11 @@ def call(name: str, args: Sequence[Value], kwargs: dict[str, Value], **options: 
     given = {option: value for option, value in options.items() if value is not None}
     with _meant() as app:
         sent = app.send_task(name, tuple(args), kwargs, **given)
-    click.echo(sent.id)
+        click.echo(sent.id)
+        # The task is stored and will run when such a worker comes; a typing error is found now.
+        reply = app.client().explain(sent.id)
+        if reply.lacks_worker:
+            click.echo(visible(reply.sentence), err=True)
 
 
 @click.command(epilog="Example:  qctl result 01a2… --timeout 10")

@@ -158,7 +158,7 @@ def fields_of(
     try:
         return _fields(name, entry, app, template)
     except (TypeError, ValueError) as exc:
-        raise ImproperlyConfigured(f"the periodic task {name!r} cannot be meant: {exc}") from exc
+        raise ImproperlyConfigured(f"the periodic task {name!r} is not valid: {exc}") from exc
 
 
 def _fields(
@@ -214,7 +214,7 @@ def _fields(
 def _schedule_of(entry: Mapping[str, Value], app: Value) -> BaseSchedule:
     schedule = maybe_schedule(entry["schedule"], bool(entry.get("relative", False)), app)
     if not isinstance(schedule, BaseSchedule):
-        raise TypeError(f"{schedule!r} is no schedule, timedelta or number of seconds")
+        raise TypeError(f"{schedule!r} is not a schedule, timedelta or number of seconds")
     zone = entry.get("timezone")
     return schedule if zone is None else schedule.in_zone(zone)
 
@@ -227,7 +227,7 @@ def _moment_ms(option: str, moment: Value, schedule: BaseSchedule) -> int:
     if isinstance(moment, str):
         moment = dt.datetime.fromisoformat(moment)
     if not isinstance(moment, dt.datetime):
-        raise TypeError(f"{option} {moment!r} is no datetime, nor one of ISO 8601")
+        raise TypeError(f"{option} {moment!r} is not a datetime or an ISO 8601 time")
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=schedule.tz)
     return int(moment.timestamp() * 1000)

@@ -101,7 +101,7 @@ def _router(entry: Value) -> Value:
         found = found()
     if not callable(found) and not hasattr(found, "route_for_task"):
         raise ImproperlyConfigured(
-            f"{entry!r} in task_routes is no mapping, no list of pairs, no function and no object with route_for_task"
+            f"{entry!r} in task_routes is not a mapping, list of pairs, function or object with route_for_task"
         )
     return found
 

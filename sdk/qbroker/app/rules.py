@@ -241,11 +241,11 @@ def _add_unique(fields: dict[str, Value], call: _Call, options: dict[str, Value]
         unique["ttl_ms"] = max(1, round(scope * 1000))
     else:
         raise ValueError(
-            f"unique_scope {scope!r} of task {call.name!r} is none of 'start', 'finish' and a number of seconds"
+            f"unique_scope {scope!r} of task {call.name!r} must be 'start', 'finish' or a number of seconds"
         )
     if not isinstance(policy, str) or policy not in _POLICIES:
         raise ValueError(
-            f"unique_policy {policy!r} of task {call.name!r} is none of {', '.join(map(repr, _POLICIES))}"
+            f"unique_policy {policy!r} of task {call.name!r} must be one of {', '.join(map(repr, _POLICIES))}"
         )
     unique["policy"] = _POLICIES[policy]
     fields["unique"] = unique
@@ -258,7 +258,7 @@ def _add_limits(fields: dict[str, Value], call: _Call, options: dict[str, Value]
     for limit in limits if isinstance(limits, list | tuple) else [limits]:
         if not isinstance(limit, Limit):
             raise TypeError(
-                f"{limit!r} among the limits of task {call.name!r} is no qbroker.limits.Limit, as in "
+                f"{limit!r} among the limits of task {call.name!r} is not a qbroker.limits.Limit, such as "
                 "limits=[Limit('cust:42', rate='100/m', concurrency=3)]"
             )
         key = call.literal("limit key", limit.key) if is_own else call.key("limit key", limit.key)

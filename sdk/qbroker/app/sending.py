@@ -478,7 +478,7 @@ def _check_limit(what: str, seconds: Value, name: str) -> None:
     # A NaN is not between anything.
     if not 0 <= seconds * 1000 <= _LAST_MS:
         raise ValueError(
-            f"{what} {seconds!r} of task {name!r} is not a number of seconds from 0, which is no limit"
+            f"{what} {seconds!r} of task {name!r} must be a number of seconds, at least 0 (0: no limit)"
         )
 
 
@@ -528,7 +528,7 @@ def _moment_ms(what: str, moment: Value, name: str, conf: Settings) -> int:
             moment = dt.datetime.fromisoformat(moment)
         except ValueError:
             raise ValueError(
-                f"{what} {moment!r} of task {name!r} is no date and time of ISO 8601, as in "
+                f"{what} {moment!r} of task {name!r} is not an ISO 8601 date and time, such as "
                 "'2030-01-31T12:00:00+00:00'"
             ) from None
     if not isinstance(moment, dt.datetime):

@@ -84,7 +84,7 @@ def _named(name: str) -> Value:
 
 def _not_found(name: str, exc: Exception) -> ConfigNotFound:
     return ConfigNotFound(
-        f"the configuration {name!r} cannot be imported: {exc}. It is to be a module, or 'module:attribute'"
+        f"the configuration {name!r} cannot be imported: {exc}. It must be a module, or 'module:attribute'"
     )
 
 

@@ -194,7 +194,7 @@ def _request_class(task: Task[..., Value]) -> type[Request] | None:
         return None
     if not (isinstance(found, type) and issubclass(found, Request)):
         raise TypeError(
-            f"{task.name}.Request is {found!r}, which is no subclass of qbroker.worker.request.Request"
+            f"{task.name}.Request is {found!r}, which is not a subclass of qbroker.worker.request.Request"
         )
     return found
 

@@ -32,5 +32,5 @@ def installed(name: str) -> click.Command:
     """The sub-command of that name, whoever brings it."""
     (point,) = metadata.entry_points(group=COMMANDS_GROUP, name=name)
     found = point.load()
-    assert isinstance(found, click.Command), f"{point.value} is no click command"
+    assert isinstance(found, click.Command), f"{point.value} is not a click command"
     return found

@@ -153,7 +153,7 @@ def _class_of(name: str) -> type[Scheduler] | None:
     except (ImportError, AttributeError, ValueError) as error:
         raise LoadError(f"the scheduler {name!r} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Scheduler)):
-        raise LoadError(f"the scheduler {name!r} is no subclass of qbroker.beat.Scheduler")
+        raise LoadError(f"the scheduler {name!r} is not a subclass of qbroker.beat.Scheduler")
     return found
 
 

@@ -58,7 +58,7 @@ class EntryPointGroup(click.Group):
             raise click.ClickException(
                 f"the command {cmd_name!r} ({point.value}) cannot be imported: {exc}"
             ) from exc
-        assert isinstance(command, click.Command), f"{point.value} is no click command"
+        assert isinstance(command, click.Command), f"{point.value} is not a click command"
         return command
 
 

@@ -164,7 +164,7 @@ def declare(
     name="pause", epilog="Example:  qctl queue pause mail --why 'the relay is down, INC-42'"
 )
 @NAME
-@click.option("--why", default="", help="The reason; people see it who ask why nothing runs.")
+@click.option("--why", default="", help="The reason, shown to people who ask why nothing runs.")
 @click.option("--by", help="Who pauses it.  [default: you]")
 @JSON
 @click.pass_obj

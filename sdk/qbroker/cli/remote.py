@@ -55,7 +55,7 @@ DESTINATION = click.option(
     "--destination",
     metavar="NAMES",
     callback=options.comma_separated,
-    help="Only these workers, by node name, parted by commas.",
+    help="Comma-separated list of node names; only these workers are asked.",
 )
 AS_JSON = click.option("-j", "--json", "as_json", is_flag=True, help="All answers, as JSON.")
 
@@ -79,7 +79,7 @@ class RemoteGroup(click.Group):
             )
         if info.type != kind:
             raise click.UsageError(
-                f"{cmd_name!r} is no {kind} command; try: qctl {info.type} {cmd_name}"
+                f"{cmd_name!r} is not a command of {kind}; try: qctl {info.type} {cmd_name}"
             )
         return _command(kind, cmd_name, info)
 

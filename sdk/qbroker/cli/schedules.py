@@ -42,7 +42,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg,unused-ignore] # older c
         try:
             found = dt.datetime.fromisoformat(str(value))
         except ValueError:
-            self.fail(f"{value!r} is no time, as in 2030-01-31T12:00:00+01:00", param, ctx)
+            self.fail(f"{value!r} is not a time, such as 2030-01-31T12:00:00+01:00", param, ctx)
         if found.tzinfo is None:
             found = found.replace(tzinfo=dt.UTC)
         return int(found.timestamp() * 1000)
@@ -66,7 +66,7 @@ class JsonValue(click.ParamType):  # type: ignore[type-arg,unused-ignore] # olde
         except ValueError:
             found = None
         if not isinstance(found, self._wanted):
-            self.fail(f"{value!r} is no {self.name} of JSON", param, ctx)
+            self.fail(f"{value!r} is not a JSON {self.name}", param, ctx)
         return found
 
 
@@ -323,7 +323,7 @@ def run(target: Target, name: str, *, as_json: bool) -> None:
     name="pause", epilog="Example:  qctl schedule pause tidy --why 'the disk is full'"
 )
 @NAME
-@click.option("--why", default="", help="Shown to whoever looks.")
+@click.option("--why", default="", help="The reason, shown with the schedule.")
 @click.option("--by", default="", help="Who.  [default: user@host]")
 @click.pass_obj
 def pause(target: Target, name: str, why: str, by: str) -> None:

@@ -94,7 +94,7 @@ class Span(click.ParamType):  # type: ignore[type-arg,unused-ignore] # older cli
     ) -> int:
         found = self._FORM.fullmatch(str(value))
         if found is None:
-            self.fail(f"{value!r} is no span of time, as in 250ms, 90s, 5m, 2h or 1d", param, ctx)
+            self.fail(f"{value!r} is not a duration, such as 250ms, 90s, 5m, 2h or 1d", param, ctx)
         return round(float(found[1]) * self._UNITS_MS[found[2]])
 
 

@@ -300,7 +300,7 @@ def _unix_ms(text: str) -> int:
         moment_ = dt.datetime.fromisoformat(text)
     except ValueError:
         raise click.UsageError(
-            f"--at {text!r} is no time, as in 2030-01-31T12:00:00+00:00"
+            f"--at {text!r} is not a time, such as 2030-01-31T12:00:00+00:00"
         ) from None
     if moment_.tzinfo is None:
         moment_ = moment_.replace(tzinfo=dt.UTC)
@@ -353,7 +353,7 @@ _COUNTED_MAX = 1_000
 @click.option("--root", "root_id", default="", callback=options.word, metavar="ID", help="A whole workflow, by the id of its first task.")  # fmt: skip
 @click.option("--terminate", is_flag=True, help="End those that run, too.")
 @click.option("--signal", default="SIGTERM", show_default=True, help="How, where a process can be ended alone.")  # fmt: skip
-@click.option("--why", default="revoked by qctl", help="The reason; whoever waits for the result is told.")  # fmt: skip
+@click.option("--why", default="revoked by qctl", help="The reason that callers waiting for the result are given.")  # fmt: skip
 @YES
 @JSON
 @click.pass_obj

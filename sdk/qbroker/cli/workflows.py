@@ -90,7 +90,7 @@ def show_workflow(target: Target, workflow_id: str, *, as_json: bool) -> None:
 @ID
 @click.option("--terminate", is_flag=True, help="End also what runs, where its pool can.")
 @click.option("--signal", default="SIGTERM", show_default=True, help="By which signal.")
-@click.option("--why", default="", help="What whoever waits is told.")
+@click.option("--why", default="", help="The reason that waiting callers are given.")
 @YES
 @JSON
 @click.pass_obj

@@ -4,7 +4,7 @@ Whoever signs has a private key and its certificate (X.509, RSA); whoever reads 
 trusts. What somebody else signed, or nobody, is not decoded. That a body is signed does not hide it: for that there is
 `security_encryption_keys` (qbroker.sealing).
 
-It needs cryptography (`pip install qbroker[security]`).
+It needs cryptography (`pip install cryptography`).
 """
 
 from collections.abc import Iterable
@@ -18,13 +18,13 @@ try:
     from qbroker.security.serialization import register_auth
 except ModuleNotFoundError as exc:
     raise ImproperlyConfigured(
-        "the serializer 'auth' needs a package that is not installed: pip install qbroker[security]"
+        "the serializer 'auth' needs a package that is not installed: pip install cryptography"
     ) from exc
 
 __all__ = ["disable_untrusted_serializers", "setup_security"]
 
 _NOT_CHOSEN = """\
-app.setup_security() makes a serializer that signs, and nobody would use it. Set
+app.setup_security() makes a serializer that signs, and no task would use it. Set
 
     task_serializer = 'auth'
     accept_content = ['auth']

@@ -30,5 +30,7 @@ def strtobool(term: Value, table: Mapping[str, bool] | None = None) -> Value:
         return term
     known = _FLAGS if table is None else table
     if term.lower() not in known:
-        raise TypeError(f"cannot coerce {term!r} to type bool; it is none of {', '.join(known)}")
+        raise TypeError(
+            f"cannot coerce {term!r} to type bool; it must be one of {', '.join(known)}"
+        )
     return known[term.lower()]

@@ -136,7 +136,7 @@ class Settle:
                 for join in new.joins
             ):
                 raise Invalid(
-                    f"what replaces message {self.id!r} waits for {wanted!r}, which is no join of its follow-ups"
+                    f"what replaces message {self.id!r} waits for {wanted!r}, which is not a join of its follow-ups"
                 )
 
 

@@ -246,7 +246,9 @@ def check(name: str, definition: Definition, almanac: Almanac) -> None:
     for option, kinds in (("overlap", Overlap), ("catch_up", CatchUp)):
         value = getattr(definition, option)
         if value not in tuple(kinds):
-            raise Invalid(f"{option} {value!r} of schedule {name!r} is none of {', '.join(kinds)}")
+            raise Invalid(
+                f"{option} {value!r} of schedule {name!r} must be one of {', '.join(kinds)}"
+            )
     if not 1 <= definition.catch_up_max <= CATCH_UP_MAX:
         raise Invalid(
             f"catch_up_max {definition.catch_up_max!r} of schedule {name!r} is not 1 to {CATCH_UP_MAX}"

@@ -165,7 +165,7 @@ def check_workflow(workflow: NewWorkflow, *, waiters: tuple[NewMessage, ...] = (
         wait = new.extras.wait if new.extras is not None else None
         if wait is not None and wait.join_id not in known:
             raise Invalid(
-                f"message {new.id!r} waits for {wait.join_id!r}, which is no join of its workflow"
+                f"message {new.id!r} waits for {wait.join_id!r}, which is not a join of its workflow"
             )
         place = new.extras.place if new.extras is not None else None
         if place is not None:
@@ -176,7 +176,7 @@ def check_workflow(workflow: NewWorkflow, *, waiters: tuple[NewMessage, ...] = (
         check_name("join id", join.id)
         if not 1 <= join.size <= limits.MEMBERS_MAX or (join.size > 1 and not join.is_list):
             raise Invalid(
-                f"join {join.id!r} has {join.size} members; it may have 1 to {limits.MEMBERS_MAX}, and one if it is no list"
+                f"join {join.id!r} has {join.size} members; it may have 1 to {limits.MEMBERS_MAX}, and one if it is not a list"
             )
         if join.place is not None:
             _add_member(workflow, members, join.id, join.place)
@@ -195,7 +195,7 @@ def _add_member(
     taken = members.get(place[0])
     if taken is None or place[1] in taken:
         raise Invalid(
-            f"{member_id!r} is member {place[1]} of {place[0]!r}, which is no join of workflow {workflow.id!r} or "
+            f"{member_id!r} is member {place[1]} of {place[0]!r}, which is not a join of workflow {workflow.id!r} or "
             "has that member already"
         )
     taken.add(place[1])

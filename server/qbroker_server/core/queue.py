@@ -339,7 +339,7 @@ def check_options(name: str, options: QueueOptions) -> None:
             raise Invalid(f"{option} = {value!r} of queue {name!r} is not a whole number from 0")
     if options.overflow not in tuple(Overflow):
         raise Invalid(
-            f"overflow = {options.overflow!r} of queue {name!r} is none of {', '.join(Overflow)}"
+            f"overflow = {options.overflow!r} of queue {name!r} must be one of {', '.join(Overflow)}"
         )
 
 

@@ -77,7 +77,7 @@ def _check_exchange(wanted: Exchange, there: Exchange | None) -> None:
     check_name("exchange name", wanted.name)
     if wanted.type not in tuple(ExchangeType):
         raise Invalid(
-            f"type {wanted.type!r} of exchange {wanted.name!r} is none of {', '.join(ExchangeType)}"
+            f"type {wanted.type!r} of exchange {wanted.name!r} must be one of {', '.join(ExchangeType)}"
         )
     if wanted.alternate:
         check_name("alternate exchange", wanted.alternate)
@@ -106,7 +106,7 @@ def _check_binding(binding: Binding, source: Exchange | None) -> None:
     if exchange.type == ExchangeType.HEADERS:
         rule = binding.arguments.get("x-match", "all")
         if rule not in _MATCHES:
-            raise Invalid(f"x-match {rule!r} is none of {', '.join(_MATCHES)}")
+            raise Invalid(f"x-match {rule!r} must be one of {', '.join(_MATCHES)}")
     if len(encode(binding)) > _ARGUMENTS_BYTES_MAX:
         raise Invalid(
             f"the arguments of the binding of {binding.destination!r} are too large; with its names they may "

@@ -1,7 +1,8 @@
 """What operators see of messages: pages of them, and why one is where it is."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from qbroker_server.core import index, joins, keys, message, queue, timetable
 from qbroker_server.core.dispatch import Dispatcher
@@ -126,11 +127,11 @@ def _reasons(txn: ReadTxn, record: Record, dispatcher: Dispatcher, now_ms: int) 
     elif record.stage == Stage.QUEUED:
         yield from _why_waiting(txn, record, dispatcher, now_ms)
     elif record.stage == Stage.LEASED:
-        yield f"It is with {worker} since {since}, not started yet (delivery {record.attempt})."
+        yield f"It has been with {worker} for {since}, not started yet (delivery {record.attempt})."
     elif record.stage == Stage.STARTED:
-        yield f"It runs on {worker} since {since} (delivery {record.attempt})."
+        yield f"It has been running on {worker} for {since} (delivery {record.attempt})."
     elif record.stage == Stage.DEAD:
-        yield f"It is a dead letter since {since}: {record.detail}"
+        yield f"It has been a dead letter for {since}: {record.detail}"
     else:
         state = record.state or "done, and nothing was kept of it"
         yield f"It ended {since} ago: {state}."
@@ -151,6 +152,19 @@ def _why_joining(txn: ReadTxn, record: Record) -> Iterator[str]:
         yield "It waits for the task before it in its workflow."
 
 
+def lacks_worker(record: Record, dispatcher: Dispatcher) -> bool:
+    """Whether the message is queued and no connected worker would run it."""
+    return record.stage == Stage.QUEUED and not any(
+        record.task in session.tasks for session in dispatcher.consumers(record.queue)
+    )
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    """The known name that is most like a name of no effect, in brackets."""
+    close = get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
 def _why_waiting(
     txn: ReadTxn, record: Record, dispatcher: Dispatcher, now_ms: int
 ) -> Iterator[str]:
@@ -163,13 +177,19 @@ def _why_waiting(
         )
         return
     consumers = dispatcher.consumers(record.queue)
+    sessions = dispatcher.sessions.values()
     if not consumers:
-        yield f"No connected worker consumes from its queue {record.queue!r}."
+        queues = {name for session in sessions for name in session.queues}
+        yield (
+            f"No connected worker consumes from its queue {record.queue!r}"
+            f"{_suggestion(record.queue, queues)}."
+        )
         return
     knowing = [session for session in consumers if record.task in session.tasks]
     if not knowing:
+        tasks = {name for session in sessions for name in session.tasks}
         yield (
-            f"No connected worker knows the task {record.task!r}; "
+            f"No connected worker knows the task {record.task!r}{_suggestion(record.task, tasks)}; "
             f"{len(consumers)} consume from its queue {record.queue!r}."
         )
         return

@@ -75,7 +75,7 @@ async def _head(reader: asyncio.StreamReader) -> str:
 def _find(line: str, pages: Pages) -> Page:
     words = line.split(" ")
     if len(words) != 3:
-        return Page(400, b"this is no HTTP request\n")
+        return Page(400, b"this is not an HTTP request\n")
     if words[0] not in ("GET", "HEAD"):
         return Page(405, b"GET it\n")
     make = pages.get(words[1].partition("?")[0])

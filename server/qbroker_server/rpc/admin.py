@@ -260,7 +260,9 @@ class Admin(admin_pb2_grpc.AdminServicer):
                 txn, request.id, self._broker.dispatcher, self._clock.now_ms()
             )
         return admin_pb2.ExplainReply(
-            stage=convert.wire_stage(record) if record else None, sentence=sentence
+            stage=convert.wire_stage(record) if record else None,
+            sentence=sentence,
+            lacks_worker=record is not None and view.lacks_worker(record, self._broker.dispatcher),
         )
 
     @refusing

@@ -308,7 +308,9 @@ def _matcher(pattern: str, kind: str) -> Callable[[str], object] | None:
     try:
         return re.compile(pattern).match
     except re.error as error:
-        raise Invalid(f"the pattern {pattern!r} is no regular expression: {error}") from error
+        raise Invalid(
+            f"the pattern {pattern!r} is not a valid regular expression: {error}"
+        ) from error
 
 
 def _add(reply: control_pb2.BroadcastReply, one: held.Held) -> None:
