@@ -180,8 +180,9 @@ class LocalBroker:
             slots=concurrency,
             name=f"local-{uuid7()[-6:]}@test",
         )
-        worker.start()
         try:
+            # A start that fails may leave a thread that goes on trying.
+            worker.start()
             yield worker
         finally:
             worker.stop(WAIT_S)

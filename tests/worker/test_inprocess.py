@@ -1,11 +1,13 @@
 """The worker on threads of another program."""
 
+import contextlib
 import threading
 from collections.abc import Iterator
 
 import pytest
 
 from qbroker import App, inprocess
+from qbroker.exceptions import ImproperlyConfigured
 from qbroker.serialization import Value
 from qbroker.worker.control import ControlState, Panel, inspect_command
 from qbroker_worker.inprocess import InProcessWorker
@@ -97,3 +99,73 @@ def test_a_worker_without_a_broker_says_so() -> None:
             worker.start()
         # It has nothing to tell anybody.
         assert worker.stop(10)
+
+
+def test_a_worker_that_was_not_started_can_be_stopped() -> None:
+    with App("away", broker="qbroker://127.0.0.1:1") as app:
+        worker = InProcessWorker(app, "127.0.0.1:1", queues=("q",), slots=1, name="w@here")
+
+        assert worker.stop(10)
+        assert worker.stop(10)
+
+
+def test_a_start_that_fails_by_an_exception_can_be_stopped_and_made_again() -> None:
+    with App("wrong", broker="qbroker://127.0.0.1:1", timezone="Europe/Berln") as app:
+        worker = InProcessWorker(app, "127.0.0.1:1", queues=("q",), slots=1, name="w@here")
+
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="w@here could not register") as caught:
+                worker.start()
+            assert isinstance(caught.value.__cause__, ImproperlyConfigured)
+            assert worker.stop(10)
+
+
+def test_a_second_start_waits_for_the_first_and_starts_no_second_worker() -> None:
+    with App("here", broker="memory://twice", backend="cache+memory://") as app:
+        app.finalize()
+        address = inprocess.reached("memory://twice").removeprefix("qbroker://")
+        worker = InProcessWorker(app, address, queues=("celery",), slots=1, name="twice@here")
+        before = threading.active_count()
+
+        worker.start()
+        count = threading.active_count()
+        worker.start()
+
+        assert threading.active_count() == count > before
+        assert worker.stop(10)
+        worker.start()
+        assert worker.stop(10)
+    inprocess.stop("memory://twice")
+
+
+def test_starts_and_stops_from_several_threads_leave_a_stopped_worker() -> None:
+    wrong: list[BaseException] = []
+    before = threading.enumerate()
+    with App("here", broker="memory://stress", backend="cache+memory://") as app:
+        app.finalize()
+        address = inprocess.reached("memory://stress").removeprefix("qbroker://")
+        worker = InProcessWorker(app, address, queues=("celery",), slots=1, name="stress@here")
+
+        def press(*, starts: bool) -> None:
+            for _ in range(5):
+                try:
+                    # A start that a stop overtakes says that it could not register.
+                    with contextlib.suppress(RuntimeError):
+                        worker.start() if starts else worker.stop(10)
+                except BaseException as error:  # noqa: BLE001 - the test names it
+                    wrong.append(error)
+
+        threads = [
+            threading.Thread(target=press, kwargs={"starts": starts})
+            for starts in (True, False, True, False)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert wrong == []
+        assert worker.stop(10)
+        added = [one.name for one in threading.enumerate() if one not in before]
+        assert "qbroker-inprocess-worker" not in added
+    inprocess.stop("memory://stress")

@@ -8,8 +8,10 @@ import contextlib
 import os
 import platform
 import random
+import signal
 import threading
 import uuid
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING
 
 from qbroker._version import __version__
@@ -35,12 +37,59 @@ START_S = 10.0
 class _Told(Worker):
     """A worker that says when it is ready."""
 
-    ready: threading.Event
+    tell_linked: Callable[[], None]
 
     def linked(self, is_linked: bool) -> None:  # noqa: FBT001 - a plain callback
         super().linked(is_linked)
         if is_linked:
-            self.ready.set()
+            self.tell_linked()
+
+
+class _Life:
+    """One start of the worker: its thread, and what other threads tell it. Ends at any moment, however often."""
+
+    def __init__(self, live: Callable[["_Life"], Coroutine[object, object, None]]) -> None:
+        self._live = live
+        self._lock = threading.Lock()
+        self._is_over = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._worker: Worker | None = None
+        self.settled = threading.Event()
+        """It has registered, or it has ended."""
+        self.is_linked = False
+        self.failure: BaseException | None = None
+        self.thread = threading.Thread(
+            target=self._run, name="qbroker-inprocess-worker", daemon=True
+        )
+
+    def linked(self) -> None:
+        """Say that tasks come."""
+        self.is_linked = True
+        self.settled.set()
+
+    def enter(self, worker: Worker) -> bool:
+        """Take the worker that `end` must tell; False if it is not wanted any more."""
+        with self._lock:
+            self._loop, self._worker = asyncio.get_running_loop(), worker
+            return not self._is_over
+
+    def end(self) -> None:
+        """Have the worker shut down, or not begin."""
+        with self._lock:
+            self._is_over = True
+            loop, worker = self._loop, self._worker
+        if loop is not None and worker is not None:
+            # A worker that was told to shut down by a remote command is gone already.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(worker.signalled, signal.SIGTERM)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._live(self))
+        except Exception as error:  # noqa: BLE001 - `start` raises it
+            self.failure = error
+        finally:
+            self.settled.set()
 
 
 class InProcessWorker:
@@ -62,46 +111,38 @@ class InProcessWorker:
         self._queues = queues
         self._slots = slots
         self.name = name
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._worker: _Told | None = None
-        self._failure: BaseException | None = None
+        self._lock = threading.Lock()
+        self._life: _Life | None = None
 
     def start(self) -> None:
-        """Register; answers when tasks come."""
-        ready = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, args=(ready,), name="qbroker-inprocess-worker", daemon=True
-        )
-        self._thread.start()
-        if not ready.wait(self._start_s) or self._failure is not None:
+        """Register; returns when tasks come. Raises RuntimeError if that fails or takes too long.
+
+        A worker that runs already is waited for and not started again. After an error `stop` ends the thread.
+        """
+        with self._lock:
+            life = self._life
+            if life is None or not life.thread.is_alive():
+                life = self._life = _Life(self._live)
+                life.thread.start()
+        if not life.settled.wait(self._start_s) or not life.is_linked:
             raise RuntimeError(
                 f"the worker {self.name} could not register with the broker at {self._address}"
-            ) from self._failure
+            ) from life.failure
 
     def stop(self, timeout_s: float) -> bool:
-        """Finish what runs, give back the rest; tells whether that took no longer than it may."""
-        thread, self._thread = self._thread, None
-        if thread is None:
+        """Finish what runs, give back the rest; tells whether that took no longer than it may.
+
+        May be called at any moment, from any thread, and again.
+        """
+        with self._lock:
+            life = self._life
+        if life is None:
             return True
-        assert self._loop is not None
-        assert self._worker is not None
-        # A worker that was told to shut down by a remote command is gone already.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._worker.signalled, 15)
-        thread.join(timeout_s)
-        return not thread.is_alive()
+        life.end()
+        life.thread.join(timeout_s)
+        return not life.thread.is_alive()
 
-    def _run(self, ready: threading.Event) -> None:
-        try:
-            asyncio.run(self._live(ready))
-        except Exception as error:  # noqa: BLE001 - told to who waits for the start
-            self._failure = error
-        finally:
-            ready.set()
-
-    async def _live(self, ready: threading.Event) -> None:
-        self._loop = asyncio.get_running_loop()
+    async def _live(self, life: _Life) -> None:
         guard = ThreadGuard()
         pool = ThreadsPool(
             build_runs(self._app, hostname=self.name, guard=guard),
@@ -161,7 +202,7 @@ class InProcessWorker:
             commands = Commands(state, added)
             return stream
 
-        self._worker = _Told(
+        worker = _Told(
             session,
             pool,
             connect,
@@ -172,8 +213,9 @@ class InProcessWorker:
             journal=journal,
             tell=added.tell,
         )
-        self._worker.ready = ready
+        worker.tell_linked = life.linked
         try:
-            await self._worker.run()
+            if life.enter(worker):
+                await worker.run()
         finally:
             added.close()

@@ -57,6 +57,8 @@ class TestWorkController:
 
     def start(self) -> None:
         """Take tasks; answers when they come."""
+        if self._worker is not None:
+            raise RuntimeError(f"the worker {self.hostname} is started already; stop it first")
         host, port = parse_url(inprocess.reached(self.app.conf.broker_url))
         self._worker = inprocess.new_worker(
             self.app,
@@ -65,7 +67,12 @@ class TestWorkController:
             slots=self.concurrency,
             name=self.hostname,
         )
-        self._worker.start()
+        try:
+            self._worker.start()
+        except BaseException:
+            # A start that fails may leave a thread that goes on trying.
+            self.stop()
+            raise
         _names_taken.add(self.hostname)
         test_worker_started.send(self.app, worker=self, consumer=self)
 
