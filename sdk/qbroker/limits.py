@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-__all__ = ["Key", "Limit", "per_second"]
+__all__ = ["Key", "Limit", "check_time_limits", "own_time_limit", "per_second"]
 
 Key: TypeAlias = str | Callable[[Sequence[Any], Mapping[str, Any]], str]
 """A key made of a call's arguments: "cust:{customer}", by the names of the task's parameters, or a function of
@@ -92,3 +92,21 @@ def per_second(rate: str | float | None) -> float:
         return 0.0
     count, per_ms = Limit("rate_limit", rate).starts()
     return count * 1_000 / per_ms if per_ms else 0.0
+
+
+def own_time_limit(task: object, attribute: str) -> Any:  # noqa: ANN401 - users may set anything
+    """A task's `time_limit` or `soft_time_limit` without the setting that stands in for None.
+
+    A call carries only these: what the settings say is for the worker, whose options go before them.
+    """
+    own = task.__dict__
+    return own[attribute] if attribute in own else getattr(task.__class__, attribute, None)
+
+
+def check_time_limits(soft_s: float | None, hard_s: float | None) -> None:
+    """Raise ValueError if the soft limit is above the hard one; None and 0 are no limit."""
+    if soft_s and hard_s and soft_s > hard_s:
+        raise ValueError(
+            f"soft_time_limit must be less than or equal to time_limit, "
+            f"got soft_time_limit {soft_s!r} and time_limit {hard_s!r}"
+        )

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import re
+from collections.abc import Callable
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -130,3 +131,43 @@ def test_a_call_by_a_time_zone_that_does_not_exist_names_the_setting() -> None:
 
     with pytest.raises(ImproperlyConfigured, match="the setting timezone must be"):
         app.now()
+
+
+def crossed_by_settings(app: App) -> None:
+    app.conf.update(task_soft_time_limit=5, task_time_limit=1)
+
+
+def crossed_by_attributes(app: App) -> None:
+    app.task(shared=False, name="proj.slow", soft_time_limit=5, time_limit=1)(lambda: None)
+
+
+def crossed_by_annotations(app: App) -> None:
+    app.conf.task_annotations = {"proj.slow": {"soft_time_limit": 5, "time_limit": 1}}
+    app.task(shared=False, name="proj.slow")(lambda: None)
+
+
+def crossed_by_a_setting_and_an_attribute(app: App) -> None:
+    app.conf.task_time_limit = 1
+    app.task(shared=False, name="proj.slow", soft_time_limit=5)(lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("cross", "place"),
+    [
+        (crossed_by_settings, "task_soft_time_limit"),
+        (crossed_by_attributes, "'proj.slow'"),
+        (crossed_by_annotations, "'proj.slow'"),
+        (crossed_by_a_setting_and_an_attribute, "'proj.slow'"),
+    ],
+)
+def test_a_soft_time_limit_above_the_hard_one_is_refused(
+    cross: Callable[[App], None], place: str
+) -> None:
+    app = App("proj", set_as_current=False)
+    cross(app)
+
+    with pytest.raises(ImproperlyConfigured) as caught:
+        check(app)
+
+    assert place in str(caught.value)
+    assert "time_limit" in str(caught.value)

@@ -3,8 +3,10 @@
 import pytest
 
 from qbroker import App, Task, signals
+from qbroker.app.sending import prepare
 from qbroker.exceptions import Retry
 from qbroker.serialization import Value
+from qbroker_proto.v1.message_pb2 import Message
 from tests.sdk.conftest import MakeApp
 
 
@@ -80,7 +82,7 @@ def test_options_of_the_decorator_are_attributes(app: App) -> None:
 
 
 def test_soft_limits_beyond_hard_ones_are_refused(app: App) -> None:
-    task = app.task(name="own")(lambda: None)
+    task = app.task(shared=False, name="own")(lambda: None)
 
     with pytest.raises(ValueError, match="soft_time_limit must be less than or equal"):
         _ = task.apply_async(time_limit=1, soft_time_limit=2)
@@ -95,7 +97,7 @@ def test_a_class_with_an_apply_async_of_its_own_may_have_options_of_its_own(
             return super().apply_async(*args, **options) if options["once"] else app.main
 
     once = real_app.task(name="once", base=Once)(lambda: 1)
-    plain = real_app.task(name="plain")(lambda: 1)
+    plain = real_app.task(shared=False, name="plain")(lambda: 1)
 
     sent = once.apply_async((), once=True)
 
@@ -205,3 +207,37 @@ def test_a_body_that_is_tried_with_a_request_is_tried_again_as_in_a_worker(real_
 
     (sent,) = real_app.client().list_tasks(queue="celery").tasks
     assert (sent.id, sent.task) == ("mine", "again")
+
+
+def test_a_task_without_time_limits_of_its_own_shows_those_of_the_settings() -> None:
+    app = App("limits", set_as_current=False, task_time_limit=20, task_soft_time_limit=10)
+    plain = app.task(shared=False, name="plain")(lambda: None)
+    own = app.task(shared=False, name="own", time_limit=5, soft_time_limit=None)(lambda: None)
+
+    shown = [(one.time_limit, one.soft_time_limit) for one in (plain, own)]
+    app.conf.task_time_limit = 30
+    own.time_limit = 6
+
+    assert shown == [(20, 10), (5, 10)]
+    assert (plain.time_limit, own.time_limit) == (30, 6)
+
+
+def test_a_call_carries_a_tasks_own_time_limits_and_not_those_of_the_settings() -> None:
+    app = App("limits", set_as_current=False, task_time_limit=20, task_soft_time_limit=10)
+    plain = app.task(shared=False, name="plain")(lambda: None)
+    own = app.task(shared=False, name="own", time_limit=5)(lambda: None)
+
+    calls = [prepare(app.conf, one.name, (), {}, task_type=one) for one in (plain, own)]
+
+    found = [Message.FromString(call.message) for call in calls]
+    assert [(one.time_limit, one.soft_time_limit) for one in found] == [(0, 0), (5, 0)]
+
+
+def test_an_eager_request_has_the_time_limits_of_its_task() -> None:
+    app = App("limits", set_as_current=False, task_time_limit=20)
+
+    @app.task(shared=False, name="plain", bind=True, soft_time_limit=5)
+    def plain(self: Value) -> Value:
+        return self.request.timelimit
+
+    assert plain.apply().get() == (20, 5)

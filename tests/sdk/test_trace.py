@@ -681,10 +681,12 @@ def test_limits_the_worker_was_told_of_stand_for_the_tasks_own_and_travel_with_n
     app: App,
 ) -> None:
     seen: list[Value] = []
+    shown: list[Value] = []
 
     @app.task(name="again", bind=True, soft_time_limit=1.0, time_limit=2.0)
     def again(self: Value) -> None:
         seen.append(self.request.timelimit)
+        shown.append((self.time_limit, self.soft_time_limit))
         raise self.retry(countdown=1)
 
     def changed(soft: float, hard: float, **options: Value) -> bytes:
@@ -698,6 +700,7 @@ def test_limits_the_worker_was_told_of_stand_for_the_tasks_own_and_travel_with_n
     build(changed(5, 6, soft_time_limit=3), 1, False)
 
     assert seen == [(6.0, 5.0), (9.0, 8.0), (6.0, 3.0)]
+    assert shown == [(6.0, 5.0), (None, None), (6.0, 5.0)]
     assert not Message.FromString(ran.message).HasField("task_limits")
 
 

@@ -73,6 +73,15 @@ def publish(broker: FakeBroker, id_: str, task: str, body: str) -> None:
     broker.publish(id_, message.SerializeToString(), task)
 
 
+def test_a_soft_time_limit_above_the_hard_one_is_a_usage_error() -> None:
+    words = ["-A", "proj", "--time-limit", "1", "--soft-time-limit", "5"]
+
+    result = CliRunner().invoke(worker, words)
+
+    assert result.exit_code == 2
+    assert "--soft-time-limit 5 must be at most --time-limit 1" in result.output
+
+
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 async def test_term_finishes_what_runs_returns_the_rest_and_exits_with_zero(
     project: Path, pool: str

@@ -388,6 +388,31 @@ async def test_time_limits_of_tasks_are_changed(panel: Panel) -> None:
         {"error": "unknown task"},
     ]
     assert panel.helm.limits == [("proj.add", 1.5, 3.0), ("proj.mul", 2, None)]
+    assert panel("registered", "time_limit", "soft_time_limit") == [
+        "proj.add [time_limit=3.0 soft_time_limit=1.5]",
+        "proj.mul [soft_time_limit=2]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("conf", "soft", "hard"),
+    [
+        ({}, 5, 1),
+        ({"task_time_limit": 1.0}, 5, None),
+        ({"task_soft_time_limit": 5.0}, None, 1),
+        ({}, -1, None),
+        ({}, None, float("nan")),
+    ],
+)
+async def test_time_limits_that_cannot_hold_together_are_refused(
+    panel: Panel, conf: dict[str, Value], soft: float | None, hard: float | None
+) -> None:
+    panel.state.facts = replace(FACTS, conf=conf)
+
+    answer = panel("time_limit", task_name="proj.add", soft=soft, hard=hard)
+
+    assert "time" in answer["error"] or "seconds" in answer["error"]
+    assert panel.helm.limits == []
 
 
 @pytest.mark.parametrize(

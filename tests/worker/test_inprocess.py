@@ -34,6 +34,24 @@ def test_it_runs_tasks_in_this_process_and_ends_when_told() -> None:
     inprocess.stop("memory://worker")
 
 
+def test_a_task_sees_the_time_limits_that_settings_set() -> None:
+    with App("here", broker="memory://limits", backend="cache+memory://") as app:
+        app.conf.update(task_time_limit=60, task_soft_time_limit=50)
+
+        @app.task(shared=False, bind=True)
+        def limits(self: Value) -> Value:
+            return [self.request.timelimit, self.time_limit, self.soft_time_limit]
+
+        app.finalize()
+        address = inprocess.reached("memory://limits").removeprefix("qbroker://")
+        worker = InProcessWorker(app, address, queues=("celery",), slots=1, name="w@here")
+        worker.start()
+
+        assert limits.delay().get(timeout=10) == [[60, 50], 60, 50]
+        assert worker.stop(10)
+    inprocess.stop("memory://limits")
+
+
 def test_a_task_that_goes_on_is_told_by_stop() -> None:
     held, go_on = threading.Event(), threading.Event()
     with App("here", broker="memory://held", backend="cache+memory://") as app:

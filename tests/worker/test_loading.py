@@ -178,7 +178,7 @@ def test_a_rate_of_zero_is_no_limit_wherever_it_is_set(rate: str | float, source
         app.conf.task_annotations = {"proj.add": {"rate_limit": rate}}
     app.conf.task_default_rate_limit = rate if source == "setting" else "5/s"
     own_rate = rate if source == "task" else None
-    app.task(name="proj.add", rate_limit=own_rate)(lambda: None)
+    app.task(shared=False, name="proj.add", rate_limit=own_rate)(lambda: None)
 
     facts = facts_of(app)
 
@@ -188,8 +188,8 @@ def test_a_rate_of_zero_is_no_limit_wherever_it_is_set(rate: str | float, source
 
 def test_a_bad_rate_of_one_task_is_a_warning_that_names_the_task() -> None:
     app = App("proj", set_as_current=False)
-    app.task(name="proj.bad", rate_limit="often")(lambda: None)
-    app.task(name="proj.good", rate_limit="30/m")(lambda: None)
+    app.task(shared=False, name="proj.bad", rate_limit="often")(lambda: None)
+    app.task(shared=False, name="proj.good", rate_limit="30/m")(lambda: None)
 
     facts = facts_of(app)
 
@@ -197,3 +197,27 @@ def test_a_bad_rate_of_one_task_is_a_warning_that_names_the_task() -> None:
     (note,) = facts.notes
     assert "'proj.bad'" in note
     assert "'often'" in note
+
+
+def test_time_limits_of_options_are_what_tasks_and_remote_commands_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "limited_by_options"
+    text = "from qbroker import App\napp = App('proj', task_time_limit=100)\n@app.task\ndef add(): ...\n"
+    (tmp_path / f"{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    project = Project(
+        app=module,
+        modules=(),
+        broker=None,
+        hostname="celery@here",
+        loglevel=30,
+        time_limit=20.0,
+        soft_time_limit=10.0,
+    )
+
+    facts = Facts.decode(project.load(redirects=False).facts)
+
+    attributes = facts.attributes[f"{module}.add"]
+    assert (attributes["time_limit"], attributes["soft_time_limit"]) == ("20.0", "10.0")
+    assert (facts.conf["task_time_limit"], facts.conf["task_soft_time_limit"]) == (20.0, 10.0)

@@ -349,6 +349,10 @@ def worker(
     app = app or getattr(context.obj, "app", None)
     if app is None:
         raise click.UsageError("Which app? Name it: qbroker worker -A proj")
+    if soft_time_limit and time_limit and soft_time_limit > time_limit:
+        raise click.UsageError(
+            f"--soft-time-limit {soft_time_limit:g} must be at most --time-limit {time_limit:g}."
+        )
     try:
         settings = checked_arguments(settings, "worker")
     except (ValueError, ImproperlyConfigured) as exc:

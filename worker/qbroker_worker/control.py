@@ -10,11 +10,11 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from qbroker import envelope
-from qbroker.limits import per_second
+from qbroker.limits import check_time_limits, per_second
 from qbroker.serialization import Value, json_decode
 from qbroker.worker.control import BUILT_IN, Info, arguments_of, nok, ok
 from qbroker_worker.aide import Aide
@@ -31,6 +31,7 @@ TASK_ITEMS = ("exchange", "routing_key", "rate_limit")
 """Attributes that `registered` shows of each task unless others are asked for."""
 
 SAMPLES_MAX = 1_000
+TIME_LIMIT_MAX_S = 1e10
 
 
 class Steering(Protocol):
@@ -500,7 +501,30 @@ def _time_limit(
     if task_name not in state.facts.tasks:
         logger.error("Change time limit attempt for unknown task %s", task_name)
         return nok("unknown task")
+    conf = state.facts.conf
+    # Without one of its own the task has the setting's.
+    now = {
+        "time_limit": hard or conf.get("task_time_limit"),
+        "soft_time_limit": soft or conf.get("task_soft_time_limit"),
+    }
+    for name, seconds in (("hard", hard), ("soft", soft)):
+        # A NaN is not between anything.
+        if seconds is not None and not 0 <= seconds < TIME_LIMIT_MAX_S:
+            return nok(f"{name}={seconds!r} is not a number of seconds from 0, which is no limit")
+    try:
+        check_time_limits(now["soft_time_limit"], now["time_limit"])
+    except ValueError as exc:
+        return nok(f"Invalid time limits: {exc}")
     state.worker.limit(task_name, soft, hard)
+    # `registered` shows what holds now.
+    shown = {
+        name: value
+        for name, value in state.facts.attributes.get(task_name, {}).items()
+        if name not in now
+    }
+    shown.update({name: str(value) for name, value in now.items() if value})
+    attributes = {**state.facts.attributes, task_name: shown}
+    state.facts = replace(state.facts, attributes=attributes)
     logger.info("New time limits for tasks of type %s: soft=%s hard=%s", task_name, soft, hard)
     return ok("time limits set successfully")
 

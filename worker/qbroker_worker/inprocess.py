@@ -144,8 +144,10 @@ class InProcessWorker:
 
     async def _live(self, life: _Life) -> None:
         guard = ThreadGuard()
+        conf = self._app.conf
+        limits = conf.task_soft_time_limit, conf.task_time_limit
         pool = ThreadsPool(
-            build_runs(self._app, hostname=self.name, guard=guard),
+            build_runs(self._app, hostname=self.name, guard=guard, limits=limits),
             slots=self._slots,
             lost_result=lost_result(self.name),
             guard=guard,

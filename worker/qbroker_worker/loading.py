@@ -101,6 +101,7 @@ class Project:
         node = Node(self.hostname, app)
         signals.celeryd_init.send(self.hostname, instance=node, conf=conf, options={})
         signals.celeryd_after_setup.send(self.hostname, instance=node, conf=conf)
+        self._set_limits(app)
         if not is_child:
             signals.worker_init.send(node)
         log = _log_of(app)
@@ -111,11 +112,7 @@ class Project:
 
     def _loaded(self, app: App, log: dict[str, Value], *, is_child: bool = False) -> Loaded:
         conf = app.conf
-        limits = (
-            self.soft_time_limit or conf.task_soft_time_limit,
-            self.time_limit or conf.task_time_limit,
-        )
-
+        limits = conf.task_soft_time_limit, conf.task_time_limit
         start_method = self._start_method(conf.worker_pool_start_method)
 
         def begin(number: int, guard: Guard) -> Runs:
@@ -129,7 +126,9 @@ class Project:
             return runs._replace(reload=lambda wanted: reload(wanted).facts)
 
         def reload(wanted: Restart) -> Loaded:
-            return self._loaded(self._import_again(app, wanted), log)
+            again = self._import_again(app, wanted)
+            self._set_limits(again)
+            return self._loaded(again, log)
 
         recycling = Recycling(
             self.max_tasks_per_child or conf.worker_max_tasks_per_child or 0,
@@ -145,6 +144,13 @@ class Project:
             reload=reload,
             before_fork=before_fork,
         )
+
+    def _set_limits(self, app: App) -> None:
+        """Have tasks, remote commands and checks see the limits that options set."""
+        if self.soft_time_limit:
+            app.conf.task_soft_time_limit = self.soft_time_limit
+        if self.time_limit:
+            app.conf.task_time_limit = self.time_limit
 
     def _start_method(self, setting: str) -> str:
         """How children are begun: as this says, else the app, else as the system can."""

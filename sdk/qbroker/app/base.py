@@ -1251,6 +1251,8 @@ class App:
                 retries=retries,
                 is_eager=True,
                 called_directly=False,
+                time_limit=task.time_limit,
+                soft_time_limit=task.soft_time_limit,
                 headers=dict(headers) if headers else None,
                 root_id=(outer.root_id if outer is not None and outer.id else None) or task_id,
                 parent_id=outer.id if outer is not None else None,

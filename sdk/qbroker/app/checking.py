@@ -15,6 +15,7 @@ from qbroker import compression, serialization
 from qbroker.app import annotations, routes
 from qbroker.app.defaults import SETTINGS
 from qbroker.exceptions import ImproperlyConfigured, SerializerNotInstalled
+from qbroker.limits import check_time_limits
 from qbroker.masking import masked_setting
 from qbroker.messaging import Queue
 from qbroker.serialization import Value
@@ -41,8 +42,31 @@ def check(app: "App") -> None:
             problems.append(
                 f"the setting {name} must be {wanted}, not {masked_setting(name, value)!r}"
             )
+    # Tasks are bound only by settings that can be used.
+    problems = problems or _crossed_limits(app)
     if problems:
         raise ImproperlyConfigured("; ".join(problems))
+
+
+def _crossed_limits(app: "App") -> list[str]:
+    """Sentences about soft time limits above the hard ones, in the settings and in tasks."""
+    conf = app.conf
+    try:
+        check_time_limits(conf.task_soft_time_limit, conf.task_time_limit)
+    except ValueError:
+        return [
+            (
+                f"the setting task_soft_time_limit must be at most task_time_limit "
+                f"({conf.task_time_limit!r}), not {conf.task_soft_time_limit!r}"
+            )
+        ]
+    problems = []
+    for name, task in app.tasks.items():
+        try:
+            check_time_limits(task.soft_time_limit, task.time_limit)
+        except (TypeError, ValueError) as exc:
+            problems.append(f"the time limits of task {name!r} cannot be used: {exc}")
+    return problems
 
 
 Check = Callable[["App", Value], str | None]

@@ -22,7 +22,7 @@ from qbroker.exceptions import (
     UnroutableError,
 )
 from qbroker.ids import uuid7
-from qbroker.limits import Key, Limit
+from qbroker.limits import Key, Limit, check_time_limits, own_time_limit
 from qbroker.request import current_request
 from qbroker.serialization import JSON, Value, json_encode
 from qbroker_proto import checksum, names
@@ -270,13 +270,14 @@ def prepare(
         fields["track_started"] = True
     if given.acks_late:
         _add_ack_rules(fields, given)
-    hard = given.time_limit if time_limit is _OMITTED else time_limit
-    soft = given.soft_time_limit if soft_time_limit is _OMITTED else soft_time_limit
+    hard = own_time_limit(given, "time_limit") if time_limit is _OMITTED else time_limit
+    soft = (
+        own_time_limit(given, "soft_time_limit") if soft_time_limit is _OMITTED else soft_time_limit
+    )
     if hard is not None or soft is not None:
         _check_limit("time_limit", hard, name)
         _check_limit("soft_time_limit", soft, name)
-        if hard is not None and soft is not None and soft > hard:
-            raise ValueError("soft_time_limit must be less than or equal to time_limit")
+        check_time_limits(soft, hard)
         fields["time_limit"] = hard or 0.0
         fields["soft_time_limit"] = soft or 0.0
     if headers:

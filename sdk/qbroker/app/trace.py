@@ -45,7 +45,7 @@ from qbroker.exceptions import (
     TimeLimitExceeded,
     WorkerLostError,
 )
-from qbroker.limits import RESULT_BYTES_MAX
+from qbroker.limits import RESULT_BYTES_MAX, own_time_limit
 from qbroker.printable import clean, cut, repr_of, text_of
 from qbroker.request import Context, current_request, plain_seconds
 from qbroker.result import child_of
@@ -974,7 +974,10 @@ def build_runner(
 
     def limits_of(request: Context, call: Message, task: Task[..., Value]) -> Limits:
         """The call's limits, else the task's, else the worker's."""
-        soft_s, hard_s = request.task_limits or (task.soft_time_limit, task.time_limit)
+        soft_s, hard_s = request.task_limits or (
+            own_time_limit(task, "soft_time_limit"),
+            own_time_limit(task, "time_limit"),
+        )
         return (
             call.soft_time_limit or soft_s or limits[0] or None,
             call.time_limit or hard_s or limits[1] or None,

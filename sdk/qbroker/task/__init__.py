@@ -61,6 +61,36 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
+class _TimeLimit:
+    """A task's own time limit, else what `control.time_limit` or the setting says.
+
+    Read each time and not taken at the binding: a call must carry the task's own limit only, because
+    an option of the worker goes before a setting.
+    """
+
+    def __init__(self, attribute: str, own: Value = None) -> None:
+        self._attribute = attribute
+        self._own = own
+
+    def __get__(self, task: Value, kind: type) -> Value:
+        if task is None:
+            return self._own
+        name = self._attribute
+        limit = task.__dict__.get(name, self._own)
+        request = current_request.get()
+        if request is not None and request.is_of(task) and request.task_limits is not None:
+            soft_s, hard_s = request.task_limits
+            limit = (hard_s if name == "time_limit" else soft_s) or None
+        return getattr(task.app.conf, f"task_{name}") if limit is None else limit
+
+    def __set__(self, task: Value, value: Value) -> None:
+        task.__dict__[self._attribute] = value
+
+
+def _time_limit(attribute: str) -> Value:
+    return _TimeLimit(attribute)
+
+
 class Task(Generic[P, R]):
     """A function with a name that workers know. There is one instance of each task in a process.
 
@@ -139,10 +169,10 @@ class Task(Generic[P, R]):
     """By which key they do."""
     expires: Value = None
     """Seconds, or a datetime, after which the task is not worth running."""
-    time_limit: float | None = None
-    """Seconds after which the process that runs it is killed."""
-    soft_time_limit: float | None = None
-    """Seconds after which SoftTimeLimitExceeded is raised in it."""
+    time_limit: float | None = _time_limit("time_limit")
+    """Seconds after which the process that runs it is killed. Setting: task_time_limit."""
+    soft_time_limit: float | None = _time_limit("soft_time_limit")
+    """Seconds after which SoftTimeLimitExceeded is raised in it. Setting: task_soft_time_limit."""
     send_events: bool = True
     """Tell those who listen what becomes of its calls, where workers do."""
     trail: bool = True
@@ -188,6 +218,10 @@ class Task(Generic[P, R]):
 
     def __init_subclass__(cls, **more: Value) -> None:
         super().__init_subclass__(**more)
+        for attribute in ("time_limit", "soft_time_limit"):
+            if attribute in cls.__dict__:
+                # A plain value would hide the setting and what `control.time_limit` says.
+                setattr(cls, attribute, _TimeLimit(attribute, cls.__dict__[attribute]))
         if "apply_async" in cls.__dict__:
             cls.takes_any_option = True
 
