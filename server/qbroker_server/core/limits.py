@@ -51,6 +51,9 @@ WATCHED_MAX = 1_000_000
 INLINE_BYTES_MAX = KIB
 """A payload up to here lives inside its record; the store keeps such a record in a leaf page."""
 
+SHRUNK_BYTES_MIN = 512
+"""From how many freed bytes on a row is deleted before it is stored anew: an eighth of a page."""
+
 SHARED_BYTES_MIN = 4 * KIB
 """From how many bytes on, all copies of a message counted, their payload is stored once for all of them: a page."""
 

@@ -7,6 +7,7 @@ x <id>  → a record that was found damaged, byte for byte
 from qbroker_server.core import keys, records
 from qbroker_server.core.effects import Effects
 from qbroker_server.core.errors import CorruptRecord
+from qbroker_server.core.limits import SHRUNK_BYTES_MIN
 from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.records import EndReason, Record, Stage, decode, encode
 
@@ -47,6 +48,17 @@ def find(txn: Txn, message_id: str, effects: Effects) -> Record | None:
 def save(txn: Txn, message_id: str, record: Record) -> None:
     """Store the record as it is now."""
     txn.put(keys.MESSAGE + message_id.encode(), encode(record))
+
+
+def save_shrunk(txn: Txn, message_id: str, record: Record, freed_bytes: int) -> None:
+    """Store a record that lost `freed_bytes` of payload, so that the store has them back at once.
+
+    An engine of pages merges them only where rows are deleted: a row that is overwritten by a smaller one leaves
+    its page as it is, and no later message is stored there, because ids grow. To delete first costs 2 us more.
+    """
+    if freed_bytes >= SHRUNK_BYTES_MIN:
+        txn.delete(keys.MESSAGE + message_id.encode())
+    save(txn, message_id, record)
 
 
 def unknown(now_ms: int) -> Record:

@@ -72,6 +72,7 @@ def end(
         is_loud=is_loud,
     )
     _let_go(txn, message_id, record)
+    payload_bytes = len(record.payload)
     is_kept = state not in ("", "SUCCESS") if record.flags & Flag.IGNORE_RESULT else state != ""
     if record.flags & Flag.IGNORE_RESULT and not record.flags & Flag.STORE_ERRORS:
         is_kept = False
@@ -91,7 +92,7 @@ def end(
     record.detail = detail[: 2**16 - 1] if is_kept else ""
     record.changed_ms = now_ms
     record.lane = b""
-    message.save(txn, message_id, record)
+    message.save_shrunk(txn, message_id, record, payload_bytes - len(record.payload))
     forget_at = forget_ms(record, effects.policy)
     if forget_at is not None:
         timetable.remind(txn, forget_at, timetable.FORGET, message_id, effects)
@@ -176,6 +177,7 @@ class Forget:
             record = message.find(txn, message_id, effects)
             if record is None or record.stage != Stage.DONE or record.flags & Flag.NOTHING_KEPT:
                 continue
+            result_bytes = len(record.payload)
             if record.flags & Flag.PAYLOAD_KEPT:
                 payloads.drop_status(txn, message_id, record)
             else:
@@ -183,7 +185,7 @@ class Forget:
             record.flags |= Flag.NOTHING_KEPT
             record.state = record.detail = ""
             record.changed_ms = now_ms
-            message.save(txn, message_id, record)
+            message.save_shrunk(txn, message_id, record, result_bytes - len(record.payload))
             forget_at = forget_ms(record, effects.policy)
             assert forget_at is not None, "a record without a result is not kept for ever"
             timetable.remind(txn, forget_at, timetable.FORGET, message_id, effects)
