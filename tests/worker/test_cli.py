@@ -73,6 +73,16 @@ def publish(broker: FakeBroker, id_: str, task: str, body: str) -> None:
     broker.publish(id_, message.SerializeToString(), task)
 
 
+@pytest.mark.parametrize("pool", ["threads", "solo", "asyncio"])
+def test_an_option_that_the_pool_cannot_follow_is_a_usage_error(pool: str) -> None:
+    words = ["-A", "proj", "-P", pool, "--max-tasks-per-child", "5"]
+
+    result = CliRunner().invoke(worker, words)
+
+    assert result.exit_code == 2
+    assert f"--max-tasks-per-child cannot be used with the {pool} pool" in result.output
+
+
 def test_a_soft_time_limit_above_the_hard_one_is_a_usage_error() -> None:
     words = ["-A", "proj", "--time-limit", "1", "--soft-time-limit", "5"]
 

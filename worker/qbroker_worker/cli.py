@@ -24,6 +24,7 @@ from qbroker_worker.detach import detach as begin_detached
 from qbroker_worker.loading import CAN_FORK, START_METHODS, Project
 from qbroker_worker.names import file_name, node_name
 from qbroker_worker.pidfile import PidFile, PidFileTaken, PidFileUnwritable
+from qbroker_worker.pool_options import unfit
 from qbroker_worker.pools import forkserver
 
 _LOGGER = "qbroker_worker"
@@ -353,6 +354,15 @@ def worker(
         raise click.UsageError(
             f"--soft-time-limit {soft_time_limit:g} must be at most --time-limit {time_limit:g}."
         )
+    per_pool = {
+        "--max-tasks-per-child": max_tasks_per_child,
+        "--max-memory-per-child": max_memory_per_child,
+        "--pool-start-method": pool_start_method,
+        "--autoscale": autoscale,
+    }
+    pool_options = tuple(option for option, value in per_pool.items() if value is not None)
+    if pool is not None and (sentence := unfit(POOLS[pool], pool_options)):
+        raise click.UsageError(sentence)
     try:
         settings = checked_arguments(settings, "worker")
     except (ValueError, ImproperlyConfigured) as exc:
@@ -432,6 +442,7 @@ def worker(
             pool=POOLS[pool] if pool else None,
             cores=machine.cores(),
             autoscale=autoscale,
+            pool_options=pool_options,
             is_term_quit=os.environ.get("REMAP_SIGTERM") == "SIGQUIT",
             restarts=sys.stdin is None or not sys.stdin.isatty(),
             version=__version__,

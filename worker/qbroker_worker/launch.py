@@ -21,6 +21,7 @@ from qbroker_worker.clock import monotonic
 from qbroker_worker.control import Commands, State
 from qbroker_worker.journal import Journal
 from qbroker_worker.loading import Facts, Project
+from qbroker_worker.pool_options import unfit, without_effect
 from qbroker_worker.pools.aio import AsyncioPool
 from qbroker_worker.pools.forkserver import ForkServer, Refusal
 from qbroker_worker.pools.pool import Pool
@@ -78,6 +79,9 @@ class Config:
     autoscale: tuple[int, int] | None
     """The greatest and the least concurrency, between which it follows the work; None: it is fixed. Default: None."""
 
+    pool_options: tuple[str, ...]
+    """Options given that not every pool can follow."""
+
     is_term_quit: bool
     """TERM ends what runs, as QUIT does. Default: False."""
 
@@ -102,6 +106,9 @@ def launch(
 ) -> int:
     """Run a worker until it is told to stop; the exit code. Raises Refusal when it cannot begin."""
     pool, facts = _pool(config, project, server)
+    # The app may have chosen the pool.
+    if sentence := unfit(pool.name, config.pool_options):
+        raise Refusal(sentence)
     excluded = {facts.aliases.get(name, name) for name in config.excluded_queues}
     queues = tuple(
         name for name in facts.queues_of(config.name, config.queues) if name not in excluded
@@ -127,7 +134,7 @@ def launch(
         tasks=facts.tasks if config.loglevel <= logging.INFO else (),
     )
     show(f"The worker {config.name} starts.", shown.text, **shown.fields)
-    for note in facts.notes:
+    for note in (*facts.notes, *without_effect(pool.name, facts.conf_set)):
         logging.getLogger(__name__).warning("%s", note)
     if config.purges:
         _purge(facts.broker, queues, show)

@@ -299,7 +299,7 @@ def facts_of(app: App) -> Facts:
         conf=conf.table(with_defaults=True),
         conf_set=tuple(conf.without_defaults()),
         report=app.bugreport(),
-        notes=(*conf.notes, *bad_rates),
+        notes=(*conf.notes, *bad_rates, *_notes_on_tasks(app)),
         commands=tuple(Panel.data),
         heard=_heard(app),
         log=_log_of(app),
@@ -347,6 +347,19 @@ def _log_of(app: App) -> dict[str, Value]:
         "redirects": conf.worker_redirect_stdouts,
         "redirect_level": conf.worker_redirect_stdouts_level,
     }
+
+
+def _notes_on_tasks(app: App) -> tuple[str, ...]:
+    """A sentence if the app has no tasks but the built-in ones: its messages would wait for ever."""
+    if any(not name.startswith("celery.") for name in app.tasks):
+        return ()
+    sentence = (
+        f"The app {app.main!r} has no tasks, so this worker runs none. Import the modules that "
+        "define them: name them in App(include=[...]), in --include or in the setting imports, or "
+        "call app.autodiscover_tasks(). With Django, the application that has the tasks.py must be "
+        "in INSTALLED_APPS."
+    )
+    return (sentence,)
 
 
 def _rates_of(app: App) -> tuple[dict[str, float], tuple[str, ...]]:
