@@ -95,12 +95,12 @@ def serve(
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Formatter("[%(asctime)s: %(levelname)s/%(name)s] %(message)s"))
     logging.basicConfig(level=config.log_level.upper(), handlers=[handler])
-    _have_files()
+    files_max = _have_files()
     # The store's thread and the streams take turns by agreement (pump.py); where they do not, short turns.
     sys.setswitchinterval(0.0005)
     try:
         with asyncio.Runner(loop_factory=_loop_factory) as runner:
-            runner.run(daemon.run(config, _announce))
+            runner.run(daemon.run(config, _announce, files_max=files_max))
     except DataDirError as error:
         _fail(str(error), EX_UNAVAILABLE)
     except daemon.ListenError as error:
@@ -122,12 +122,17 @@ class Formatter(logging.Formatter):
         return names.escaped_lines(super().format(record))
 
 
-def _have_files() -> None:
-    """Have as many open files as the system lets us, up to `_FILES_MAX`: each connection is one, and many a shell gives 1,024."""
+def _have_files() -> int:
+    """Raise the limit of open files up to `_FILES_MAX` where the system allows it; returns the limit.
+
+    Each connection is a file, and many a shell gives 1,024.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, _FILES_MAX)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted if soft == resource.RLIM_INFINITY else soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
 
 
 def _announce(line: str) -> None:

@@ -70,6 +70,15 @@ _STREAMS_MAX = 100
 _METADATA_BYTES_MAX = 8 * 1024
 """Of the headers of one call."""
 
+_HANDSHAKE_MS = 5_000
+"""How long a new connection may take to send HTTP/2's preface and acknowledge the broker's settings.
+
+gRPC applies its bounds on headers and streams to a connection from that acknowledgement on.
+"""
+
+_FILES_KEPT = 200
+"""File descriptors that connections leave for the store, the log and the pages over HTTP."""
+
 _OPTIONS = (
     ("grpc.max_receive_message_length", _RECEIVE_BYTES_MAX),
     ("grpc.max_send_message_length", _RECEIVE_BYTES_MAX),
@@ -92,6 +101,9 @@ _OPTIONS = (
     # Ours send a few hundred bytes; the absolute one ends the call while its headers still arrive.
     ("grpc.max_metadata_size", _METADATA_BYTES_MAX),
     ("grpc.absolute_max_metadata_size", 2 * _METADATA_BYTES_MAX),
+    # The first ends at the peer's settings, the second at its acknowledgement of ours.
+    ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+    ("grpc.http2.settings_timeout", _HANDSHAKE_MS),
 )
 
 _SERVICES = (
@@ -117,8 +129,8 @@ class StoreFailed(Exception):
     """The store cannot be opened, or failed to commit: what was not confirmed may or may not be on disk."""
 
 
-async def run(config: Config, announce: Callable[[str], None]) -> None:
-    """Serve until TERM or INT, then stop in order.
+async def run(config: Config, announce: Callable[[str], None], *, files_max: int = 0) -> None:
+    """Serve until TERM or INT, then stop in order; this process may have `files_max` files open, 0: any number.
 
     DataDirError, ListenError: it cannot start. StoreFailed: it had to stop at once.
     """
@@ -154,7 +166,7 @@ async def run(config: Config, announce: Callable[[str], None]) -> None:
                 f"The store in {config.data_dir} cannot be used: {error}. "
                 "Restore data.mdb from a backup, or choose another directory with --data-dir."
             ) from error
-        daemon = Daemon(config, broker, clock)
+        daemon = Daemon(config, broker, clock, connections_max=connections_max_of(files_max))
         port = await daemon.start(recovered)
         async with daemon.pages():
             announce(_announcement(config, port, recovered))
@@ -162,16 +174,27 @@ async def run(config: Config, announce: Callable[[str], None]) -> None:
             await daemon.stop()
 
 
+def connections_max_of(files_max: int) -> int:
+    """Most connections of a process with so many files: some files are kept for the store."""
+    return max(files_max // 2, files_max - _FILES_KEPT)
+
+
 class Daemon:
     """The parts of a running broker around its core."""
 
-    def __init__(self, config: Config, broker: Broker, clock: Clock) -> None:
+    def __init__(
+        self, config: Config, broker: Broker, clock: Clock, *, connections_max: int = 0
+    ) -> None:
+        """Build the parts; 0 bounds the connections by nothing but the files of this process."""
         self._config = config
         self._broker = broker
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
         self._is_stopping = False
-        self._server = grpc.aio.server(options=_OPTIONS, interceptors=[Reading()])
+        bound = (("grpc.max_allowed_incoming_connections", connections_max),)
+        self._server = grpc.aio.server(
+            options=(*_OPTIONS, *(bound if connections_max else ())), interceptors=[Reading()]
+        )
         self._streams = Streams()
         self._health = health.aio.HealthServicer()
         self._pump = Pump(broker, clock, self._fail)

@@ -35,7 +35,7 @@ from qbroker.app.amqp import topology_of  # noqa: E402 - needs the path above
 from qbroker.limits import Limit  # noqa: E402 - needs the path above
 from qbroker.messaging import Exchange, Queue, binding  # noqa: E402 - needs the path above
 from qbroker.testing import LocalBroker  # noqa: E402 - needs the path above
-from tests.bench import wire  # noqa: E402 - needs the path above
+from tests.bench import attacks, wire  # noqa: E402 - needs the path above
 from tests.bench.tasks import (  # noqa: E402 - needs the path above
     app,
     give,
@@ -659,6 +659,38 @@ def contents(bench: Bench, sizes: Sizes) -> Figures:
     return figures
 
 
+def hostile(bench: Bench, sizes: Sizes) -> Figures:
+    """Attacks on the port: memory before, at its highest and after, p99 of a publish beside a calm one, a new client's publish."""
+    figures: Figures = {}
+    address = f"127.0.0.1:{bench.port}"
+    arrivals = 0
+
+    def publish() -> None:
+        _ = noop.apply_async((TEXT,), ignore_result=True)
+
+    def arrive() -> None:
+        nonlocal arrivals
+        arrivals += 1
+        guest = App(f"guest{arrivals}", broker=f"qbroker://{address}", set_as_current=False)
+        _ = guest.send_task(noop.name, (TEXT,), ignore_result=True)
+        guest.close()
+
+    for attack in attacks.ATTACKS:
+        # A broker of its own each: memory that one attack leaves is not the next one's start.
+        with bench.broker() as broker:
+            publish()
+            figures |= attacks.measured(
+                attack,
+                broker.process.pid,
+                address,
+                publish=publish,
+                arrive=arrive,
+                seconds=sizes.seconds,
+            )
+        shutil.rmtree(bench.folder / "data")
+    return figures
+
+
 def random_words(size: int) -> str:
     """Text of so many letters that can be made smaller, as people's can."""
     chance = random.Random(size)
@@ -699,12 +731,18 @@ CASES: dict[str, Callable[[Bench, Sizes], Figures]] = {
     "fanout": fanout,
     "topic": topic,
     "contents": contents,
+    "hostile": hostile,
 }
 
 SPARED = frozenset({"soak"})
 """What takes too long to be run without being named."""
 
 AIMS = {
+    **{
+        ("hostile", f"{attack}_{figure}"): aim
+        for attack in attacks.ATTACKS
+        for figure, aim in (("peak_mib", "≤ 250"), ("p99_ratio", "≤ 3"), ("newcomer_ms", "≤ 500"))
+    },
     ("publish-1", "rate_per_s"): "≥ 1,500",
     ("publish-16", "rate_per_s"): "≥ 8,000",
     ("publish-many", "rate_per_s"): "≥ 60,000",

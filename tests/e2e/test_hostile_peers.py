@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from qbroker_proto.v1 import producer_pb2, producer_pb2_grpc
+from tests.e2e import hostile
 from tests.e2e.conftest import Farm
 from tests.support.served import PublishCall, hear, wire
 
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.e2e
 
 ATTACK_S = 3.0
 GROWTH_MIB_MAX = 250
-HOSTILE = Path(__file__).with_name("hostile.py")
+HOSTILE = Path(hostile.__file__)
 
 
 def resident_mib(pid: int) -> int:
@@ -26,7 +27,10 @@ def resident_mib(pid: int) -> int:
     return int(found[1]) // 1024
 
 
-@pytest.mark.parametrize("attack", ["bomb", "large", "reset", "streams", "continuation", "garbage"])
+@pytest.mark.parametrize(
+    "attack",
+    ["bomb", "binary", "large", "reset", "streams", "continuation", "garbage", "halves"],
+)
 async def test_a_hostile_peer_costs_little_memory_and_good_clients_are_served(
     attack: str, farm: Farm
 ) -> None:
@@ -56,6 +60,24 @@ async def test_a_hostile_peer_costs_little_memory_and_good_clients_are_served(
     assert most_mib - before_mib < GROWTH_MIB_MAX
     assert broker.end() == 0
     assert sum(map(len, broker.lines)) < 10_000
+
+
+async def test_connections_that_never_finish_their_handshake_are_closed(farm: Farm) -> None:
+    broker = farm.broker()
+    host, _, port = farm.broker_url.removeprefix("qbroker://").rpartition(":")
+    peers = [await asyncio.open_connection(host, int(port)) for _ in hostile.BEGINNINGS]
+
+    for (_, writer), beginning in zip(peers, hostile.BEGINNINGS, strict=True):
+        writer.write(beginning)
+    # The broker waits for five seconds; gRPC alone for two minutes.
+    async with asyncio.timeout(60):
+        for reader, _ in peers:
+            while await reader.read(65_536):
+                pass
+
+    for _, writer in peers:
+        writer.close()
+    assert broker.end() == 0
 
 
 async def test_a_client_of_grpcio_has_more_calls_than_streams_on_one_connection(farm: Farm) -> None:

@@ -138,6 +138,55 @@ async def stopped(stop: object) -> BaseException | None:
     return None
 
 
+async def test_a_connection_beyond_the_bound_is_closed_and_those_within_it_are_served() -> None:
+    async with serving(connections_max=2) as served:
+        host, _, port = served.address.rpartition(":")
+        await served.channel.channel_ready()
+        _, second = await asyncio.open_connection(host, int(port))
+
+        reader, third = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(60):
+            heard = await reader.read()
+        published = await served.publish(wire("m1"))
+
+        second.close()
+        third.close()
+
+    assert heard == b""
+    assert not published.refusals
+
+
+@pytest.mark.parametrize(
+    ("files_max", "connections_max"), [(0, 0), (64, 32), (1_024, 824), (65_536, 65_336)]
+)
+def test_connections_leave_files_for_the_store(files_max: int, connections_max: int) -> None:
+    assert daemon.connections_max_of(files_max) == connections_max
+
+
+async def test_more_long_streams_than_the_bound_on_one_connection_leave_other_clients_served() -> (
+    None
+):
+    async with serving() as served:
+        stub = producer_pb2_grpc.ProducerStub(served.channel)
+        await served.channel.channel_ready()
+        streams: list[PublishCall] = [stub.Publish() for _ in range(150)]
+        for number, call in enumerate(streams[:100]):
+            request = producer_pb2.PublishRequest(seq=1, messages=[wire(f"m{number}")])
+            await call.write(request)
+            await hear(call)
+        # A pool of its own, or gRPC shares the connection between channels of one process.
+        options = (*OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+        async with grpc.aio.insecure_channel(served.address, options=options) as other:
+            health = health_pb2_grpc.HealthStub(other)
+            reply = await health.Check(  # type: ignore[attr-defined]  # the stubs lack it
+                health_pb2.HealthCheckRequest(service=""), timeout=30
+            )
+        for call in streams:
+            call.cancel()
+
+    assert reply.status == health_pb2.HealthCheckResponse.SERVING
+
+
 async def test_a_directory_in_use_is_told_before_anything_is_opened(tmp_path: Path) -> None:
     config = Config(data_dir=tmp_path, listen="127.0.0.1:0")
     lines: list[str] = []

@@ -265,7 +265,12 @@ async def hear(call: "PublishCall | WatchCall | WorkCall") -> object:
 
 
 @asynccontextmanager
-async def serving(engine: Engine | None = None, **settings: Any) -> AsyncIterator[Served]:  # noqa: ANN401 — any setting
+async def serving(
+    engine: Engine | None = None,
+    *,
+    connections_max: int = 0,
+    **settings: Any,  # noqa: ANN401 — any setting
+) -> AsyncIterator[Served]:
     """A broker on a free port until the block ends."""
     config = Config(**{"listen": "127.0.0.1:0", "drain_ms": 2_000, **settings})
     clock = SystemClock()
@@ -277,7 +282,7 @@ async def serving(engine: Engine | None = None, **settings: Any) -> AsyncIterato
     )
     broker = Broker(engine or MemoryEngine(), clock, policy)
     recovered = broker.recover()
-    daemon = Daemon(config, broker, clock)
+    daemon = Daemon(config, broker, clock, connections_max=connections_max)
     port = await daemon.start(recovered)
     address = f"127.0.0.1:{port}"
     async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:

@@ -1,12 +1,14 @@
 """The worker's pages, over real sockets."""
 
+import asyncio
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from qbroker_worker.journal import Journal
-from qbroker_worker.probes import OUTCOMES, serving
+from qbroker_worker.probes import CONNECTIONS_MAX, OUTCOMES, serving
 from qbroker_worker.values import FAILURE, SUCCESS, Delivery, Finished
-from tests.support.fetching import fetch, say
+from tests.support.fetching import connected, fetch, say
 
 
 class Look:
@@ -93,3 +95,27 @@ async def test_a_page_that_cannot_be_made_is_logged_and_the_next_is_served(
 
     assert found == ((0, ""), (200, "ok\n"))
     assert "A page could not be made" in caplog.text
+
+
+async def test_more_slow_connections_than_the_bound_do_not_keep_a_probe_out() -> None:
+    async with (
+        serving("127.0.0.1:0", Look(), Journal(name="a@here")) as port,
+        connected(port, CONNECTIONS_MAX + 10, b"GET /li") as slow,
+    ):
+        found = await fetch(port, "/livez")
+        async with asyncio.timeout(10):
+            oldest = await slow[0].read()
+
+    assert found == (200, "ok\n")
+    assert oldest == b""
+
+
+async def test_a_request_that_never_ends_is_closed_after_the_time_for_a_request() -> None:
+    async with (
+        serving("127.0.0.1:0", Look(), Journal(name="a@here"), request_s=0.05) as port,
+        connected(port, 1, b"GET /livez HTTP/1.1\r\nHost: ") as slow,
+    ):
+        async with asyncio.timeout(10):
+            heard = await slow[0].read()
+
+    assert heard == b""

@@ -29,7 +29,10 @@ from qbroker_worker.values import (
 logger = logging.getLogger(__name__)
 
 REQUEST_S = 5.0
-"""How long a request may take to arrive."""
+"""How long a request and its answer may take together."""
+
+CONNECTIONS_MAX = 100
+"""Most connections at once; one more closes the oldest, so slow peers can neither lock probes out nor use up files."""
 
 _HEAD_BYTES_MAX = 16 * 1024
 _REASONS = {
@@ -117,7 +120,9 @@ class Metrics(Collector):
 
 
 @asynccontextmanager
-async def serving(listen: str, look: Look, journal: Journal) -> AsyncIterator[int]:
+async def serving(
+    listen: str, look: Look, journal: Journal, *, request_s: float = REQUEST_S
+) -> AsyncIterator[int]:
     """Serve at HOST:PORT until the block ends; gives the port. OSError when nobody can listen there."""
     pages = {
         "/livez": lambda: Page(200, b"ok\n"),
@@ -125,19 +130,32 @@ async def serving(listen: str, look: Look, journal: Journal) -> AsyncIterator[in
         "/metrics": Metrics(look, journal).page,
     }
     host, _, port = listen.rpartition(":")
+    # In the order of their arrival.
+    peers: dict[asyncio.StreamWriter, None] = {}
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(peers) >= CONNECTIONS_MAX:
+            oldest = next(iter(peers))
+            del peers[oldest]
+            oldest.transport.abort()
+        peers[writer] = None
+        # `drain` returns when the kernel has the whole answer, so `close` has nothing to wait for.
+        writer.transport.set_write_buffer_limits(high=0)
         try:
-            async with asyncio.timeout(REQUEST_S):
+            async with asyncio.timeout(request_s):
                 head = await reader.readuntil(b"\r\n\r\n")
                 page = _find(head.split(b"\r\n", 1)[0].decode("latin-1"), pages)
                 writer.write(_written(page))
                 await writer.drain()
-        except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        except TimeoutError:
+            # Closing would wait for a peer that reads nothing.
+            writer.transport.abort()
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             return  # nobody waits for an answer any more
         except Exception:
             logger.exception("A page could not be made.")
         finally:
+            peers.pop(writer, None)
             writer.close()
 
     server = await asyncio.start_server(
