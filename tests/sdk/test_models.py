@@ -132,6 +132,17 @@ def test_a_bound_task_and_a_coroutine_have_models_too(app: App) -> None:
     assert ran == {"total": 1, "at": None}
 
 
+def test_an_annotation_for_the_type_checker_alone_does_not_hide_the_models_of_others(
+    app: App,
+) -> None:
+    def pay(order: "Order", price: "Decimal") -> str:
+        return f"{type(order).__name__} for {price}"
+
+    task: Value = app.task(pydantic=True)(pay)
+
+    assert task({"item": "tea"}, 3) == "Order for 3"
+
+
 def test_an_annotation_for_the_type_checker_alone_is_left_alone(app: App) -> None:
     def pay(order: Order, price: "Decimal") -> str:
         return f"{order.item} {price}"

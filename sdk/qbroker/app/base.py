@@ -66,6 +66,7 @@ from qbroker.exceptions import (
     Retry,
     UnroutableError,
 )
+from qbroker.hints import annotations_of
 from qbroker.ids import uuid7
 from qbroker.local import PromiseProxy, Proxy
 from qbroker.request import Context, current_request
@@ -592,7 +593,7 @@ class App:
                 "__models__": models,
                 "__doc__": fun.__doc__,
                 "__module__": fun.__module__,
-                "__annotations__": getattr(fun, "__annotations__", {}),
+                "__annotations__": annotations_of(fun),
                 "__name__": fun.__name__,
                 "__qualname__": fun.__qualname__,
                 **options,

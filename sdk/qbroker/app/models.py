@@ -13,6 +13,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from qbroker.exceptions import EncodeError, ImproperlyConfigured
+from qbroker.hints import hints_of, signature_of
 from qbroker.serialization import Value, lost_fields
 
 __all__ = ["Models", "validating"]
@@ -77,8 +78,8 @@ class Models:
                 raise ImproperlyConfigured(
                     "You need to install pydantic to use pydantic model serialization."
                 ) from exc
-            self._signature = inspect.signature(self._fun)
-            hints = _hints(self._fun)
+            self._signature = signature_of(self._fun)
+            hints = hints_of(self._fun)
             found = {name: _model(hint, base) for name, hint in hints.items()}
             self._returned = found.pop("return", None)
             single = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -210,18 +211,6 @@ def _leaves(args: Sequence[Value], kwargs: Mapping[str, Value]) -> Iterator[tupl
             left += [(where, one) for one in value]
         else:
             yield where, value
-
-
-def _hints(fun: Callable[..., Value]) -> dict[str, Value]:
-    try:
-        return typing.get_type_hints(fun)
-    except (NameError, TypeError):
-        # Some are for the type checker alone: the others count.
-        return {
-            name: hint
-            for name, hint in getattr(fun, "__annotations__", {}).items()
-            if not isinstance(hint, str)
-        }
 
 
 def _model(hint: Value, base: type) -> Value:

@@ -32,6 +32,7 @@ from qbroker.exceptions import (
     Reject,
     Retry,
 )
+from qbroker.hints import signature_of
 from qbroker.limits import Key, Limit
 from qbroker.request import Context, RequestStack, current_request
 from qbroker.result import AsyncResult, EagerResult
@@ -492,7 +493,7 @@ class Task(Generic[P, R]):
         """A call's arguments by the names of the parameters, defaults included."""
         parameters = self.__run_signature__
         if parameters is None:
-            parameters = self.__run_signature__ = inspect.signature(self.run)
+            parameters = self.__run_signature__ = signature_of(self.run)
         bound = parameters.bind(*args, **kwargs)
         bound.apply_defaults()
         for parameter in parameters.parameters.values():
@@ -567,7 +568,7 @@ class Task(Generic[P, R]):
         names = [
             # One that can only be given by its place is never met by a keyword.
             parameter.name if parameter.kind is parameter.POSITIONAL_OR_KEYWORD else ""
-            for parameter in inspect.signature(self.run).parameters.values()
+            for parameter in signature_of(self.run).parameters.values()
             if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         ]
         if args is not None:

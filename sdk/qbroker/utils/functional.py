@@ -1,12 +1,12 @@
 """Small functions on functions and sequences, by Celery's names, for programs that import them from here."""
 
 import functools
-import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
 
+from qbroker.hints import signature_of
 from qbroker.serialization import Value
 
 __all__ = [
@@ -132,7 +132,7 @@ def fun_accepts_kwargs(fun: Callable[..., Value]) -> bool:
     """Whether a function takes any keyword."""
     return any(
         parameter.kind is parameter.VAR_KEYWORD
-        for parameter in inspect.signature(fun).parameters.values()
+        for parameter in signature_of(fun).parameters.values()
     )
 
 

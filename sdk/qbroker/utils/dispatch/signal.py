@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Hashable
 from typing import TypeVar, overload
 
 from qbroker import clock
+from qbroker.hints import signature_of
 from qbroker.local import PromiseProxy
 from qbroker.serialization import Value
 
@@ -214,7 +215,7 @@ def _function_of(receiver: Receiver | None) -> object:
 
 def _accepts_kwargs(receiver: Receiver) -> bool:
     try:
-        parameters = inspect.signature(receiver).parameters.values()
+        parameters = signature_of(receiver).parameters.values()
     except (TypeError, ValueError):
         return True
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
