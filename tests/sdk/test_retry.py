@@ -380,21 +380,23 @@ def test_the_broker_tries_again_under_the_same_id_and_keeps_the_history(
     def flaky(self: Any_, x: int) -> list[Value]:
         request: Value = self.request
         if request.retries < 2:
-            raise self.retry(exc=ValueError("not yet"), countdown=0.03, args=(x + 1,))
+            raise self.retry(exc=ValueError("not yet"), countdown=3_600, args=(x + 1,))
         return [x, request.id, request.retries, request.attempt, request.redelivered]
 
     result = flaky.apply_async((1,), task_id="an-id")
     worker = ToyWorker(real_app, real_broker.url)
     worker.work()
     on_the_way = result.state, repr(result.result), result.stage
-    worker.work(2)
+    for _ in range(2):
+        real_app.client().reschedule("an-id", 0)
+        worker.work()
     worker.leave()
 
     assert on_the_way == ("RETRY", "ValueError('not yet')", "scheduled")
     assert result.get(timeout=5) == [3, "an-id", 2, 3, False]
     info = real_app.client().show_task("an-id")
     assert [(one.how, one.line) for one in info.history] == [
-        ("RETRY", "Retry in 0.03s: ValueError('not yet')")
+        ("RETRY", "Retry in 3600s: ValueError('not yet')")
     ] * 2
     assert (info.retries, result.retries) == (2, 2)
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from logging import ERROR, INFO
 from pathlib import Path
+from typing import NoReturn
 
 from qbroker.exceptions import SoftTimeLimitExceeded
 from qbroker_worker.pools import forkserver, spawn
@@ -74,7 +75,7 @@ def _run(message: bytes, attempt: int, redelivered: bool) -> Ran:
     raise AssertionError(f"no toy does {verb!r}")
 
 
-def _compute_for_ever() -> None:
+def _compute_for_ever() -> NoReturn:
     # In a frame of its own: see threadguard on the loops of CPython 3.13.
     while True:
         sum(range(1_000))
@@ -87,16 +88,14 @@ def _run_until_ended(verb: str, door: str) -> Ran:
         Path(f"{door}.began").write_bytes(b"!")
         if verb == "slow":
             os.read(pipe, 2)
-        while True:
-            sum(range(100))
+        _compute_for_ever()
     except SystemExit:
         if verb != "deaf":
             raise
     finally:
         os.close(pipe)
     Path(f"{door}.began").write_bytes(b"!")
-    while True:
-        sum(range(100))
+    _compute_for_ever()
 
 
 def _expire(message: bytes, attempt: int, redelivered: bool) -> Ran:
