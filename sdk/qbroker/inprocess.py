@@ -5,6 +5,8 @@ imports neither server nor worker.
 """
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from typing import Protocol, cast
 
@@ -12,7 +14,18 @@ from qbroker.exceptions import ImproperlyConfigured
 from qbroker.masking import masked
 from qbroker.serialization import Value
 
-__all__ = ["Broker", "Worker", "adopt", "known", "new_broker", "new_worker", "reached", "stop"]
+__all__ = [
+    "Broker",
+    "Worker",
+    "adopt",
+    "callers_thread",
+    "is_callers_thread",
+    "known",
+    "new_broker",
+    "new_worker",
+    "reached",
+    "stop",
+]
 
 PARTS_GROUP = "qbroker.parts"
 SCHEME = "memory://"
@@ -67,6 +80,12 @@ class Worker(Protocol):
     def start(self) -> None:
         """Register; answers when tasks come."""
 
+    def serve(self) -> None:
+        """Run tasks on this thread until the worker ends."""
+
+    def end(self, *, is_late: bool) -> None:
+        """Have `serve` return; when it is late, also end the task that runs."""
+
     def stop(self, timeout_s: float) -> bool:
         """Finish what runs; tells whether that took no longer than it may."""
 
@@ -85,10 +104,40 @@ def new_broker() -> Broker:
 
 
 def new_worker(
-    app: Value, address: str, *, queues: tuple[str, ...], slots: int, name: str
+    app: Value,
+    address: str,
+    *,
+    queues: tuple[str, ...],
+    slots: int,
+    name: str,
+    on_caller: bool = False,
 ) -> Worker:
-    """A worker of the app that has not started."""
-    return cast("Worker", _part("worker")(app, address, queues=queues, slots=slots, name=name))
+    """A worker of the app that has not started; `on_caller` runs its tasks on the thread that calls `serve`."""
+    make = _part("worker")
+    worker = make(app, address, queues=queues, slots=slots, name=name, on_caller=on_caller)
+    return cast("Worker", worker)
+
+
+class _Threads(threading.local):
+    is_callers = False
+
+
+_threads = _Threads()
+
+
+@contextmanager
+def callers_thread() -> Iterator[None]:
+    """Tasks run on this thread, and everything that is open on it is the caller's and stays open."""
+    before, _threads.is_callers = _threads.is_callers, True
+    try:
+        yield
+    finally:
+        _threads.is_callers = before
+
+
+def is_callers_thread() -> bool:
+    """Whether this thread lends itself to tasks, as in `callers_thread`."""
+    return _threads.is_callers
 
 
 _brokers: dict[str, Broker] = {}

@@ -10,9 +10,12 @@
 It is the broker of production on the memory engine, so what holds here holds there.
 """
 
+import asyncio
 import contextlib
 import datetime as dt
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -171,15 +174,7 @@ class LocalBroker:
         self, app: App, *, queues: Sequence[str] = (), concurrency: int = 1
     ) -> Iterator[inprocess.Worker]:
         """A worker on threads of this process, for as long as the block runs."""
-        broker = self._up()
-        app.finalize()
-        worker = inprocess.new_worker(
-            app,
-            broker.address,
-            queues=tuple(queues) or self._queues(app),
-            slots=concurrency,
-            name=f"local-{uuid7()[-6:]}@test",
-        )
+        worker = self._new_worker(app, queues, concurrency)
         try:
             # A start that fails may leave a thread that goes on trying.
             worker.start()
@@ -187,18 +182,68 @@ class LocalBroker:
         finally:
             worker.stop(WAIT_S)
 
+    def _new_worker(
+        self, app: App, queues: Sequence[str], concurrency: int, *, on_caller: bool = False
+    ) -> inprocess.Worker:
+        broker = self._up()
+        app.finalize()
+        return inprocess.new_worker(
+            app,
+            broker.address,
+            queues=tuple(queues) or self._queues(app),
+            slots=concurrency,
+            name=f"local-{uuid7()[-6:]}@test",
+            on_caller=on_caller,
+        )
+
     def drain(self, app: App, *, timeout: float = WAIT_S, concurrency: int = 1) -> int:
         """Run everything that waits, and what that calls, until nothing waits; answers how many calls waited.
 
+        Tasks run on the calling thread, so they are inside its database transaction. With a higher `concurrency`,
+        or where an event loop runs on the calling thread, they run on threads of their own.
         What is scheduled for later stays: `advance` makes it due.
         """
         count = self._up().unfinished()[0]
         if not count:
             return 0
-        with self.worker(app, concurrency=concurrency):
-            if not self._broker.waits_until_idle(timeout):
-                raise AssertionError(self._still(f"after {timeout:g} s"))
+        if concurrency == 1 and not _has_running_loop():
+            late = self._drain_here(app, timeout)
+        else:
+            with self.worker(app, concurrency=concurrency):
+                late = self._late_after(timeout)
+        if late:
+            raise AssertionError(late)
         return count
+
+    def _drain_here(self, app: App, timeout_s: float) -> str:
+        """Run tasks on this thread while another one waits for the broker to be idle."""
+        worker = self._new_worker(app, (), 1, on_caller=True)
+        watched: Future[str] = Future()
+
+        def watch() -> None:
+            late = ""
+            try:
+                late = self._late_after(timeout_s)
+                watched.set_result(late)
+            except Exception as error:  # noqa: BLE001 - raised where drain was called
+                watched.set_exception(error)
+            finally:
+                worker.end(is_late=bool(late))
+
+        try:
+            worker.start()
+            # A daemon, because an interrupt leaves it behind.
+            threading.Thread(target=watch, name="qbroker-drain", daemon=True).start()
+            with inprocess.callers_thread():
+                worker.serve()
+        finally:
+            worker.stop(WAIT_S)
+        return watched.result()
+
+    def _late_after(self, timeout_s: float) -> str:
+        """What is still to do after that time; empty as soon as there is nothing."""
+        is_idle = self._broker.waits_until_idle(timeout_s)
+        return "" if is_idle else self._still(f"after {timeout_s:g} s")
 
     def wait_until_idle(self, timeout: float = WAIT_S) -> None:
         """Wait until workers have nothing left to do; AssertionError says what there is after that time."""
@@ -306,6 +351,15 @@ class LocalBroker:
 
 def _none_of(name: str) -> Enqueued:
     return Enqueued("", name, (), {}, "", STAGES[0], None, {})
+
+
+def _has_running_loop() -> bool:
+    """Whether an event loop runs on this thread, which a task with one of its own cannot share."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _name_of(task: Value) -> str:

@@ -1,5 +1,6 @@
 """The broker inside a test: its clock, its crashes, its asserts."""
 
+import asyncio
 import datetime as dt
 import threading
 import time
@@ -9,7 +10,7 @@ import pytest
 
 from qbroker import App
 from qbroker.exceptions import ImproperlyConfigured, OperationalError
-from qbroker.inprocess import reached, stop
+from qbroker.inprocess import is_callers_thread, reached, stop
 from qbroker.serialization import Value
 from qbroker.testing import LocalBroker, broker_of
 from tests.sdk.conftest import MakeApp
@@ -91,6 +92,81 @@ def test_drain_runs_what_waits_and_what_that_calls(app: App, broker: LocalBroker
     assert result.get(timeout=5) == 3
     broker.assert_empty()
     assert broker.drain(app) == 0
+
+
+def test_drain_runs_tasks_on_the_calling_thread(app: App, broker: LocalBroker) -> None:
+    @app.task(shared=False, name="shop.where")
+    def where(again: bool) -> int:
+        if again:
+            _ = where.delay(False)
+        threads.append(threading.get_ident())
+        return 0
+
+    threads: list[int] = []
+    _ = where.delay(True)
+
+    broker.drain(app)
+
+    assert threads == [threading.get_ident()] * 2
+    assert not is_callers_thread()
+
+
+def test_drain_with_concurrency_runs_tasks_on_other_threads(app: App, broker: LocalBroker) -> None:
+    meet = threading.Barrier(2)
+
+    @app.task(shared=False, name="shop.meet")
+    def met() -> int:
+        meet.wait(30)
+        return threading.get_ident()
+
+    results = [met.delay(), met.delay()]
+
+    broker.drain(app, concurrency=2)
+
+    threads = {result.get(timeout=30) for result in results}
+    assert len(threads) == 2
+    assert threading.get_ident() not in threads
+
+
+async def test_drain_in_a_coroutine_runs_tasks_that_have_an_event_loop_of_their_own(
+    app: App, broker: LocalBroker
+) -> None:
+    @app.task(shared=False, name="shop.turn")
+    def turn() -> int:
+        return asyncio.run(asyncio.sleep(0, 7))
+
+    result = turn.delay()
+
+    broker.drain(app)
+
+    assert result.get(timeout=30) == 7
+
+
+def test_an_interrupt_in_a_task_reaches_who_drains(app: App, broker: LocalBroker) -> None:
+    @app.task(shared=False, name="shop.interrupted")
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    _ = interrupted.delay()
+
+    with pytest.raises(KeyboardInterrupt):
+        broker.drain(app)
+
+
+def test_drain_ends_a_task_that_takes_longer_than_the_timeout(
+    app: App, broker: LocalBroker
+) -> None:
+    never = threading.Event()
+
+    @app.task(shared=False, name="shop.endless")
+    def endless() -> None:
+        while not never.wait(0.001):
+            pass
+
+    _ = endless.delay()
+
+    with pytest.raises(AssertionError, match=r"1 are with a worker: shop.endless\(\)"):
+        broker.drain(app, timeout=0.5)
 
 
 def test_drain_says_what_does_not_end(app: App, broker: LocalBroker) -> None:

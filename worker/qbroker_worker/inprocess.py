@@ -20,6 +20,7 @@ from qbroker_worker.clock import monotonic
 from qbroker_worker.control import Commands, State
 from qbroker_worker.journal import Journal
 from qbroker_worker.loading import Facts, build_runs, facts_of
+from qbroker_worker.pools.solo import CallersPool
 from qbroker_worker.pools.threadguard import ThreadGuard
 from qbroker_worker.pools.threads import ThreadsPool
 from qbroker_worker.results import lost_result
@@ -58,6 +59,8 @@ class _Life:
         """It has registered, or it has ended."""
         self.is_linked = False
         self.failure: BaseException | None = None
+        self.callers: CallersPool | None = None
+        """The pool of a worker whose tasks run on the thread of the program."""
         self.thread = threading.Thread(
             target=self._run, name="qbroker-inprocess-worker", daemon=True
         )
@@ -83,6 +86,14 @@ class _Life:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(worker.signalled, signal.SIGTERM)
 
+    def end_running(self) -> None:
+        """End the task that runs on the thread of the program."""
+        with self._lock:
+            loop, callers = self._loop, self.callers
+        if loop is not None and callers is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the worker has ended
+                loop.call_soon_threadsafe(callers.end_running)
+
     def _run(self) -> None:
         try:
             asyncio.run(self._live(self))
@@ -90,6 +101,8 @@ class _Life:
             self.failure = error
         finally:
             self.settled.set()
+            if self.callers is not None:
+                self.callers.leave()
 
 
 class InProcessWorker:
@@ -104,12 +117,14 @@ class InProcessWorker:
         slots: int,
         name: str,
         start_s: float = START_S,
+        on_caller: bool = False,
     ) -> None:
         self._start_s = start_s
         self._app = app
         self._address = address
         self._queues = queues
         self._slots = slots
+        self._on_caller = on_caller
         self.name = name
         self._lock = threading.Lock()
         self._life: _Life | None = None
@@ -129,6 +144,19 @@ class InProcessWorker:
                 f"the worker {self.name} could not register with the broker at {self._address}"
             ) from life.failure
 
+    def serve(self) -> None:
+        """Run tasks on this thread until the worker ends; for a worker that was made with `on_caller`."""
+        assert self._life is not None
+        assert self._life.callers is not None
+        self._life.callers.serve()
+
+    def end(self, *, is_late: bool) -> None:
+        """Have `serve` return; if it is late, also end the task that runs."""
+        assert self._life is not None
+        if is_late:
+            self._life.end_running()
+        self._life.end()
+
     def stop(self, timeout_s: float) -> bool:
         """Finish what runs, give back the rest; tells whether that took no longer than it may.
 
@@ -146,12 +174,13 @@ class InProcessWorker:
         guard = ThreadGuard()
         conf = self._app.conf
         limits = conf.task_soft_time_limit, conf.task_time_limit
-        pool = ThreadsPool(
-            build_runs(self._app, hostname=self.name, guard=guard, limits=limits),
-            slots=self._slots,
-            lost_result=lost_result(self.name),
-            guard=guard,
-        )
+        runs = build_runs(self._app, hostname=self.name, guard=guard, limits=limits)
+        lost = lost_result(self.name)
+        pool: ThreadsPool
+        if self._on_caller:
+            pool = life.callers = CallersPool(runs, lost_result=lost, guard=guard)
+        else:
+            pool = ThreadsPool(runs, slots=self._slots, lost_result=lost, guard=guard)
         # By way of bytes, as elsewhere: what commands show is what JSON can say.
         facts = Facts.decode(facts_of(self._app).encode())
         identity = Identity(

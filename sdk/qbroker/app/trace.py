@@ -45,6 +45,7 @@ from qbroker.exceptions import (
     TimeLimitExceeded,
     WorkerLostError,
 )
+from qbroker.inprocess import is_callers_thread
 from qbroker.limits import RESULT_BYTES_MAX, own_time_limit
 from qbroker.printable import clean, cut, repr_of, text_of
 from qbroker.request import Context, current_request, plain_seconds
@@ -459,7 +460,8 @@ def _steps(
         except BaseException as exc:
             if isinstance(exc, GeneratorExit) and is_waiting:
                 raise  # these steps are closed, because nothing will complete the coroutine
-            if isinstance(exc, KeyboardInterrupt) and request.is_eager:
+            is_callers = request.is_eager or is_callers_thread()
+            if isinstance(exc, KeyboardInterrupt) and is_callers:
                 raise  # in the caller's process it is Ctrl-C
             if isinstance(request.pending_retry, Retry):
                 ended = _retried(

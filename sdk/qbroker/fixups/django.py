@@ -12,6 +12,7 @@ import warnings
 
 from qbroker import _state, signals
 from qbroker.exceptions import FixupWarning
+from qbroker.inprocess import is_callers_thread
 from qbroker.serialization import Value
 
 __all__ = ["DjangoFixup", "fixup"]
@@ -103,7 +104,9 @@ class DjangoFixup:
 
     def _is_ours(self, task: Value) -> bool:
         # What runs where it is called runs inside the caller's transaction.
-        return task.app is self.app and not task.request.is_eager
+        if task.request.is_eager or is_callers_thread():
+            return False
+        return task.app is self.app
 
     def close_database(self) -> None:
         """Close this thread's connections; with CELERY_DB_REUSE_MAX only after so many tasks."""
