@@ -9,8 +9,10 @@ in order; the broker knows messages by their id, so nothing doubles. Who waits i
 after the deadline there is an OperationalError with the URL.
 """
 
+import contextlib
 import logging
 import queue
+import socket
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
@@ -75,6 +77,8 @@ class Lane(ABC):
         self._thread: threading.Thread | None = None
         # The stream that is open.
         self._link: Link | None = None
+        self._opening: socket.socket | None = None
+        """The socket of the newest connection, also while it is made."""
         self._trouble = ""
         self._pause_s = _PAUSE_FIRST_S
         self._broken_s: float | None = None
@@ -258,6 +262,7 @@ class Lane(ABC):
                 patience=self._place.patience,
                 monotonic=self._place.monotonic,
                 is_awaited=self._is_awaited,
+                opening=self._opens,
             )
         except CallEnded as exc:
             return exc
@@ -285,10 +290,17 @@ class Lane(ABC):
             return CallEnded(Code.INTERNAL, repr(exc))
         finally:
             with self._lock:
-                self._link = None
+                self._link = self._opening = None
             link.shut()
             with self._reading:
                 link.close()
+
+    def _opens(self, sock: socket.socket) -> None:
+        """Keep a socket that is about to connect, so that `close` can end the attempt."""
+        with self._lock:
+            if self._closed.is_set():
+                raise CallEnded(Code.CANCELLED, "the connection was closed")
+            self._opening = sock
 
     def _start_over(self) -> bool:
         """Make ready for the next stream; whether it is wanted already."""
@@ -310,6 +322,11 @@ class Lane(ABC):
             self._wanted.set()
             self._called_back.set()
             link, thread = self._link, self._thread
+            if self._opening is not None:
+                # A broker that stays silent would hold up the thread that connects. An attempt that failed
+                # has closed its socket.
+                with contextlib.suppress(OSError):
+                    self._opening.shutdown(socket.SHUT_RDWR)
         if link is not None:
             link.shut()
         # Who reads on behalf of the stream's thread cannot wait for it.

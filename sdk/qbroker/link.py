@@ -296,8 +296,11 @@ def connect(
     patience: Patience = PATIENCE,
     monotonic: Callable[[], float] = clock.monotonic,
     is_awaited: Callable[[], bool] = lambda: True,
+    opening: Callable[[socket.socket], object] = lambda _sock: None,
 ) -> Link:
     """A new connection on which the broker has said its first word.
+
+    `opening` is told of each socket before it connects; shutting the socket down ends the attempt.
 
     A connection that is taken in and then stays silent is none: the broker may be stopped, or only a
     proxy be there. Raises CallEnded, with UNAVAILABLE, when there is none within the time.
@@ -320,6 +323,7 @@ def connect(
         began_s = monotonic()
         try:
             sock.settimeout(share_s)
+            opening(sock)
             sock.connect(address)
             sock.setblocking(False)  # noqa: FBT003 - the socket module's signature
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

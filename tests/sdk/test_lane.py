@@ -20,6 +20,7 @@ from qbroker import lane as lane_module
 from qbroker.client import Client
 from qbroker.clock import monotonic
 from qbroker.exceptions import OperationalError
+from qbroker.http2 import Patience
 from qbroker.lane import Answer, Lane, Publisher, Subscription, Teller, Ticket, Watcher
 from qbroker.link import Link, Place
 from qbroker_proto.v1.control_pb2 import Event
@@ -538,6 +539,23 @@ def test_closing_tells_one_who_reads(
     thread.join()
     broker.confirms.set()
     assert sockets_to(broker.port) == 0
+
+
+def test_closing_ends_a_connect_to_a_silent_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "CONNECT_S", LONG_S)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        patience = Patience(LONG_S, LONG_S, LONG_S)
+        client = Client(f"qbroker://127.0.0.1:{port}", timeout_s=PATIENCE_S, patience=patience)
+        client.submit([message("m")])
+        publisher = publisher_of(client)
+        accepted, _ = silent.accept()
+
+        with accepted:
+            client.close(PATIENCE_S)
+
+        assert publisher._thread is not None
+        assert not publisher._thread.is_alive()
 
 
 @pytest.mark.usefixtures("patient")
