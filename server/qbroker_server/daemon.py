@@ -144,7 +144,9 @@ async def run(config: Config, announce: Callable[[str], None], *, files_max: int
             if (config.data_dir / "data.mdb").exists() and not is_whole(config.data_dir):
                 raise StoreFailed(
                     f"The store in {config.data_dir} cannot be opened: data.mdb is shorter than it was, or a page of it cannot be read. "
-                    "Keep a copy of it, restore data.mdb from a backup, or choose another directory with --data-dir."
+                    f"See what is damaged with: qbroker check {config.data_dir}. "
+                    f"Copy what can be read to a new store with: qbroker salvage {config.data_dir} --to NEW. "
+                    "Or restore data.mdb from a backup, or choose another directory with --data-dir."
                 )
             try:
                 engine = LmdbEngine(config.data_dir, reserve_bytes=config.reserve_bytes)

@@ -5,7 +5,7 @@ serving broker.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from qbroker_server.core import (
     index,
@@ -14,12 +14,13 @@ from qbroker_server.core import (
     payloads,
     periodic,
     queue,
+    routes,
     timetable,
     workflows,
 )
 from qbroker_server.core.errors import CorruptRecord
 from qbroker_server.core.ports import ReadTxn
-from qbroker_server.core.records import Flag, Record, Stage, decode
+from qbroker_server.core.records import Flag, Record, Stage, decode, decode_queue
 
 _EVERYTHING = 2**31
 _WAITING = (Stage.WAITING, Stage.SCHEDULED, Stage.QUEUED)
@@ -41,6 +42,7 @@ def faults(txn: ReadTxn) -> list[str]:
     found += _payload_faults(txn, records)
     found += _dead_faults(txn, records)
     found += _index_faults(txn, records)
+    found += _queue_and_route_faults(txn)
     found += _entry_faults(txn)
     found += _join_faults(txn, records)
     found += _workflow_faults(txn, records)
@@ -91,6 +93,7 @@ def _lease_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
 
 def _time_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
     reminders = {key for key, _ in _family(txn, keys.TIME)}
+    reminded = _reminded(txn)
     for message_id, record in records.items():
         if record.stage == Stage.SCHEDULED:
             key = keys.TIME + keys.U64.pack(record.eta_ms) + timetable.DUE + message_id.encode()
@@ -108,8 +111,13 @@ def _time_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
                 yield f"{message_id!r} expires but nothing reminds of it"
         elif record.stage == Stage.DONE and record.result_ttl_ms >= 0:
             kind_and_id = timetable.FORGET + message_id.encode()
-            if not any(key.endswith(kind_and_id) for key in reminders):
+            if kind_and_id not in reminded:
                 yield f"{message_id!r} has ended but nothing reminds to forget it"
+
+
+def _reminded(txn: ReadTxn) -> set[bytes]:
+    """Kind and subject of each reminder."""
+    return {key[len(keys.TIME) + keys.U64.size :] for key, _ in _family(txn, keys.TIME)}
 
 
 def _count_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
@@ -200,8 +208,22 @@ def _index_faults(txn: ReadTxn, records: dict[str, Record]) -> Iterator[str]:
             yield f"the unique key {key!r} is held by {raw_id!r}, which has none"
 
 
+def _queue_and_route_faults(txn: ReadTxn) -> Iterator[str]:
+    looks: tuple[tuple[bytes, Callable[[bytes, bytes], object]], ...] = (
+        (keys.QUEUE, decode_queue),
+        (keys.EXCHANGE, routes.check_row),
+        (keys.BINDING, routes.check_row),
+    )
+    for family, look in looks:
+        for key, raw in _family(txn, family):
+            try:
+                look(key, raw)
+            except CorruptRecord as error:
+                yield str(error)
+
+
 def _entry_faults(txn: ReadTxn) -> Iterator[str]:
-    reminders = [key for key, _ in _family(txn, keys.TIME)]
+    reminded = _reminded(txn)
     for key, raw in _family(txn, keys.ENTRY):
         try:
             entry = periodic.decode(key, raw)
@@ -210,7 +232,7 @@ def _entry_faults(txn: ReadTxn) -> Iterator[str]:
             continue
         kind_and_name = timetable.PERIODIC + key[len(keys.ENTRY) :]
         is_due = entry.next_ms and not entry.paused_ms
-        if is_due and not any(row.endswith(kind_and_name) for row in reminders):
+        if is_due and kind_and_name not in reminded:
             yield f"the entry {key!r} is due at {entry.next_ms} but nothing reminds of it"
 
 

@@ -108,6 +108,11 @@ def _decode(key: bytes, raw: bytes) -> dict[str, object]:
     return found
 
 
+def check_row(key: bytes, raw: bytes) -> None:
+    """Raise CorruptRecord when the row of an exchange or a binding is not what was written."""
+    _decode(key, raw)
+
+
 def _rows(txn: ReadTxn, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
     start = prefix
     while rows := txn.scan(start, keys.after(prefix), STEP_ITEMS_MAX):
