@@ -387,7 +387,8 @@ def test_a_registered_task_that_replaces_another_is_warned_of(app: App) -> None:
     app.register_task(First)
     app.register_task(First())
     with pytest.warns(
-        DuplicateTaskNameWarning, match=r"'same' is replaced: .*First, and is .*Second"
+        DuplicateTaskNameWarning,
+        match=r"(?s)Existing: .*First\nNew: .*Second\n.*replaced the existing one",
     ):
         app.register_task(Second)
 
@@ -421,6 +422,14 @@ def test_a_duplicate_name_is_warned_of_once_at_the_line_of_the_program(make_app:
     app.task(name="same", shared=False)(second)  # a second warning would be an error here
 
     assert [warning.filename for warning in told] == [__file__]
+    here = f"{__name__}.test_a_duplicate_name_is_warned_of_once_at_the_line_of_the_program.<locals>"
+    assert str(told[0].message) == (
+        "Task name 'same' is already registered to a different callable.\n\n"
+        f"Existing: {here}.first\nNew:      {here}.second\n\n"
+        "The new callable was not registered; calls under this name reach the callable registered "
+        "first.\n\nEvery task must have a unique name. Pass an explicit name= to the task decorator, "
+        "or rename one of the callables."
+    )
 
 
 def test_a_registry_of_tasks_is_used_as_it_is(make_app: MakeApp) -> None:

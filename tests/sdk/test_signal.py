@@ -2,6 +2,9 @@
 
 import gc
 
+import pytest
+
+from qbroker.exceptions import CDeprecationWarning
 from qbroker.serialization import Value
 from qbroker.signals import Signal
 
@@ -146,3 +149,18 @@ def test_a_receiver_may_die_while_another_is_connected_or_disconnected() -> None
     assert victims == []
     assert signal._live(None) == [other]
     assert len(signal._receivers) == 1
+
+
+@pytest.mark.parametrize("weak", [True, False])
+def test_a_receiver_is_disconnected_with_a_warning_that_weak_has_no_effect(weak: bool) -> None:
+    signal = Signal(name="s")
+
+    def receive(sender: object, **_: Value) -> None: ...
+
+    signal.connect(receive)
+
+    with pytest.warns(CDeprecationWarning, match="`weak` to disconnect has no effect") as told:
+        assert signal.disconnect(receive, None, weak)
+
+    assert [warning.filename for warning in told] == [__file__]
+    assert not signal.has_listeners()

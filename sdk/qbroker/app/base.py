@@ -82,7 +82,7 @@ from qbroker.result import (
 )
 from qbroker.serialization import AUTH, Value
 from qbroker.task import Task as BaseTask, header_of
-from qbroker.utils.imports import symbol_by_name
+from qbroker.utils.imports import qualname, symbol_by_name
 
 if TYPE_CHECKING:
     from qbroker.app.periodic import Schedules
@@ -564,8 +564,10 @@ class App:
                 if made_of is not None and made_of is not fun:
                     self._warn_of_duplicate(
                         name,
-                        f"two functions want to be the task {name!r}: {made_of!r} has the name, "
-                        f"{fun!r} is left out",
+                        made_of,
+                        fun,
+                        "The new callable was not registered; calls under this name reach the "
+                        "callable registered first.",
                     )
                 return known
             header = header_of(fun)
@@ -610,11 +612,17 @@ class App:
             task.bind(self)
             return task
 
-    def _warn_of_duplicate(self, name: str, text: str) -> None:
+    def _warn_of_duplicate(self, name: str, existing: Value, new: Value, outcome: str) -> None:
         """Warn once for each name, as Celery does, at the line of the program that led here."""
         if name in self._warned_names:
             return
         self._warned_names.add(name)
+        text = (
+            f"Task name {name!r} is already registered to a different callable.\n\n"
+            f"Existing: {qualname(existing)}\nNew:      {qualname(new)}\n\n{outcome}\n\n"
+            "Every task must have a unique name. Pass an explicit name= to the task decorator, or "
+            "rename one of the callables."
+        )
         warnings.warn(DuplicateTaskNameWarning(text), stacklevel=_callers_level())
 
     def share(
@@ -642,8 +650,10 @@ class App:
         if known is not None and type(known) is not type(made):
             self._warn_of_duplicate(
                 made.name,
-                f"the task {made.name!r} is replaced: it was a {type(known).__qualname__}, and is a "
-                f"{type(made).__qualname__} now",
+                getattr(known, "__wrapped__", type(known)),
+                type(made),
+                "The new callable replaced the existing one; calls under this name now reach the "
+                "new callable.",
             )
         made.bind(self)
         return made

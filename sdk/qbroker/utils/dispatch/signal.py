@@ -8,11 +8,13 @@ import inspect
 import itertools
 import logging
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Collection, Hashable
 from typing import TypeVar, overload
 
 from qbroker import clock
+from qbroker.exceptions import CDeprecationWarning
 from qbroker.hints import signature_of
 from qbroker.local import PromiseProxy
 from qbroker.serialization import Value
@@ -147,9 +149,14 @@ class Signal:
         self,
         receiver: Receiver | None = None,
         sender: object = None,
+        weak: bool | None = None,  # noqa: FBT001 - Celery's signature
         dispatch_uid: Hashable = None,
     ) -> bool:
         """Undo a `connect` with the same arguments; tells whether there was one."""
+        if weak is not None:
+            warnings.warn(
+                "Passing `weak` to disconnect has no effect.", CDeprecationWarning, stacklevel=2
+            )
         return self._drop(_key(receiver, sender, dispatch_uid))
 
     def _drop(self, key: _Key) -> bool:
