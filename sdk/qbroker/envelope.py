@@ -6,6 +6,7 @@ them makes them from the body.
 """
 
 import datetime as dt
+import inspect
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from qbroker.exceptions import (
     TaskRevokedError,
     WorkerLostError,
 )
+from qbroker.hints import signature_of
 from qbroker.printable import clean, repr_of
 from qbroker.sealing import Seal
 from qbroker.serialization import Value
@@ -132,6 +134,27 @@ def explained(
                 f"{name}{place} of {what} is of type {kind!r}, which {serializer} cannot carry: {exc}"
             )
     return exc
+
+
+def call_parts(
+    args: Sequence[Value] | None, kwargs: Mapping[str, Value] | None, task: Value = None
+) -> dict[str, Value]:
+    """The arguments of a call by the words that name them: the parameters' names where the task is known."""
+    run = getattr(task, "run", None)
+    try:
+        parameters = signature_of(run).parameters.values() if run is not None else ()
+    except (TypeError, ValueError):
+        parameters = ()
+    names = [parameter.name for parameter in parameters if parameter.kind in _BY_PLACE]
+    parts: dict[str, Value] = {}
+    for place, value in enumerate(args or ()):
+        parts[f"argument {names[place]!r}" if place < len(names) else f"args[{place}]"] = value
+    if run is None:
+        return {**parts, "kwargs": kwargs}
+    return parts | {f"argument {name!r}": value for name, value in (kwargs or {}).items()}
+
+
+_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def read(

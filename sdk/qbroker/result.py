@@ -24,6 +24,7 @@ from qbroker import _state, clock, envelope, states
 from qbroker.envelope import Stored
 from qbroker.exceptions import (
     Conflict,
+    EncodeError,
     ImproperlyConfigured,
     IncompleteStream,
     OperationalError,
@@ -447,9 +448,14 @@ class BrokerBackend(Backend):
         if not (is_over and is_own and request.is_eager):
             # A run that says this of itself is heard only as long as it is the newest.
             attempt = request.attempt if is_own else 0
-            encoded = envelope.encode_state(
-                state, result, traceback, clock.wall_ms(), self._terms(), request
-            )
+            terms = self._terms()
+            try:
+                encoded = envelope.encode_state(
+                    state, result, traceback, clock.wall_ms(), terms, request
+                )
+            except EncodeError as exc:
+                what, parts = f"state {state!r} of {task_id!r}", {"the meta": result}
+                raise envelope.explained(exc, what, parts, terms.serializer) from exc
             is_told = self._client().tell(task_id, state, encoded, attempt)
             if is_told or (not is_over and is_own):
                 return

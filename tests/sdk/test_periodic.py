@@ -2,11 +2,12 @@
 
 import datetime as dt
 import json
+from collections.abc import Mapping
 
 import pytest
 
 from qbroker import App
-from qbroker.app.periodic import fields_of
+from qbroker.app.periodic import fields_of, is_fired_here
 from qbroker.beat import BeatLazyFunc
 from qbroker.exceptions import ImproperlyConfigured, NotFound
 from qbroker.schedules import BaseSchedule, crontab, schedule
@@ -254,3 +255,22 @@ def test_entries_are_made_looked_at_paused_run_and_removed(real_app: App) -> Non
     real_app.schedules.remove("tidy")
     with pytest.raises(NotFound):
         real_app.schedules.get("tidy")
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        ({"args": 2}, "the arguments of task 'proj.add' must be a list or a tuple, not 2"),
+        ({"kwargs": 2}, "the keyword arguments of task 'proj.add' must be a mapping, not 2"),
+        ({"kwargs": [1]}, "the keyword arguments of task 'proj.add' must be a mapping"),
+    ],
+)
+def test_arguments_of_a_wrong_shape_are_refused_with_the_entrys_and_the_tasks_name(
+    make_app: MakeApp, entry: Mapping[str, Value], why: str
+) -> None:
+    app = make_app()
+    whole = {"task": "proj.add", "schedule": 10, **entry}
+
+    assert not is_fired_here(whole, app)
+    with pytest.raises(ImproperlyConfigured, match=f"periodic task 'n' is not valid: {why}"):
+        app.schedules.put("n", **whole)

@@ -312,6 +312,48 @@ def test_an_argument_that_cannot_be_written_is_named_with_its_place_task_and_ser
         prepare(app.conf, "proj.add", args, kwargs, serializer=serializer)
 
 
+@pytest.mark.parametrize("is_eager", [False, True])
+@pytest.mark.parametrize("is_bound", [False, True])
+@pytest.mark.parametrize(
+    ("args", "kwargs", "place"),
+    [
+        ((1, object()), {}, r"argument 'y'"),
+        ((1,), {"y": {"rows": [0, object()]}}, r"argument 'y'\['rows'\]\[1\]"),
+        ((1, 2, [object()]), {}, r"args\[2\]\[0\]"),
+    ],
+)
+def test_an_argument_of_a_known_task_is_named_by_its_parameter(
+    make_app: MakeApp, args: Value, kwargs: Value, place: str, *, is_bound: bool, is_eager: bool
+) -> None:
+    app = make_app(task_always_eager=is_eager)
+    fun: Value = (lambda self, x, y, *rest: x) if is_bound else (lambda x, y, *rest: x)
+    decorate: Value = app.task
+    add = decorate(name="proj.add", bind=is_bound)(fun)
+
+    with pytest.raises(
+        EncodeError,
+        match=f"^{place} of task 'proj.add' is of type 'object', which json cannot carry",
+    ):
+        add.apply_async(args, kwargs)
+
+
+def test_a_property_that_cannot_be_written_is_named(make_app: MakeApp) -> None:
+    with pytest.raises(
+        EncodeError, match=r"^properties\['app_id'\] of task 'proj.add' is of type 'object'"
+    ):
+        prepare(make_app().conf, "proj.add", app_id=object())
+
+
+def test_a_state_whose_meta_cannot_be_written_is_named(make_app: MakeApp) -> None:
+    app = make_app(backend="qbroker://")
+
+    with pytest.raises(
+        EncodeError,
+        match=r"^the meta\['rows'\]\[0\] of state 'PROGRESS' of 'an-id' is of type 'object'",
+    ):
+        app.backend.store_result("an-id", {"rows": [object()]}, "PROGRESS")
+
+
 def test_an_integer_that_msgpack_cannot_carry_is_refused_with_the_range(make_app: MakeApp) -> None:
     with pytest.raises(EncodeError, match=r"args\[0\] .* msgpack carries integers from -2\*\*63"):
         prepare(make_app().conf, "proj.add", (2**70,), {}, serializer="msgpack")

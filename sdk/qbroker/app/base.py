@@ -1311,7 +1311,7 @@ class App:
         if task.__models__ is not None and name != "pickle":
             args, kwargs = task.__models__.sent(args, kwargs)
             task.__models__.refuse_rest(args, kwargs)
-        return carried(args, kwargs, name)
+        return carried(task, args, kwargs, name)
 
     def apply_canvas(
         self,

@@ -9,7 +9,8 @@ import contextlib
 import contextvars
 from collections.abc import Iterator, Mapping, Sequence
 
-from qbroker import serialization
+from qbroker import envelope, serialization
+from qbroker.exceptions import EncodeError
 from qbroker.serialization import Value
 
 __all__ = ["carried", "is_sending", "sending"]
@@ -33,9 +34,13 @@ def sending(*, is_on: bool = True) -> Iterator[None]:
 
 
 def carried(
-    args: Sequence[Value], kwargs: Mapping[str, Value], serializer: str
+    task: Value, args: Sequence[Value], kwargs: Mapping[str, Value], serializer: str
 ) -> tuple[list[Value], dict[str, Value]]:
     """The arguments of a call as a worker would get them. EncodeError for what cannot be written."""
-    content_type, _, body = serialization.encode((args, kwargs), serializer)
+    try:
+        content_type, _, body = serialization.encode((args, kwargs), serializer)
+    except EncodeError as exc:
+        parts = envelope.call_parts(args, kwargs, task)
+        raise envelope.explained(exc, f"task {task.name!r}", parts, serializer) from exc
     found_args, found_kwargs = serialization.decode(body, content_type, (content_type,))
     return list(found_args), dict(found_kwargs)

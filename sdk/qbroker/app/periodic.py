@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from qbroker.beat import BeatLazyFunc
+from qbroker.envelope import check_shape
 from qbroker.exceptions import ImproperlyConfigured
 from qbroker.ids import uuid7
 from qbroker.result import AsyncResult
@@ -138,6 +139,11 @@ def is_fired_here(entry: Mapping[str, Value], app: Value) -> bool:
         return False
     if schedule.nowfun is not None or schedule.timing() is None:
         return True
+    try:
+        check_shape(str(entry.get("task")), entry.get("args"), entry.get("kwargs"))
+    except TypeError:
+        # Whoever declares the entry says so.
+        return False
     arguments = (*(entry.get("args") or ()), *(entry.get("kwargs") or {}).values())
     return any(isinstance(argument, BeatLazyFunc) for argument in arguments)
 
@@ -188,6 +194,7 @@ def _fields(
         "celery_beat_task": True,
         "periodic_task_name": name,
     }
+    check_shape(str(entry["task"]), entry.get("args"), entry.get("kwargs"))
     args, kwargs = tuple(entry.get("args") or ()), dict(entry.get("kwargs") or {})
     options.setdefault("argsrepr", repr(args))
     options.setdefault("kwargsrepr", repr(kwargs))

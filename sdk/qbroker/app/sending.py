@@ -292,7 +292,12 @@ def prepare(
         if expiration is not None:
             too_late_ms = _ahead_ms("expiration", expiration, name)
             fields["expires_ms"] = min(too_late_ms, fields.get("expires_ms") or too_late_ms)
-        fields["properties"] = _small("properties", json_encode(properties).decode(), task_id, name)
+        try:
+            text = json_encode(properties).decode()
+        except EncodeError as exc:
+            whole = {"properties": properties}
+            raise envelope.explained(exc, f"task {name!r}", whole, "json") from exc
+        fields["properties"] = _small("properties", text, task_id, name)
     if shadow:
         fields["shadow"] = shadow
     if argsrepr:
@@ -349,7 +354,7 @@ def prepare(
             content = args or (), kwargs or {}, embed
             fields |= envelope.write(content, serializer, compression, conf.compression_level)
     except EncodeError as exc:
-        parts = {"args": args, "kwargs": kwargs, "embed": embed}
+        parts = {**envelope.call_parts(args, kwargs, task_type), "embed": embed}
         raise envelope.explained(exc, f"task {name!r}", parts, serializer) from exc
     carrier = Message(
         id=task_id,
