@@ -10,15 +10,15 @@ that owns the store, `reply` on the thread that owns the streams (pump.py). `ste
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from qbroker_server.core import joins, lease, limits, queue, workflows
+from qbroker_server.core import joins, lease, limits, queue, versions, workflows
 from qbroker_server.core.command import Command
 from qbroker_server.core.dispatch import Delivery, Dispatcher
 from qbroker_server.core.effects import Cancel, Effects, Policy
-from qbroker_server.core.errors import CoreError, StoreFull, StoreLost
+from qbroker_server.core.errors import CoreError, NewerVersion, StoreFull, StoreLost
 from qbroker_server.core.ports import Engine, ReadTxn, Txn, WriteTxn
 from qbroker_server.core.records import Record
 from qbroker_server.core.routes import Table
@@ -85,13 +85,20 @@ class Recovered:
 class Broker:
     """Owns the engine, the inbox and the dispatcher."""
 
-    def __init__(self, engine: Engine, clock: Clock, policy: Policy) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        policy: Policy,
+        known_versions: Callable[[], Mapping[str, int]] = versions.known,
+    ) -> None:
         self.engine = engine
         self.policy = policy
         self.dispatcher = Dispatcher()
         self.routes = Table()
         self.listeners: list[Listener] = []
         self._clock = clock
+        self._known_versions = known_versions
         self._inbox: deque[tuple[Command[Any], Reply]] = deque()
         self._full_s = float("-inf")
         """When the disk last refused a step."""
@@ -100,7 +107,18 @@ class Broker:
         """Why nothing can be stored for now; empty while something can."""
 
     def recover(self) -> Recovered:
-        """Learn what the store holds; O(queues + sessions)."""
+        """Learn what the store holds; O(queues + sessions). NewerVersion: a newer broker wrote to it."""
+        ours = self._known_versions()
+        with self.engine.read() as txn:
+            are_new = versions.check(txn, ours)
+        if are_new:
+            change = self.engine.begin(bytes_max=limits.KIB)
+            try:
+                versions.write(change, ours)
+            except BaseException:
+                change.abort()
+                raise
+            change.commit()
         with self.engine.read() as txn:
             self.dispatcher.load(txn, self._clock.now_ms())
             counts = [queue.counts(txn, name) for name in queue.names(txn)]
@@ -289,6 +307,9 @@ class Broker:
                     break
                 try:
                     value: object = command.apply(txn, now_ms, effects)
+                except NewerVersion:
+                    # Only a newer broker may work on this store.
+                    raise
                 except CoreError as error:
                     value = error
                 answers.append((reply, value))

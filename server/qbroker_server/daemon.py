@@ -33,7 +33,7 @@ from qbroker_server.broker import Broker, Recovered
 from qbroker_server.clock import Clock, SystemClock
 from qbroker_server.config import Config
 from qbroker_server.core.effects import Policy
-from qbroker_server.core.errors import StoreDamaged
+from qbroker_server.core.errors import NewerVersion, StoreDamaged
 from qbroker_server.core.ports import Engine, StoreError
 from qbroker_server.engines.lmdb import LmdbEngine, is_whole
 from qbroker_server.engines.memory import MemoryEngine
@@ -167,6 +167,11 @@ async def run(config: Config, announce: Callable[[str], None], *, files_max: int
             raise StoreFailed(
                 f"The store in {config.data_dir} cannot be used: {error}. "
                 "Restore data.mdb from a backup, or choose another directory with --data-dir."
+            ) from error
+        except NewerVersion as error:
+            raise StoreFailed(
+                f"The store in {config.data_dir} was written by a newer broker: {error}. Nothing in it was changed. "
+                "Start that release of qbroker, or choose another directory with --data-dir."
             ) from error
         daemon = Daemon(config, broker, clock, connections_max=connections_max_of(files_max))
         port = await daemon.start(recovered)

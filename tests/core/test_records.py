@@ -123,11 +123,11 @@ def test_garbage_is_noticed(raw: bytes) -> None:
         decode_queue(b"key", raw)
 
 
-def test_a_record_of_another_version_is_not_guessed_at() -> None:
+def test_a_record_with_a_damaged_version_byte_is_not_guessed_at() -> None:
     raw = bytearray(encode_queue(QueueRecord(1, 2, 3)))
     raw[0] = 9
 
-    with pytest.raises(CorruptRecord, match="version 9 is not 1"):
+    with pytest.raises(CorruptRecord, match="its version byte is damaged"):
         decode_queue(b"key", bytes(raw))
 
 

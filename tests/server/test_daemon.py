@@ -19,8 +19,11 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from qbroker_proto.v1 import producer_pb2, producer_pb2_grpc, worker_pb2, worker_pb2_grpc
 from qbroker_server import daemon
+from qbroker_server.broker import Broker
+from qbroker_server.clock import SystemClock
 from qbroker_server.config import Config
-from qbroker_server.core import check
+from qbroker_server.core import check, versions
+from qbroker_server.core.effects import Policy
 from qbroker_server.core.limits import MIB
 from qbroker_server.daemon import ListenError, StoreFailed
 from qbroker_server.engines.lmdb import LmdbEngine
@@ -246,6 +249,16 @@ async def test_a_store_with_one_bad_page_is_refused_with_a_sentence_and_ends_no_
             StoreFailed, match=r"a page of it cannot be read.* qbroker salvage .* --to NEW"
         ):
             await daemon.run(Config(data_dir=tmp_path, listen="127.0.0.1:0"), lambda _: None)
+
+
+async def test_a_store_of_a_newer_broker_is_refused_with_both_versions(tmp_path: Path) -> None:
+    engine = LmdbEngine(tmp_path)
+    newer = versions.known() | {"messages": 9}
+    Broker(engine, SystemClock(), Policy(), lambda: newer).recover()
+    engine.close()
+
+    with pytest.raises(StoreFailed, match="has version 9, and this broker reads versions up to 1"):
+        await daemon.run(Config(data_dir=tmp_path, listen="127.0.0.1:0"), lambda _: None)
 
 
 # -- as a process ------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ CoreError
 ├── StoreFull        the disk takes nothing: nothing of the transaction is stored
 ├── StoreLost        the store has failed: what was asked may or may not be stored
 ├── StoreDamaged     a page of the store cannot be read
+├── NewerVersion     a newer broker wrote what was read from the store
 └── CorruptRecord    what was read from the store is not what was written
 """
 
@@ -96,8 +97,19 @@ class StoreDamaged(CoreError):
     """A page of the store cannot be read; what lies elsewhere can."""
 
 
+class NewerVersion(CoreError):
+    """A newer broker wrote the record. It is sound, and it stays where it is."""
+
+    def __init__(self, what: str, version: int, newest: int) -> None:
+        super().__init__(
+            f"{what} has version {version}, and this broker reads versions up to {newest}"
+        )
+        self.version = version
+        self.newest = newest
+
+
 class CorruptRecord(CoreError):
-    """A stored record fails its checksum or cannot be read by this version."""
+    """A stored record fails its checksum."""
 
     def __init__(self, key: bytes, why: str) -> None:
         super().__init__(f"record {key!r} is damaged: {why}")

@@ -20,11 +20,12 @@ remembers the rest.
 
 import json
 import struct
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
-from zlib import crc32
 
 from qbroker_server.core import (
+    frame,
     index,
     keys,
     limits,
@@ -49,6 +50,7 @@ from qbroker_server.core.records import (
 )
 
 VERSION: Final = 1
+"""Of a join's record; records.py says how to raise it."""
 
 VALUE: Final = b"V"
 """What a message's value begins with, before its result."""
@@ -61,7 +63,6 @@ _CARRIED_PER_STEP_MAX = limits.STEP_ITEMS_MAX
 
 _EVERY = 2**31
 
-_HEAD = struct.Struct("<BI")
 _BODY = struct.Struct("<IIIBIHHH")
 _IS_LIST, _IS_COMPLETE, _IS_FAILED = 1, 2, 4
 
@@ -130,20 +131,14 @@ def encode_join(join: Join) -> bytes:
             cause,
         )
     )
-    return _HEAD.pack(VERSION, crc32(body)) + body
+    return frame.seal(frame.LITTLE, VERSION, body)
 
 
-def decode_join(key: bytes, raw: bytes) -> Join:
-    """The join stored at `key`; CorruptRecord when it is not what was written."""
-    if len(raw) < _HEAD.size + _BODY.size:
+def _read_join(key: bytes, raw: bytes) -> Join:
+    if len(raw) < frame.BYTES + _BODY.size:
         raise CorruptRecord(key, f"it is only {len(raw)} bytes long")
-    version, checksum = _HEAD.unpack_from(raw)
-    if version != VERSION:
-        raise CorruptRecord(key, f"version {version!r} is not {VERSION}")
-    if crc32(memoryview(raw)[_HEAD.size :]) != checksum:
-        raise CorruptRecord(key, "the checksum differs")
-    size, arrived, waiters, flags, place_index, *lengths = _BODY.unpack_from(raw, _HEAD.size)
-    at = _HEAD.size + _BODY.size
+    size, arrived, waiters, flags, place_index, *lengths = _BODY.unpack_from(raw, frame.BYTES)
+    at = frame.BYTES + _BODY.size
     texts: list[str] = []
     for length in lengths:
         texts.append(raw[at : at + length].decode())
@@ -167,6 +162,15 @@ def decode_join(key: bytes, raw: bytes) -> Join:
         bool(flags & _IS_COMPLETE),
         cause,
     )
+
+
+READERS: Final[Mapping[int, Callable[[bytes, bytes], Join]]] = {1: _read_join}
+"""By the first version that each reads."""
+
+
+def decode_join(key: bytes, raw: bytes) -> Join:
+    """The join stored at `key`; CorruptRecord when it is not what was written, NewerVersion."""
+    return frame.read(frame.LITTLE, key, raw, VERSION, READERS)
 
 
 def _values(join_id: str) -> bytes:

@@ -20,6 +20,7 @@
     s <id>                          → a result of a state on the way (payloads.py)
     t <time> <kind> <id>            → b""; what to look at when (timetable.py)
     u <key>                         → id; who has a unique key (unique.py)
+    v                               → the newest version of each kind of record (versions.py)
     w <join> 0 <id>                 → b""; what stands still until the join is complete (joins.py)
     x <id>                          → a record that was found damaged (message.py)
     y <workflow>                    → record of a workflow (workflows.py)
@@ -53,6 +54,7 @@ VALUE = VHOST + b"g"
 JOIN = VHOST + b"j"
 WAITER = VHOST + b"w"
 WORKFLOW = VHOST + b"y"
+VERSIONS = VHOST + b"v"
 UNIQUE = VHOST + b"u"
 EXCHANGE = VHOST + b"o"
 BINDING = VHOST + b"a"

@@ -14,14 +14,14 @@ does not fire a tick twice.
 """
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, Protocol
-from zlib import crc32
 
-from qbroker_server.core import keys, limits, message, publish, timetable
+from qbroker_server.core import frame, keys, limits, message, publish, timetable
 from qbroker_server.core.effects import Effects
 from qbroker_server.core.errors import (
     Conflict,
@@ -34,7 +34,10 @@ from qbroker_server.core.errors import (
 from qbroker_server.core.names import check_name
 from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.publish import NewMessage
-from qbroker_server.core.records import VERSION, Stage
+from qbroker_server.core.records import Stage
+
+VERSION: Final = 1
+"""Of a schedule's entry; records.py says how to raise it."""
 
 ON_TIME_MS: Final = 5_000
 """A tick that is looked at within this time is late, not missed: a broker that was restarted swallows none."""
@@ -170,7 +173,7 @@ def encode(entry: Entry) -> bytes:
         f'"last_ms":{e.last_ms},"last_id":{_quoted(e.last_id)},"note":{_quoted(e.note)}}}]'
     ).encode()
     body = keys.U32.pack(len(told)) + told + entry.definition.template
-    return bytes((VERSION,)) + keys.U32.pack(crc32(body)) + body
+    return frame.seal(frame.BIG, VERSION, body)
 
 
 _to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
@@ -187,20 +190,24 @@ def _definition_from_json(told: bytes, template: bytes) -> Definition:
     return Definition(template=template, **json.loads(told))
 
 
-def decode(key: bytes, raw: bytes) -> Entry:
-    """The entry stored at `key`; CorruptRecord when it is not what was written."""
+def _read(key: bytes, raw: bytes) -> Entry:
     if len(raw) < 9:
         raise CorruptRecord(key, f"it is only {len(raw)} bytes long")
-    if raw[0] != VERSION:
-        raise CorruptRecord(key, f"version {raw[0]!r} is not {VERSION}")
-    if keys.U32.unpack_from(raw, 1)[0] != crc32(memoryview(raw)[5:]):
-        raise CorruptRecord(key, "the checksum differs")
     template_at = 9 + keys.U32.unpack_from(raw, 5)[0]
     definition, between, values = raw[9:template_at].partition(_BETWEEN)
     if not between:
         raise CorruptRecord(key, "it is not an entry")
     known = _definition_from_json(definition[1:] + b"}", raw[template_at:])
     return Entry(known, **_from_json((between[2:] + values).decode())[0])
+
+
+READERS: Final[Mapping[int, Callable[[bytes, bytes], Entry]]] = {1: _read}
+"""By the first version that each reads."""
+
+
+def decode(key: bytes, raw: bytes) -> Entry:
+    """The entry stored at `key`; CorruptRecord when it is not what was written, NewerVersion."""
+    return frame.read(frame.BIG, key, raw, VERSION, READERS)
 
 
 def peek(txn: ReadTxn, name: str) -> Entry:

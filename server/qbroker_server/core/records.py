@@ -1,4 +1,4 @@
-"""How things look on disk: a version byte first, then a checksum of the rest.
+"""How messages and queues look on disk, behind a version and a checksum (frame.py).
 
 A message has one record from its publication until its result expires, so every question about it
 has one lookup. What few messages have (labels, limits, a unique key, a history) is in its `Extras`, which cost
@@ -15,13 +15,25 @@ A message of a workflow may begin as WAITING, for a join (joins.py), and is sche
 
 import json
 import struct
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum, StrEnum
-from zlib import crc32
 
-from qbroker_server.core.errors import CorruptRecord
+from qbroker_server.core import frame
+from qbroker_server.core.errors import CorruptRecord, NewerVersion
 
+# To change how a record looks on disk (the procedure holds for every VERSION of the core; versions.py lists them):
+#
+# 1. Raise VERSION by one, then change the struct, the encoder and the reader.
+# 2. Keep a copy of the old reader and of its struct (`_read_1`). It returns today's class and fills in what is new.
+#    Name both in READERS: {1: _read_1, 2: _read}.
+# 3. Add a stored example of the new version to tests/core/stored.json. The examples of older versions stay for ever.
+#
+# A broker that starts with a raised version first writes it to the store, and older brokers refuse to start there.
 VERSION = 1
+"""Of a message's record."""
+QUEUE_VERSION = 1
+"""Of a queue's record."""
 
 
 class Stage(IntEnum):
@@ -91,17 +103,14 @@ class Flag:
     """It expires by its queue's lifetime, which is shorter than its own (queue.py)."""
 
 
-# version, crc | stage, flags, priority, end reason, attempt, deaths, deaths_max, retries, size, seq,
+# (version, crc) | stage, flags, priority, end reason, attempt, deaths, deaths_max, retries, size, seq,
 # published, eta, expires, result ttl, changed | lengths: queue, task, session, lane, state, detail, extras
-_HEAD = struct.Struct("<BI")
 _BODY = struct.Struct("<BIBBIHHIIQqqqqqBBBBBHH")
-_BODY_AT = _HEAD.size
-_TEXT_AT = _HEAD.size + _BODY.size
-_pack_head = _HEAD.pack
+_BODY_AT = frame.BYTES
+_TEXT_AT = _BODY_AT + _BODY.size
 _pack_body = _BODY.pack
 _ENDED = (Stage.DONE, Stage.DEAD)
 _unpack_body = _BODY.unpack_from
-_unpack_head = _HEAD.unpack_from
 # Each message of a workflow has extras, and they are read at each of its steps: `json.loads` looks for what
 # cannot be there, and `json.dumps` makes an encoder each time.
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
@@ -341,24 +350,23 @@ def encode(record: Record) -> bytes:
             r.payload,
         )
     )
-    return _pack_head(VERSION, crc32(body)) + body
+    return frame.seal(frame.LITTLE, VERSION, body)
 
 
 def has_ended(raw: bytes) -> bool:
-    """Whether a stored record is one of an ended message; also when it is damaged: decoding it tells."""
-    version, checksum = _unpack_head(raw) if len(raw) > _BODY_AT else (0, 0)
-    is_sound = version == VERSION and crc32(memoryview(raw)[_BODY_AT:]) == checksum
-    return not is_sound or raw[_BODY_AT] in _ENDED
+    """Whether a stored record is one of an ended message; also when it is damaged: decoding it tells.
 
-
-def decode(key: bytes, raw: bytes) -> Record:
-    """The record stored at `key`; CorruptRecord when it is not what was written."""
+    The stage is the first byte of the body in every version.
+    """
     try:
-        version, checksum = _unpack_head(raw)
-        if version != VERSION:
-            raise CorruptRecord(key, f"version {version!r} is not {VERSION}")
-        if crc32(memoryview(raw)[_BODY_AT:]) != checksum:
-            raise CorruptRecord(key, "the checksum differs")
+        frame.version_of(frame.LITTLE, b"", raw, VERSION)
+    except (CorruptRecord, NewerVersion):
+        return True
+    return len(raw) <= _BODY_AT or raw[_BODY_AT] in _ENDED
+
+
+def _read(key: bytes, raw: bytes) -> Record:
+    try:
         (
             stage,
             flags,
@@ -417,6 +425,15 @@ def decode(key: bytes, raw: bytes) -> Record:
         Extras.decode(raw[extras_at:payload_at]) if extras_bytes else None,
         raw[payload_at:],
     )
+
+
+READERS: Mapping[int, Callable[[bytes, bytes], Record]] = {1: _read}
+"""Of a message's record, by the first version that each reads."""
+
+
+def decode(key: bytes, raw: bytes) -> Record:
+    """The record stored at `key`; CorruptRecord when it is not what was written, NewerVersion."""
+    return frame.read(frame.LITTLE, key, raw, VERSION, READERS)
 
 
 _QUEUE = struct.Struct("<qqqqQI")
@@ -485,19 +502,20 @@ def encode_queue(record: QueueRecord) -> bytes:
         record.last_seq,
         len(options),
     )
-    body = counts + options
-    return _pack_head(VERSION, crc32(body)) + body
+    return frame.seal(frame.LITTLE, QUEUE_VERSION, counts + options)
 
 
-def decode_queue(key: bytes, raw: bytes) -> QueueRecord:
-    """The queue's record stored at `key`; CorruptRecord when it is not what was written."""
+def _read_queue(key: bytes, raw: bytes) -> QueueRecord:
     if len(raw) < _BODY_AT + _QUEUE.size:
         raise CorruptRecord(key, f"it is only {len(raw)} bytes long")
-    version, checksum = _unpack_head(raw)
-    if version != VERSION:
-        raise CorruptRecord(key, f"version {version!r} is not {VERSION}")
-    if crc32(memoryview(raw)[_BODY_AT:]) != checksum:
-        raise CorruptRecord(key, "the checksum differs")
     ready, leased, scheduled, size, seq, options_bytes = _QUEUE.unpack_from(raw, _BODY_AT)
     options = QueueOptions(**json.loads(raw[-options_bytes:])) if options_bytes else QueueOptions()
     return QueueRecord(ready, leased, scheduled, size, seq, options)
+
+
+QUEUE_READERS: Mapping[int, Callable[[bytes, bytes], QueueRecord]] = {1: _read_queue}
+
+
+def decode_queue(key: bytes, raw: bytes) -> QueueRecord:
+    """The queue's record stored at `key`; CorruptRecord when it is not what was written, NewerVersion."""
+    return frame.read(frame.LITTLE, key, raw, QUEUE_VERSION, QUEUE_READERS)

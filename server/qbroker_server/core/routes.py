@@ -17,17 +17,18 @@ store at any time; what may be declared is decided in routing.py.
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
-from zlib import crc32
 
-from qbroker_server.core import keys
+from qbroker_server.core import frame, keys
 from qbroker_server.core.errors import CorruptRecord
 from qbroker_server.core.limits import STEP_ITEMS_MAX
 from qbroker_server.core.ports import ReadTxn, Txn
-from qbroker_server.core.records import VERSION
+
+VERSION = 1
+"""Of an exchange and of a binding; records.py says how to raise it."""
 
 _REMEMBERED_MAX = 10_000
 """Ways that are remembered, by exchange and key."""
@@ -95,22 +96,27 @@ def _json(value: Exchange | Binding) -> bytes:
 def encode(value: Exchange | Binding) -> bytes:
     """As it is stored."""
     body = _json(value)
-    return bytes((VERSION,)) + keys.U32.pack(crc32(body)) + body
+    return frame.seal(frame.BIG, VERSION, body)
 
 
-def _decode(key: bytes, raw: bytes) -> dict[str, object]:
-    if not raw or raw[0] != VERSION:
-        raise CorruptRecord(key, f"version {raw[:1]!r} is not {VERSION}")
-    body = raw[1 + keys.U32.size :]
-    if keys.U32.pack(crc32(body)) != raw[1 : 1 + keys.U32.size]:
-        raise CorruptRecord(key, "the checksum differs")
-    found: dict[str, object] = json.loads(body)
+def _read(key: bytes, raw: bytes) -> dict[str, object]:
+    del key
+    found: dict[str, object] = json.loads(raw[frame.BYTES :])
     return found
+
+
+READERS: Mapping[int, Callable[[bytes, bytes], dict[str, object]]] = {1: _read}
+"""By the first version that each reads."""
+
+
+def decode(key: bytes, raw: bytes) -> dict[str, object]:
+    """The fields of the exchange or binding stored at `key`; CorruptRecord, NewerVersion."""
+    return frame.read(frame.BIG, key, raw, VERSION, READERS)
 
 
 def check_row(key: bytes, raw: bytes) -> None:
     """Raise CorruptRecord when the row of an exchange or a binding is not what was written."""
-    _decode(key, raw)
+    decode(key, raw)
 
 
 def _rows(txn: ReadTxn, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -159,14 +165,14 @@ class Table:
         found: dict[str, Exchange] = {}
         for key, raw in _rows(txn, keys.EXCHANGE):
             try:
-                exchange = Exchange(**_decode(key, raw))  # type: ignore[arg-type] # as it was written
+                exchange = Exchange(**decode(key, raw))  # type: ignore[arg-type] # as it was written
             except CorruptRecord as error:
                 self.damaged.append(str(error))
                 continue
             found[exchange.name] = exchange
         for key, raw in _rows(txn, keys.BINDING):
             try:
-                self._bindings[key] = Binding(**_decode(key, raw))  # type: ignore[arg-type] # the same
+                self._bindings[key] = Binding(**decode(key, raw))  # type: ignore[arg-type] # the same
             except CorruptRecord as error:
                 self.damaged.append(str(error))
         for binding in self._bindings.values():

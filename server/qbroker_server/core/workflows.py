@@ -7,15 +7,16 @@ value goes.
 """
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from zlib import crc32
 
-from qbroker_server.core import keys, timetable
+from qbroker_server.core import frame, keys, timetable
 from qbroker_server.core.effects import Effects, Ended
 from qbroker_server.core.errors import CorruptRecord
 from qbroker_server.core.ports import ReadTxn, Txn
 
 VERSION = 1
+"""Of a workflow's record; records.py says how to raise it."""
 
 
 @dataclass(slots=True)
@@ -37,17 +38,21 @@ class Workflow:
 def encode_workflow(workflow: Workflow) -> bytes:
     """The workflow's record as it is stored."""
     body = json.dumps(asdict(workflow), separators=(",", ":")).encode()
-    return bytes((VERSION,)) + keys.U32.pack(crc32(body)) + body
+    return frame.seal(frame.BIG, VERSION, body)
+
+
+def _read(key: bytes, raw: bytes) -> Workflow:
+    del key
+    return Workflow(**json.loads(raw[frame.BYTES :]))
+
+
+READERS: Mapping[int, Callable[[bytes, bytes], Workflow]] = {1: _read}
+"""By the first version that each reads."""
 
 
 def decode_workflow(key: bytes, raw: bytes) -> Workflow:
-    """The record stored at `key`; CorruptRecord when it is not what was written."""
-    body = raw[1 + keys.U32.size :]
-    if raw[:1] != bytes((VERSION,)):
-        raise CorruptRecord(key, f"version {raw[:1]!r} is not {VERSION}")
-    if raw[1 : 1 + keys.U32.size] != keys.U32.pack(crc32(body)):
-        raise CorruptRecord(key, "the checksum differs")
-    return Workflow(**json.loads(body))
+    """The record stored at `key`; CorruptRecord when it is not what was written, NewerVersion."""
+    return frame.read(frame.BIG, key, raw, VERSION, READERS)
 
 
 def peek(txn: ReadTxn, workflow_id: str) -> Workflow | None:

@@ -26,6 +26,7 @@ STATUS: Final[dict[type[errors.CoreError], grpc.StatusCode]] = {
     errors.StoreFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StoreLost: grpc.StatusCode.UNAVAILABLE,
     errors.StoreDamaged: grpc.StatusCode.DATA_LOSS,
+    errors.NewerVersion: grpc.StatusCode.DATA_LOSS,
     errors.CorruptRecord: grpc.StatusCode.DATA_LOSS,
     InternalError: grpc.StatusCode.INTERNAL,
 }
