@@ -9,6 +9,7 @@ that owns the store, `reply` on the thread that owns the streams (pump.py). `ste
 """
 
 import logging
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,13 @@ from qbroker_server.core import joins, lease, limits, queue, versions, workflows
 from qbroker_server.core.command import Command
 from qbroker_server.core.dispatch import Delivery, Dispatcher
 from qbroker_server.core.effects import Cancel, Effects, Policy
-from qbroker_server.core.errors import CoreError, NewerVersion, StoreFull, StoreLost
+from qbroker_server.core.errors import (
+    CoreError,
+    NewerVersion,
+    StoreDamaged,
+    StoreFull,
+    StoreLost,
+)
 from qbroker_server.core.ports import Engine, ReadTxn, Txn, WriteTxn
 from qbroker_server.core.records import Record
 from qbroker_server.core.routes import Table
@@ -105,6 +112,8 @@ class Broker:
         self._told_s = float("-inf")
         self.trouble = ""
         """Why nothing can be stored for now; empty while something can."""
+        self.damage: StoreDamaged | None = None
+        """A page could not be read: from then on the store is only read, until the broker ends."""
 
     def recover(self) -> Recovered:
         """Learn what the store holds; O(queues + sessions). NewerVersion: a newer broker wrote to it."""
@@ -137,7 +146,7 @@ class Broker:
     @property
     def has_work(self) -> bool:
         """Whether a step would have something to do now."""
-        return bool(self._inbox) and not self.trouble
+        return bool(self._inbox) and (not self.trouble or self.damage is not None)
 
     def is_light(self, items_max: int) -> bool:
         """Whether the next step is a single command of up to `items_max` items."""
@@ -158,7 +167,7 @@ class Broker:
 
     def decide(self) -> Step:
         """Apply what waits, and dispatch; nothing is durable yet."""
-        if self.trouble and self._is_full():
+        if self.damage is not None or (self.trouble and self._is_full()):
             return self._refuse()
         batch, bytes_max = self._take()
         try:
@@ -167,7 +176,8 @@ class Broker:
             raise
         except Exception as error:  # noqa: BLE001 — looked at below
             failure = error
-        if not isinstance(self.engine.meaning(failure), StoreFull):
+        meaning = self.engine.meaning(failure)
+        if not isinstance(meaning, StoreFull | StoreDamaged):
             # A defect in one command must not cost its neighbours: apply each alone to find it.
             logger.error(
                 "A step of %d commands failed; each is applied alone.",
@@ -179,11 +189,26 @@ class Broker:
             except CoreError:
                 raise
             except Exception as error:  # noqa: BLE001 — looked at below
-                failure = error
-        if not isinstance(full := self.engine.meaning(failure), StoreFull):
+                meaning = self.engine.meaning(failure := error)
+        if isinstance(meaning, StoreDamaged):
+            self._degrade(batch, meaning)
+        elif isinstance(meaning, StoreFull):
+            self._put_back(batch, {}, meaning)
+        else:
             raise failure
-        self._put_back(batch, {}, full)
         return self.decide()
+
+    def _degrade(self, batch: list[tuple[Command[Any], Reply]], damage: StoreDamaged) -> None:
+        """Only read the store from now on: a change could reach the damaged page, or pages that it wrongly calls free."""
+        self.damage = damage
+        self.trouble = f"the store is damaged and only read: {damage}"
+        logger.critical(
+            "%s. Nothing is stored or delivered any more, and what is on the page may be lost. Stop the broker, then see "
+            "what is damaged with `qbroker check DIR` and copy what can be read with `qbroker salvage DIR --to NEW`.",
+            damage,
+        )
+        self._inbox.extendleft(reversed(batch))
+        self.routes.forget()
 
     def _is_full(self) -> bool:
         """Whether the disk refused a step a moment ago."""
@@ -192,7 +217,10 @@ class Broker:
     def take_back(self, step: Step, error: Exception) -> bool:
         """Have the commands of `step` wait again when its commit stored nothing; False when that is not sure."""
         full = self.engine.meaning(error)
-        if not isinstance(full, StoreFull):
+        if isinstance(full, StoreDamaged):
+            self._degrade(step.batch, full)
+            return True
+        if full is None:
             return False
         self._put_back(step.batch, step.deliveries, full)
         return True
@@ -223,9 +251,13 @@ class Broker:
         self._inbox.clear()
         answers: list[tuple[Reply, object]] = []
         now_ms = self._clock.now_ms()
+        # With a damaged store it is not for lack of room that a publish is refused.
+        room_bytes = 0 if self.damage is None else sys.maxsize
         with self.engine.read() as txn:
             for command, reply in waiting:
-                effects = Effects(self.policy, 0, self._is_consumed, self.routes, self._worker_name)
+                effects = Effects(
+                    self.policy, room_bytes, self._is_consumed, self.routes, self._worker_name
+                )
                 view = _Unchangeable(txn)
                 try:
                     value: object = command.apply(view, now_ms, effects)
@@ -233,8 +265,15 @@ class Broker:
                 except CoreError as error:
                     value = error
                 except _Change:
-                    self._inbox.append((command, reply))
-                    continue
+                    if self.damage is None:
+                        self._inbox.append((command, reply))
+                        continue
+                    value = StoreDamaged(f"nothing can be changed: {self.damage}")
+                except Exception as error:
+                    damage = self.engine.meaning(error)
+                    if not isinstance(damage, StoreDamaged):
+                        raise
+                    value = damage
                 else:
                     # It changed what only the dispatcher knows, or nothing.
                     self.dispatcher.absorb(effects)
@@ -367,7 +406,7 @@ class Broker:
             except CoreError:
                 sound.append((command, reply))
             except Exception as error:
-                if isinstance(self.engine.meaning(error), StoreFull):
+                if self.engine.meaning(error) is not None:
                     raise
                 broken_commands.append((command, reply))
                 logger.exception("A %s could not be applied.", type(command).__name__)

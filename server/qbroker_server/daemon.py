@@ -29,7 +29,7 @@ from qbroker_proto.v1 import (
     workflow_pb2,
     workflow_pb2_grpc,
 )
-from qbroker_server.broker import Broker, Recovered
+from qbroker_server.broker import Broker, Recovered, Step
 from qbroker_server.clock import Clock, SystemClock
 from qbroker_server.config import Config
 from qbroker_server.core.effects import Policy
@@ -198,6 +198,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
         self._is_stopping = False
+        self._damaged = asyncio.Event()
         bound = (("grpc.max_allowed_incoming_connections", connections_max),)
         self._server = grpc.aio.server(
             options=(*_OPTIONS, *(bound if connections_max else ())), interceptors=[Reading()]
@@ -224,6 +225,7 @@ class Daemon:
         results = Results(broker, self._pump, self._streams)
         rates = Rates(clock)
         broker.listeners.append(rates)
+        broker.listeners.append(self)
         self._metrics = Metrics(broker, version=release)
         if config.http_listen:
             broker.listeners.append(self._metrics)
@@ -294,6 +296,17 @@ class Daemon:
                 ) from error
             yield port
 
+    def stepped(self, step: Step) -> None:
+        """Have the health told when the store is found damaged."""
+        del step  # What matters is not in it.
+        if self._broker.damage is not None:
+            self._damaged.set()
+
+    async def _tell_damage(self) -> None:
+        await self._damaged.wait()
+        for service in ("", *_SERVICES):
+            await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+
     def _trouble(self) -> str:
         if self._failure is not None:
             return f"the store failed: {self._failure}"
@@ -303,7 +316,10 @@ class Daemon:
 
     async def wait(self) -> None:
         """Until somebody asks the broker to stop, or it must."""
-        await self._stop.wait()
+        async with asyncio.TaskGroup() as group:
+            telling = group.create_task(self._tell_damage())
+            await self._stop.wait()
+            telling.cancel()
 
     async def stop(self) -> None:
         """Take nothing new, finish what was taken, say goodbye; StoreFailed when that is the cause."""

@@ -5,6 +5,7 @@ import asyncio
 from qbroker_server.broker import Broker, Step
 from qbroker_server.clock import Clock
 from qbroker_server.core import timetable
+from qbroker_server.core.errors import StoreDamaged
 from qbroker_server.core.periodic import Almanac
 from qbroker_server.core.schedule import Sweep
 from qbroker_server.pump import Pump
@@ -71,7 +72,8 @@ class Sweeper:
         self._pump.submit(self._sweep, self._swept)
 
     def _swept(self, answer: object) -> None:
-        if self._is_stopped:
+        if self._is_stopped or isinstance(answer, StoreDamaged):
+            # A damaged store is swept no more: what is due stays due, and would be looked at without end.
             return
         if answer is True:
             self._pump.submit(self._sweep, self._swept)

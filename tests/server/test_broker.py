@@ -1,19 +1,22 @@
 """The one writer: decide, commit, reply."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
 from qbroker_server.broker import RETRY_S, Broker, InternalError, Step
-from qbroker_server.core import limits
+from qbroker_server.core import keys, limits, message
 from qbroker_server.core.effects import Effects, Policy
-from qbroker_server.core.errors import CoreError, Invalid, ResourceFull, StoreFull
+from qbroker_server.core.errors import CoreError, Invalid, ResourceFull, StoreDamaged, StoreFull
 from qbroker_server.core.lease import Register, Report, Reported
 from qbroker_server.core.ports import Txn, WriteTxn
 from qbroker_server.core.publish import Publish, Published
 from qbroker_server.core.records import Stage
 from qbroker_server.core.routes import Binding, Exchange, Route
 from qbroker_server.core.routing import Declare
+from qbroker_server.engines.lmdb import LmdbEngine
+from tests.support import damage
 from tests.support.engines import FlakyEngine
 from tests.support.scene import TASK, Scene, done, new
 
@@ -342,3 +345,49 @@ class _SpillingTxn:
 
     def put(self, key: bytes, value: bytes, /) -> object:
         raise OSError(28, "No space left on device")
+
+
+def test_a_page_found_damaged_at_a_commit_makes_the_broker_only_read() -> None:
+    engine = FlakyEngine()
+    scene = Scene(engine)
+    scene.publish(new("before"))
+    engine.failure = StoreDamaged("a page of the broker's store cannot be read: page 7")
+    lost: list[object] = []
+    scene.broker.submit(Publish((new("lost"),)), lost.append)
+
+    scene.step()
+    engine.failure = None
+    later: list[object] = []
+    scene.broker.submit(Publish((new("later"),)), later.append)
+    scene.step()
+
+    assert [type(answer) for answer in (*lost, *later)] == [StoreDamaged, StoreDamaged]
+    assert "only read" in scene.broker.trouble
+    assert scene.record("before").stage == Stage.QUEUED
+    assert scene.broker.read(lambda txn: message.peek(txn, "later")) is None
+
+
+@pytest.mark.parametrize("how", ["random", "flipped"])
+@pytest.mark.parametrize("family", [keys.MESSAGE, keys.READY], ids=["messages", "ready"])
+def test_a_page_that_goes_bad_while_the_broker_serves_does_not_end_it(
+    family: bytes, how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damage.build(tmp_path)
+    engine = LmdbEngine(tmp_path)
+    scene = Scene(engine)
+    scene.register("s2", prefetch_count=0)
+    used = damage.used_pages(tmp_path / "data.mdb")
+    numbers = sorted(n for n, one in used.items() if one == (2, family))
+    damage.damage(tmp_path / "data.mdb", numbers[len(numbers) // 2], damage.DAMAGES[how])
+    answers: list[object] = []
+
+    scene.broker.submit(Report("s2", (), (), (), 4_000), answers.append)
+    scene.step()
+    scene.broker.submit(Publish((new("later"),)), answers.append)
+    scene.step()
+
+    assert StoreDamaged in [type(answer) for answer in answers]
+    assert scene.broker.damage is not None
+    assert "qbroker salvage" in caplog.text
+    assert scene.record("early0").stage == Stage.DONE
+    engine.close()

@@ -24,6 +24,7 @@ from qbroker_server.clock import SystemClock
 from qbroker_server.config import Config
 from qbroker_server.core import check, versions
 from qbroker_server.core.effects import Policy
+from qbroker_server.core.errors import StoreDamaged
 from qbroker_server.core.limits import MIB
 from qbroker_server.daemon import ListenError, StoreFailed
 from qbroker_server.engines.lmdb import LmdbEngine
@@ -112,6 +113,31 @@ async def test_a_store_that_fails_confirms_nothing_and_stops_the_broker() -> Non
         assert await call.code() == grpc.StatusCode.UNAVAILABLE
         assert "the broker's store has failed" in await call.details()
         assert engine.commit_count == commit_count
+
+
+async def test_a_store_found_damaged_while_serving_refuses_changes_and_turns_the_health_red() -> (
+    None
+):
+    engine = FlakyEngine()
+    async with serving(engine) as served, asyncio.timeout(20), asyncio.TaskGroup() as group:
+        waiting = group.create_task(served.daemon.wait())
+        watch = health_pb2_grpc.HealthStub(served.channel).Watch(  # type: ignore[attr-defined]  # the stubs lack it
+            health_pb2.HealthCheckRequest()
+        )
+        green = await watch.read()
+        engine.failure = StoreDamaged("a page of the broker's store cannot be read: page 7")
+        call: PublishCall = served.producer.Publish()
+        await call.write(producer_pb2.PublishRequest(seq=1, messages=[wire("lost")]))
+
+        red = await watch.read()
+
+        assert await call.code() == grpc.StatusCode.DATA_LOSS
+        assert (green.status, red.status) == (
+            health_pb2.HealthCheckResponse.SERVING,
+            health_pb2.HealthCheckResponse.NOT_SERVING,
+        )
+        waiting.cancel()
+        watch.cancel()
 
 
 async def test_a_store_that_fails_while_the_broker_stops_does_not_hang_it() -> None:
