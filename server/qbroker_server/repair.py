@@ -10,7 +10,8 @@ import click
 
 from qbroker_proto import names
 from qbroker_server.clock import SystemClock
-from qbroker_server.core import check as invariants, rebuild
+from qbroker_server.core import check as invariants, rebuild, versions
+from qbroker_server.core.errors import NewerVersion
 from qbroker_server.core.limits import STEP_BYTES_MAX
 from qbroker_server.core.ports import StoreError
 from qbroker_server.engines import pages
@@ -51,7 +52,11 @@ def check(directory: Path, *, as_json: bool) -> None:
     """
     with _store(directory, "check"):
         image = _read(directory, "check")
-    found = [] if image.faults else invariants.faults(pages.Rows(image.rows))
+        view = pages.Rows(image.rows)
+        try:
+            found = [] if image.faults else _faults(view)
+        except NewerVersion as error:
+            _fail("check", f"{error}.", EX_IOERR)
     if as_json:
         report = {
             "pages": image.page_count,
@@ -81,7 +86,7 @@ def check(directory: Path, *, as_json: bool) -> None:
       1   The new store is whole, and something is lost: the list names it.
       64  DIR holds no store, or NEW is not empty.
       69  A broker runs on it, or a directory cannot be used.
-      74  The new store could not be written.
+      74  The new store could not be written, or a newer qbroker wrote the old one.
 
     \b
     Example:
@@ -112,8 +117,12 @@ def salvage(directory: Path, target: Path, *, as_json: bool) -> None:
         )
     with _store(directory, "salvage"):
         image = _read(directory, "salvage")
-    rows, lost = rebuild.rebuild(pages.Rows(image.rows), image.others, SystemClock().now_ms())
-    contradictions = invariants.faults(pages.Rows(rows))
+    try:
+        versions.check(pages.Rows(image.rows), versions.known())
+        rows, lost = rebuild.rebuild(pages.Rows(image.rows), image.others, SystemClock().now_ms())
+        contradictions = invariants.faults(pages.Rows(rows))
+    except NewerVersion as error:
+        _fail("salvage", f"{error}.", EX_IOERR)
     try:
         with owned(target):
             _write(target, rows)
@@ -158,6 +167,11 @@ def _store(directory: Path, command: str) -> Iterator[None]:
             yield
     except DataDirError as error:
         _fail(command, str(error), EX_UNAVAILABLE)
+
+
+def _faults(view: pages.Rows) -> list[str]:
+    versions.check(view, versions.known())
+    return invariants.faults(view)
 
 
 def _read(directory: Path, command: str) -> pages.Image:

@@ -4,10 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
-from qbroker_server.core import check as invariants, keys
+from qbroker_server.core import check as invariants, keys, versions
 from qbroker_server.engines.lmdb import LmdbEngine
 from qbroker_server.lock import owned
 from qbroker_server.repair import EX_IOERR, EX_UNAVAILABLE, EX_USAGE, FAULTS, check, salvage
@@ -195,6 +196,23 @@ def test_a_record_that_is_damaged_on_a_sound_page_is_a_record_fault_and_is_named
     assert "m00007" in checked.stdout
     assert {one["name"] for one in report["lost"] if one["what"] == "message"} == {"m00007"}  # type: ignore[attr-defined] # a list
     assert_usable(target)
+
+
+@pytest.mark.parametrize("command", [check, salvage])
+def test_a_store_of_a_newer_broker_is_left_alone(store: Path, command: click.Command) -> None:
+    engine = LmdbEngine(store)
+    txn = engine.begin(bytes_max=0)
+    versions.write(txn, {**versions.known(), "messages": 99})
+    txn.commit()
+    engine.close()
+    target = store.with_name("new")
+    to = ["--to", str(target)] if command is salvage else []
+
+    result = CliRunner().invoke(command, [str(store), *to])
+
+    assert result.exit_code == EX_IOERR
+    assert "99" in result.stderr
+    assert not target.exists()
 
 
 def test_a_store_that_is_in_use_is_not_checked(store: Path) -> None:

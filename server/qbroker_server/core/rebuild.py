@@ -66,7 +66,7 @@ class _Rebuild:
         """Kind and subject of each reminder."""
 
     def run(self) -> tuple[dict[bytes, bytes], list[Lost]]:
-        for family in (keys.DAMAGED, keys.RATE):
+        for family in (keys.DAMAGED, keys.RATE, keys.VERSIONS):
             self._rows.update(self._family(family))
         self._read_records()
         self._read_joins()
