@@ -77,7 +77,7 @@ class Limit:
         if not 0 < count < RATE_MAX:
             raise ValueError(
                 f"rate {rate!r} of limit {self.key!r} is not of the form '100/s', '100/m' or '100/h', nor a "
-                f"number from 0, which is no limit, and below {RATE_MAX:.0e}, so many a second"
+                f"number a second from 0 (no limit) to {RATE_MAX:.0e}"
             )
         return count, per_ms
 

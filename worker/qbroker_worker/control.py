@@ -510,7 +510,7 @@ def _time_limit(
     for name, seconds in (("hard", hard), ("soft", soft)):
         # A NaN is not between anything.
         if seconds is not None and not 0 <= seconds < TIME_LIMIT_MAX_S:
-            return nok(f"{name}={seconds!r} is not a number of seconds from 0, which is no limit")
+            return nok(f"{name}={seconds!r} must be a number of seconds, at least 0 (0: no limit)")
     try:
         check_time_limits(now["soft_time_limit"], now["time_limit"])
     except ValueError as exc:
