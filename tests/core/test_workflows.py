@@ -1,5 +1,6 @@
 """A workflow is counted as it ends, stored whole or not at all, and forgotten when nothing of it is kept."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,7 @@ from qbroker_server.core.records import Extras, QueueOptions, Wait
 from qbroker_server.core.retry import RetryWorkflow
 from qbroker_server.core.revoke import Revoke, RevokeIndexed
 from tests.support.scene import Scene, new
-from tests.support.workflows import chain, group, workflow
+from tests.support.workflows import Word, chain, group, workflow
 
 
 def look(scene: Scene) -> workflows.Workflow:
@@ -84,10 +85,89 @@ def test_a_canvas_that_has_ended_may_be_sent_again_with_the_same_ids() -> None:
         scene.settle(delivery, result=b"2")
     scene.settle(scene.take_one())
 
-    assert "there already, in a workflow that has not ended" in str(early.refusals[0][1])
+    assert "id 'a' is in use: its task is leased in queue 'celery'" in str(early.refusals[0][1])
     assert not again.refusals
     assert [scene.record(name).state for name in "abc"] == ["SUCCESS"] * 3
     assert scene.faults() == []
+
+
+def _wait_for_time(scene: Scene) -> None:
+    scene.publish(new("a", queue="slow", eta_ms=scene.now_ms + 1_000))
+
+
+def _wait_for_a_worker(scene: Scene) -> None:
+    scene.publish(new("a", queue="slow"))
+
+
+def _wait_for_a_join(scene: Scene) -> None:
+    first, second = workflow(chain("first", "a"), "earlier").messages
+    joins = workflow(chain("first", "a"), "earlier").joins
+    scene.publish(NewWorkflow("earlier", (first, replace(second, queue="slow")), joins))
+
+
+def _be_with_a_worker(scene: Scene) -> None:
+    scene.register(queues=("slow",))
+    scene.publish(new("a", queue="slow"))
+
+
+def _run(scene: Scene) -> None:
+    _be_with_a_worker(scene)
+    scene.start(scene.take_one())
+
+
+def _be_given_up(scene: Scene) -> None:
+    _be_with_a_worker(scene)
+    scene.settle(scene.take_one(), Outcome.REJECTED, b"")
+
+
+@pytest.mark.parametrize(
+    ("begin", "where"),
+    [
+        (_wait_for_time, "its task is scheduled in queue 'slow'"),
+        (_wait_for_a_worker, "its task is queued in queue 'slow'"),
+        (_wait_for_a_join, "its task is waiting in queue 'slow'"),
+        (_be_with_a_worker, "its task is leased in queue 'slow'"),
+        (_run, "its task is started in queue 'slow'"),
+        (_be_given_up, "it is a dead letter of queue 'slow'"),
+    ],
+)
+@pytest.mark.parametrize("word", [chain("a", "b"), group("a", "b"), chain(group("a", "b"), "c")])
+def test_a_workflow_with_an_id_in_use_is_refused_and_told_where_its_task_is(
+    begin: Callable[[Scene], None], where: str, word: Word
+) -> None:
+    scene = Scene()
+    begin(scene)
+
+    published = scene.publish(workflow(word, "later"))
+
+    ((_, error),) = published.refusals
+    assert f"id 'a' is in use: {where}. Give the call another task_id, or " in str(error)
+    assert "qctl" in str(error)
+    assert scene.find("b") is None
+    assert scene.faults() == []
+
+
+def test_a_workflow_whose_join_is_in_use_is_told_by_which_workflow() -> None:
+    scene = Scene()
+    flow = workflow(chain("a", "b"), "earlier")
+    scene.publish(flow)
+    others = workflow(chain("c", "d"), "later")
+    renamed = NewJoin(flow.joins[0].id, 1, others.joins[0].is_list)
+    member, waiter = others.messages
+    assert member.extras is not None
+    assert waiter.extras is not None
+    assert waiter.extras.wait is not None
+    place = (renamed.id, 0)
+    wait = replace(waiter.extras.wait, join_id=renamed.id)
+    messages = (
+        replace(member, extras=replace(member.extras, place=place)),
+        replace(waiter, extras=replace(waiter.extras, wait=wait)),
+    )
+
+    published = scene.publish(NewWorkflow("later", messages, (renamed,)))
+
+    ((_, error),) = published.refusals
+    assert "is in use: it waits in workflow 'earlier' for 1 of its 1 members" in str(error)
 
 
 def test_a_refused_message_refuses_the_whole_and_its_neighbours_are_stored() -> None:

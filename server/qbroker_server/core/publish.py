@@ -350,20 +350,11 @@ def _look_first(
     pasts: list[tuple[str, Record]] = []
     taken: set[str] = set()
     coming: dict[str, tuple[int, int]] = {}
-    for join in workflow.joins:
-        known = joins.of(effects).find(txn, join.id, effects)
-        if known is not None and not known.is_complete and known.cause is None:
-            raise Invalid(
-                f"join {join.id!r} of workflow {workflow.id!r} is there already, in a workflow that has not ended"
-            )
     for new in workflow.messages:
         record = message.find(txn, new.id, effects)
         if record is not None:
             if record.stage != Stage.DONE:
-                raise Invalid(
-                    f"message {new.id!r} of workflow {workflow.id!r} was published before and has not ended; wait for "
-                    "it, or make the canvas anew so that it gets ids of its own"
-                )
+                raise Invalid(_in_use(new.id, record))
             pasts.append((new.id, record))
         key = new.extras.unique_key if new.extras is not None else ""
         if key:
@@ -381,6 +372,14 @@ def _look_first(
         for one in targets:
             count, size = coming.get(one.queue, (0, 0))
             coming[one.queue] = count + 1, size + len(one.payload)
+    for join in workflow.joins:
+        # Behind the messages, because an id of a task says more to its caller.
+        known = joins.of(effects).find(txn, join.id, effects)
+        if known is not None and not known.is_complete and known.cause is None:
+            raise Invalid(
+                f"join {join.id!r} is in use: it waits in workflow {known.workflow_id!r} for "
+                f"{known.size - known.arrived_count} of its {known.size} members. {_OTHER_IDS}"
+            )
     for name, (count, size) in coming.items():
         counts = effects.queue(txn, name)
         options = counts.options
@@ -400,6 +399,28 @@ def _look_first(
                 retry_after_ms=1_000,
             )
     return pasts
+
+
+_OTHER_IDS = (
+    "To run the canvas beside it, build it again, or clone it before it is frozen: a canvas that was frozen keeps its "
+    "ids, and so do its clones"
+)
+
+
+def _in_use(message_id: str, record: Record) -> str:
+    """Why no workflow can have this id now, where its message is, and what the caller can do."""
+    if record.stage == Stage.DEAD:
+        where = f"it is a dead letter of queue {record.queue!r}"
+        remedy = (
+            f"requeue or remove it ('qctl dead requeue {message_id}', 'qctl dead rm {message_id}')"
+        )
+    else:
+        where = f"its task is {Stage(record.stage).name.lower()} in queue {record.queue!r}"
+        remedy = f"wait for its end or revoke it ('qctl revoke {message_id}')"
+    return (
+        f"id {message_id!r} is in use: {where}. Give the call another task_id, or {remedy}. "
+        f"{_OTHER_IDS}"
+    )
 
 
 def store_workflow(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effects) -> None:

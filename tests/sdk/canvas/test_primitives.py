@@ -1,10 +1,13 @@
 """Chain, group, chord and their kin: how they are made, shown and run right here."""
 
+import re
+from collections.abc import Callable
+
 import pytest
 
 from qbroker import App, chain, chord, chunks, group, xmap, xstarmap
 from qbroker.canvas import _chain, maybe_unroll_group
-from qbroker.exceptions import ChordError
+from qbroker.exceptions import ChordError, MessageRefused
 from qbroker.result import GroupResult
 from qbroker.serialization import Value, json_decode, json_encode
 
@@ -258,3 +261,67 @@ def test_a_replacement_right_here(app: App, add: Value, mul: Value) -> None:
 
     assert double.delay(4).get() == 80
     assert (double.s(1) | add.s(1)).apply_async().get() == 21
+
+
+# -- ids that are in use ---------------------------------------------------------------------------
+
+
+def _made(app: App) -> dict[str, Callable[[], Value]]:
+    @app.task(name="canvas.add", shared=False)
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    @app.task(name="canvas.total", shared=False)
+    def total(values: list[int]) -> int:
+        return sum(values)
+
+    return {
+        "task": lambda: add.s(1, 1),
+        "linked task": lambda: add.s(1, 1).set(link=add.s(1)),
+        "chain": lambda: chain(add.s(1, 1), add.s(1)),
+        "group": lambda: group(add.s(1, 1), add.s(2, 2)),
+        "chord": lambda: chord([add.s(1, 1), add.s(2, 2)], total.s()),
+    }
+
+
+@pytest.mark.parametrize("kind", ["linked task", "chain", "group", "chord"])
+def test_a_canvas_whose_ids_are_in_use_is_refused_and_told_the_way_out(
+    real_app: App, kind: str
+) -> None:
+    make = _made(real_app)[kind]
+    canvas = make()
+    canvas.freeze()
+    canvas.apply_async(queue="slow")
+
+    with pytest.raises(MessageRefused) as again:
+        canvas.apply_async(queue="slow")
+    with pytest.raises(MessageRefused):
+        canvas.clone().apply_async(queue="slow")
+    others = make().apply_async(queue="slow")
+
+    assert re.search(
+        r"id '[-0-9a-f]{36}' is in use: its task is (queued|waiting) in queue '(slow|celery)'\. "
+        r"Give the call another task_id, or wait for its end or revoke it .*build it again, or clone it",
+        str(again.value),
+    )
+    assert others.id
+
+
+@pytest.mark.parametrize("kind", ["task", "linked task", "chain", "group", "chord"])
+def test_a_canvas_that_was_not_frozen_gets_other_ids_at_each_call(real_app: App, kind: str) -> None:
+    canvas = _made(real_app)[kind]()
+
+    first, second, third = canvas.apply_async(), canvas.apply_async(), canvas.clone().apply_async()
+
+    assert len({first.id, second.id, third.id}) == 3
+
+
+def test_a_task_alone_whose_id_is_known_is_the_task_that_has_the_id(real_app: App) -> None:
+    make = _made(real_app)["task"]
+    first = make().apply_async(task_id="y", queue="slow")
+
+    second = make().apply_async(task_id="y", queue="slow")
+
+    assert first.id == second.id == "y"
+    (slow,) = real_app.client().list_queues("slow")
+    assert slow.ready_count == 1
