@@ -38,6 +38,8 @@ Reply = Callable[[Any], None]
 RETRY_S = 1.0
 """How long a disk that took nothing is left alone before it is tried again."""
 
+_NEVER_S = float("-inf")
+
 _TELL_S = 60.0
 """How often it is said that publishes are refused."""
 
@@ -107,7 +109,7 @@ class Broker:
         self._clock = clock
         self._known_versions = known_versions
         self._inbox: deque[tuple[Command[Any], Reply]] = deque()
-        self._full_s = float("-inf")
+        self._full_s = _NEVER_S
         """When the disk last refused a step."""
         self._told_s = float("-inf")
         self.trouble = ""
@@ -332,7 +334,8 @@ class Broker:
         now_ms = self._clock.now_ms()
         answers: list[tuple[Reply, object]] = []
         txn = self.engine.begin(bytes_max=bytes_max)
-        room_bytes = 0 if self.trouble or self._is_full() else self.engine.room_bytes
+        was_full = self._full_s > _NEVER_S
+        room_bytes = 0 if self.trouble or (was_full and self._is_full()) else self.engine.room_bytes
         effects = Effects(
             self.policy, room_bytes, self._is_consumed, self.routes, self._worker_name
         )
