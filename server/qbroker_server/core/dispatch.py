@@ -15,7 +15,7 @@ from qbroker_server.core import joins, keys, lease, limits, message, payloads, q
 from qbroker_server.core.effects import Effects, SessionOpened
 from qbroker_server.core.errors import CorruptRecord
 from qbroker_server.core.ports import ReadTxn, Txn
-from qbroker_server.core.records import EndReason, Flag, Limit, QueueRecord, Record, Stage
+from qbroker_server.core.records import EndReason, Flag, Limit, Record, Stage
 from qbroker_server.core.throttle import Throttle
 
 _PLACE_BYTES = 9
@@ -354,7 +354,6 @@ class _Feed:
     """One queue's turn at one dispatch."""
 
     __slots__ = (
-        "_counts",
         "_dispatcher",
         "_effects",
         "_given",
@@ -382,7 +381,6 @@ class _Feed:
         self._now_ms = now_ms
         self._effects = effects
         self._given = given
-        self._counts: QueueRecord = effects.queue(txn, name)
         self._takers = [session for session in known.consumers if session.room]
 
     def run(self, limit: int) -> int:
@@ -482,7 +480,7 @@ class _Feed:
         if record is None or record.stage != Stage.QUEUED:
             # A row whose message was damaged and put aside.
             txn.delete(key)
-            self._counts.ready_count -= 1
+            self._effects.queue_to_change(self._txn, self._name).ready_count -= 1
             return False
         if record.expires_ms and record.expires_ms <= now_ms:
             queue.remove(txn, record, effects)
@@ -518,7 +516,7 @@ class _Feed:
             )
             return False
         lease.grant(txn, message_id, record, session.id, now_ms)
-        self._counts.leased_count += 1
+        self._effects.queue_to_change(self._txn, self._name).leased_count += 1
         session.leased_count += 1
         delivery = Delivery(
             message_id,

@@ -93,6 +93,7 @@ class Effects:
     """What the commands of one step have done."""
 
     __slots__ = (
+        "_changed_queues",
         "_queues",
         "_unbound",
         "came",
@@ -188,10 +189,14 @@ class Effects:
         self.next_ms: int | None = None
         """The earliest time at which something of this step wants to be looked at."""
         self._queues: dict[str, QueueRecord] = {}
+        self._changed_queues: set[str] = set()
         self._unbound: set[str] = set()
 
     def queue(self, txn: ReadTxn, name: str) -> QueueRecord:
-        """The queue's record with the sums of this step; change it in place, `flush` writes it."""
+        """The queue's record with the sums of this step, to look at; an empty one when there is no queue.
+
+        A command that is refused may read any queue: that creates none. To change it, call `queue_to_change`.
+        """
         record = self._queues.get(name)
         if record is None:
             key = keys.QUEUE + name.encode()
@@ -202,8 +207,18 @@ class Effects:
                 # It only counts: the messages are all there.
                 self.damaged.append(str(error))
                 record = QueueRecord(last_seq=_last_seq(txn, name))
+                # Its messages must not be numbered anew at each start.
+                self._changed_queues.add(name)
             self._queues[name] = record
         return record
+
+    def queue_to_change(self, txn: ReadTxn, name: str) -> QueueRecord:
+        """The queue's record with the sums of this step; change it in place, `flush` writes it.
+
+        This creates the queue, so a command calls it only when nothing can refuse it any more.
+        """
+        self._changed_queues.add(name)
+        return self.queue(txn, name)
 
     def free(self, session: str, record: Record | None = None) -> None:
         """A lease of the session ended, of a message like `record` where that is known."""
@@ -217,6 +232,7 @@ class Effects:
         self.removed_queues.add(name)
         self._unbound.add(name)
         self._queues.pop(name, None)
+        self._changed_queues.discard(name)
         self.options.pop(name, None)
 
     def unbind_removed(self, txn: Txn) -> None:
@@ -240,7 +256,8 @@ class Effects:
         """Write the queues' records; the last thing a step does."""
         self.unbind_removed(txn)
         for name, record in self._queues.items():
-            txn.put(keys.QUEUE + name.encode(), encode_queue(record))
+            if name in self._changed_queues:
+                txn.put(keys.QUEUE + name.encode(), encode_queue(record))
 
 
 def _last_seq(txn: ReadTxn, name: str) -> int:

@@ -220,7 +220,7 @@ def _find(txn: Txn, session: str, lease: LeaseId | Settle, effects: Effects) -> 
 
 def _drop(txn: Txn, message_id: str, record: Record, effects: Effects) -> None:
     txn.delete(_key(record.session, message_id))
-    effects.queue(txn, record.queue).leased_count -= 1
+    effects.queue_to_change(txn, record.queue).leased_count -= 1
     effects.free(record.session, record)
     # Who looks at it later asks which worker it was, and by then nobody knows the session any more.
     record.session = effects.worker_name(record.session)
@@ -373,7 +373,7 @@ class Register:
                     )
             after_id = leases[-1].id
         for name in self.queues:
-            effects.queue(txn, name)
+            effects.queue_to_change(txn, name)
         effects.opened.append(
             SessionOpened(
                 self.session, self.name, self.queues, self.tasks, self.prefetch_count, len(kept)
@@ -414,7 +414,7 @@ class Consume:
     def apply(self, txn: Txn, now_ms: int, effects: Effects) -> None:
         _check_queues(self.queues)
         for name in self.queues:
-            effects.queue(txn, name)
+            effects.queue_to_change(txn, name)
         effects.consuming[self.session] = self.queues
         if self.tasks is not None:
             effects.knowing[self.session] = self.tasks

@@ -630,7 +630,7 @@ def _evict(
     detail: str,
 ) -> None:
     """A waiting message makes way for a new one."""
-    counts = effects.queue(txn, record.queue)
+    counts = effects.queue_to_change(txn, record.queue)
     if record.stage == Stage.QUEUED:
         queue.remove(txn, record, effects)
     elif record.stage == Stage.SCHEDULED:
@@ -694,6 +694,8 @@ def _store(
             detail=fault,
         )
         return
+    # Also of a message that does not stand in it yet, because it waits for a join.
+    effects.queue_to_change(txn, new.queue)
     place(txn, new.id, record, now_ms, effects)
 
 

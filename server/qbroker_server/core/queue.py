@@ -91,7 +91,7 @@ def ready_key(record: Record) -> bytes:
 
 def enqueue(txn: Txn, message_id: str, record: Record, effects: Effects) -> None:
     """Put the message into its queue behind what waits there with its priority, and save it."""
-    counts = effects.queue(txn, record.queue)
+    counts = effects.queue_to_change(txn, record.queue)
     counts.last_seq += 1
     record.seq = counts.last_seq
     _insert(txn, message_id, record, counts, effects)
@@ -107,7 +107,7 @@ def put_back(txn: Txn, message_id: str, record: Record, effects: Effects) -> Non
     if txn.get(ready_key(record)) is not None:
         enqueue(txn, message_id, record, effects)
         return
-    counts = effects.queue(txn, record.queue)
+    counts = effects.queue_to_change(txn, record.queue)
     counts.last_seq = max(counts.last_seq, record.seq)
     _insert(txn, message_id, record, counts, effects)
 
@@ -137,7 +137,7 @@ def arrive(txn: Txn, message_id: str, record: Record, now_ms: int, effects: Effe
     a message that was moved or given another time), so that each message is under the queue's options. One that has
     expired ends instead. A message that a worker returns does not arrive: see `put_back`.
     """
-    counts = effects.queue(txn, record.queue)
+    counts = effects.queue_to_change(txn, record.queue)
     options = counts.options
     if options.idle_ms:
         counts.options = options = replace(options, idle_ms=0)
@@ -206,7 +206,7 @@ def _limit_lifetime(record: Record, options: QueueOptions, now_ms: int) -> None:
 def remove(txn: Txn, record: Record, effects: Effects) -> None:
     """Take a queued message out of its queue; the caller decides what becomes of it."""
     txn.delete(ready_key(record))
-    counts = effects.queue(txn, record.queue)
+    counts = effects.queue_to_change(txn, record.queue)
     counts.ready_count -= 1
     counts.ready_bytes -= record.size
 
@@ -267,7 +267,7 @@ def _purge(txn: Txn, name: str, now_ms: int, effects: Effects, detail: str) -> i
         if record is None or record.stage != Stage.QUEUED:
             # A row whose message was damaged and put aside.
             txn.delete(key)
-            effects.queue(txn, name).ready_count -= 1
+            effects.queue_to_change(txn, name).ready_count -= 1
             continue
         remove(txn, record, effects)
         results.end(
@@ -317,7 +317,7 @@ class Declare:
                 f"queue {self.queue!r} exists with other options: "
                 + "; ".join(_differences(record.options, wanted))
             )
-        record.options = wanted
+        effects.queue_to_change(txn, self.queue).options = wanted
         effects.options[self.queue] = wanted
         if wanted.expires_ms:
             timetable.remind(txn, now_ms + wanted.expires_ms, timetable.IDLE, self.queue, effects)
@@ -366,7 +366,7 @@ class Pause:
         check_name("queue name", self.queue)
         check_name("by whom it is paused", self.by, bytes_max=TEXT_BYTES_MAX, is_optional=True)
         check_name("reason of the pause", self.why, bytes_max=TEXT_BYTES_MAX, is_optional=True)
-        record = effects.queue(txn, self.queue)
+        record = effects.queue_to_change(txn, self.queue)
         record.options = replace(
             record.options, paused_ms=now_ms, paused_by=self.by[:200], paused_why=self.why[:500]
         )
@@ -384,7 +384,8 @@ class Resume:
         return 1, 0
 
     def apply(self, txn: Txn, now_ms: int, effects: Effects) -> bool:
-        record = _known(txn, self.queue, effects)
+        _known(txn, self.queue, effects)
+        record = effects.queue_to_change(txn, self.queue)
         was_paused = bool(record.options.paused_ms)
         record.options = replace(record.options, paused_ms=0, paused_by="", paused_why="")
         effects.options[self.queue] = record.options
@@ -420,7 +421,7 @@ class Move:
             record = message.find(txn, message_id, effects)
             if record is None or record.stage != Stage.QUEUED:
                 txn.delete(key)
-                effects.queue(txn, self.source).ready_count -= 1
+                effects.queue_to_change(txn, self.source).ready_count -= 1
                 continue
             remove(txn, record, effects)
             record.queue = self.target
@@ -477,7 +478,8 @@ def look_at_idle(txn: Txn, name: str, now_ms: int, effects: Effects) -> None:
         else:
             timetable.remind(txn, now_ms, timetable.IDLE, name, effects)
         return
-    record.options = replace(options, idle_ms=now_ms if is_idle else 0)
+    idle_ms = now_ms if is_idle else 0
+    effects.queue_to_change(txn, name).options = replace(options, idle_ms=idle_ms)
     timetable.remind(txn, now_ms + options.expires_ms, timetable.IDLE, name, effects)
 
 

@@ -68,7 +68,7 @@ class Revoke:
                 if record.stage == Stage.QUEUED:
                     queue.remove(txn, record, effects)
                 elif record.stage == Stage.SCHEDULED:
-                    effects.queue(txn, record.queue).scheduled_count -= 1
+                    effects.queue_to_change(txn, record.queue).scheduled_count -= 1
                 self._end(txn, message_id, record, now_ms, effects)
                 ended.append(message_id)
             else:

@@ -69,7 +69,7 @@ class Declare:
         for binding in self.bindings:
             txn.put(binding.key, encode(binding))
             if not binding.is_to_exchange:
-                effects.queue(txn, binding.destination)
+                effects.queue_to_change(txn, binding.destination)
         table.forget()
 
 
@@ -121,7 +121,7 @@ def _known(exchange: Exchange | None, name: str) -> Exchange:
 
 
 def _declare_queue(txn: Txn, declared: QueueDeclaration, now_ms: int, effects: Effects) -> None:
-    record = effects.queue(txn, declared.name)
+    record = effects.queue_to_change(txn, declared.name)
     wanted = record.options
     if declared.options is not None:
         wanted = replace(

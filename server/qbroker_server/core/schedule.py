@@ -75,7 +75,7 @@ def _deliver(txn: Txn, message_id: str, record: Record, at_ms: int, effects: Eff
         # It was rescheduled, revoked or run since: another reminder tells of that.
         return
     # It arrives now: among equals it stands behind what was there before it was due.
-    effects.queue(txn, record.queue).scheduled_count -= 1
+    effects.queue_to_change(txn, record.queue).scheduled_count -= 1
     queue.enqueue(txn, message_id, record, effects)
 
 
@@ -87,7 +87,7 @@ def _expire(
     if record.stage == Stage.QUEUED:
         queue.remove(txn, record, effects)
     elif record.stage == Stage.SCHEDULED:
-        effects.queue(txn, record.queue).scheduled_count -= 1
+        effects.queue_to_change(txn, record.queue).scheduled_count -= 1
     elif record.stage != Stage.WAITING:
         # A worker has it: it looks at `expires` itself before it starts the task.
         return
@@ -124,11 +124,10 @@ class Reschedule:
             raise NotFound(f"there is no message {self.id!r}")
         if not 0 <= self.eta_ms < 2**62:
             raise Invalid(f"eta {self.eta_ms!r} is not a Unix time in milliseconds")
-        counts = effects.queue(txn, record.queue)
         if record.stage == Stage.QUEUED:
             queue.remove(txn, record, effects)
         elif record.stage == Stage.SCHEDULED:
-            counts.scheduled_count -= 1
+            effects.queue_to_change(txn, record.queue).scheduled_count -= 1
         elif record.stage == Stage.WAITING:
             raise Conflict(
                 f"message {self.id!r} waits for others of its workflow; it can be given another time when they have ended"
