@@ -773,28 +773,43 @@ class Client:
             raise MalformedAnswer(f"{self.url} did not say what the schedule {name!r} is")
         return found[0]
 
-    def put_schedule(self, *, is_new: bool = False, **fields: Value) -> ScheduleInfo:
+    def put_schedule(
+        self, *, is_new: bool = False, with_waiting: bool = False, **fields: Value
+    ) -> ScheduleInfo:
         """Make an entry or change it; the fields are those of `Schedule`."""
-        request = PutScheduleRequest(schedule=Schedule(**fields), is_new=is_new)
+        request = PutScheduleRequest(
+            schedule=Schedule(**fields), is_new=is_new, with_waiting=with_waiting
+        )
         return self._ask("Periodic/PutSchedule", request, ScheduleInfo, is_idempotent=not is_new)
 
     def declare_schedules(
-        self, owner: str, entries: Iterable[Mapping[str, Value]], *, dry_run: bool = False
+        self,
+        owner: str,
+        entries: Iterable[Mapping[str, Value]],
+        *,
+        dry_run: bool = False,
+        with_waiting: bool = False,
     ) -> DeclareSchedulesReply:
         """Have exactly these entries of the owner."""
         request = DeclareSchedulesRequest(
-            owner=owner, schedules=[Schedule(**fields) for fields in entries], dry_run=dry_run
+            owner=owner,
+            schedules=[Schedule(**fields) for fields in entries],
+            dry_run=dry_run,
+            with_waiting=with_waiting,
         )
         return self._ask("Periodic/DeclareSchedules", request, DeclareSchedulesReply)
 
-    def remove_schedule(self, name: str) -> None:
-        """Forget an entry."""
-        request = RemoveScheduleRequest(name=name)
-        self._ask("Periodic/RemoveSchedule", request, RemoveScheduleReply)
+    def remove_schedule(self, name: str, *, with_waiting: bool = False) -> int:
+        """Forget an entry; the count of its waiting messages that were revoked with it."""
+        request = RemoveScheduleRequest(name=name, with_waiting=with_waiting)
+        reply = self._ask("Periodic/RemoveSchedule", request, RemoveScheduleReply)
+        return reply.dropped_count
 
-    def pause_schedule(self, name: str, *, by: str, why: str) -> ScheduleInfo:
+    def pause_schedule(
+        self, name: str, *, by: str, why: str, with_waiting: bool = False
+    ) -> ScheduleInfo:
         """Fire nothing of it until it is resumed."""
-        request = PauseScheduleRequest(name=name, by=by, why=why)
+        request = PauseScheduleRequest(name=name, by=by, why=why, with_waiting=with_waiting)
         return self._ask("Periodic/PauseSchedule", request, ScheduleInfo)
 
     def resume_schedule(self, name: str) -> ScheduleInfo:

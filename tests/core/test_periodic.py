@@ -10,11 +10,12 @@ from qbroker_proto.v1 import message_pb2
 from qbroker_server.core import keys, periodic
 from qbroker_server.core.effects import Policy
 from qbroker_server.core.errors import Conflict, CorruptRecord, Invalid, NotFound, ResourceFull
-from qbroker_server.core.lease import Outcome
+from qbroker_server.core.lease import Outcome, Settle
 from qbroker_server.core.periodic import (
     Declare,
     Declared,
     Definition,
+    Drop,
     Entry,
     Pause,
     Put,
@@ -24,11 +25,11 @@ from qbroker_server.core.periodic import (
     id_of,
 )
 from qbroker_server.core.queue import Declare as DeclareQueue
-from qbroker_server.core.records import VERSION, QueueOptions, Stage
+from qbroker_server.core.records import VERSION, EndReason, QueueOptions, Stage
 from qbroker_server.core.schedule import CROWD_MIN, PERIODIC_PER_STEP_MAX, Sweep
 from tests.support.almanac import ALMANAC
 from tests.support.engines import FlakyEngine
-from tests.support.scene import QUEUE, TASK, Scene
+from tests.support.scene import QUEUE, TASK, Scene, lease_of, new
 
 EVERY_10 = Definition(
     "every 10", message_pb2.Message(task=TASK, queue=QUEUE, body=b"[]").SerializeToString()
@@ -673,3 +674,81 @@ def test_a_schedule_is_not_stored_from_the_reserve_and_one_that_stays_as_it_is_i
         put(scene, "other")
 
     assert scene.faults() == []
+
+
+def test_what_an_entry_has_published_stays_until_it_is_dropped() -> None:
+    scene = Scene()
+    scene.register("s0", queues=("other",), tasks=())
+    put(scene, delay_ms=MINUTE)
+    live(scene, 10)
+    delayed = entry(scene).last_id
+    put(scene)
+    live(scene, 10)
+    ready = entry(scene).last_id
+    scene.publish(new("stranger"))
+
+    scene.do(Remove("tidy"))
+    stages = [scene.record(one).stage for one in (delayed, ready)]
+    dropped = scene.do(Drop("tidy", scene.now_ms))
+
+    assert stages == [Stage.SCHEDULED, Stage.QUEUED]
+    assert dropped == (2, max(delayed, ready))
+    assert scene.record(delayed).end_reason == scene.record(ready).end_reason == EndReason.REVOKED
+    assert "schedule 'tidy'" in scene.record(ready).detail
+    assert scene.record("stranger").stage == Stage.QUEUED
+    assert scene.do(Drop("tidy", scene.now_ms, dropped[1])) == (0, "")
+    assert scene.faults() == []
+
+
+def test_a_drop_spares_what_runs_what_was_given_up_and_what_came_later() -> None:
+    scene = Scene()
+    scene.register(prefetch_count=2)
+    put(scene)
+    live(scene, 20)
+    running, given_up = scene.take()
+    scene.start(running)
+    scene.settle(given_up, Outcome.REJECTED, b"")
+    scene.report(prefetch_count=1)
+    live(scene, 10)
+    waiting, until_ms = entry(scene).last_id, scene.now_ms
+    live(scene, 10)
+    later = entry(scene).last_id
+
+    count, _ = scene.do(Drop("tidy", until_ms))
+
+    assert count == 1
+    assert scene.record(waiting).end_reason == EndReason.REVOKED
+    assert [scene.record(one).stage for one in (running.id, given_up.id, later)] == [
+        Stage.STARTED,
+        Stage.DEAD,
+        Stage.QUEUED,
+    ]
+    assert scene.cancels == []
+
+
+def test_a_drop_tells_the_worker_that_has_a_message_and_has_not_started_it() -> None:
+    scene = Scene()
+    scene.register()
+    put(scene)
+    live(scene, 10)
+
+    count, _ = scene.do(Drop("tidy", scene.now_ms))
+
+    assert count == 1
+    assert [cancel.id for cancel in scene.cancels] == scene.take_ids()
+
+
+def test_a_drop_ends_what_waits_to_be_tried_again() -> None:
+    scene = Scene()
+    scene.register()
+    put(scene)
+    live(scene, 10)
+    lease = lease_of(scene.take_one())
+    due_ms = scene.now_ms + MINUTE
+    scene.report(settles=[Settle(lease.id, lease.attempt, Outcome.RETRY, b"", eta_ms=due_ms)])
+    scene.do(Pause("tidy", "", ""))
+
+    count, _ = scene.do(Drop("tidy", scene.now_ms))
+
+    assert count == 1
+    assert scene.record(lease.id).end_reason == EndReason.REVOKED

@@ -10,6 +10,7 @@ from qbroker import App
 from qbroker.app.periodic import fields_of, is_fired_here
 from qbroker.beat import BeatLazyFunc
 from qbroker.exceptions import ImproperlyConfigured, NotFound
+from qbroker.result import AsyncResult
 from qbroker.schedules import BaseSchedule, crontab, schedule
 from qbroker.serialization import Value
 from qbroker_proto.v1.message_pb2 import Message
@@ -255,6 +256,23 @@ def test_entries_are_made_looked_at_paused_run_and_removed(real_app: App) -> Non
     real_app.schedules.remove("tidy")
     with pytest.raises(NotFound):
         real_app.schedules.get("tidy")
+
+
+def test_what_waits_of_an_entry_goes_with_it_where_that_is_asked_for(real_app: App) -> None:
+    def delayed() -> AsyncResult[Value]:
+        return real_app.send_task("proj.tidy", countdown=3_600, labels={"schedule": "tidy"})
+
+    schedules = real_app.schedules
+    schedules.put("tidy", task="proj.tidy", schedule=3_600)
+    before_pause = delayed()
+    paused = schedules.pause("tidy", with_waiting=True)
+    before_change = delayed()
+    changed = schedules.put("tidy", with_waiting=True, task="proj.tidy", schedule=60)
+    before_removal = delayed()
+    schedules.remove("tidy", with_waiting=True)
+
+    assert (paused.dropped_count, changed.dropped_count) == (1, 1)
+    assert [one.state for one in (before_pause, before_change, before_removal)] == ["REVOKED"] * 3
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fqbroker_proto/v1/periodic.proto\x12\nqbroker.v1\"\xf5\x01\n\x08Schedule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06timing\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\x0c\x12\x0f\n\x07overlap\x18\x04 \x01(\t\x12\x10\n\x08\x63\x61tch_up\x18\x05 \x01(\t\x12\x14\n\x0c\x63\x61tch_up_max\x18\x06 \x01(\r\x12\x13\n\x0blate_ms_max\x18\x07 \x01(\x03\x12\x11\n\tjitter_ms\x18\x08 \x01(\x03\x12\x10\n\x08\x64\x65lay_ms\x18\t \x01(\x03\x12\x13\n\x0blifetime_ms\x18\n \x01(\x03\x12\x10\n\x08start_ms\x18\x0b \x01(\x03\x12\x0e\n\x06\x65nd_ms\x18\x0c \x01(\x03\x12\x10\n\x08runs_max\x18\r \x01(\r\"\xc1\x02\n\x0cScheduleInfo\x12&\n\x08schedule\x18\x01 \x01(\x0b\x32\x14.qbroker.v1.Schedule\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x10\n\x08\x61rgsrepr\x18\x04 \x01(\t\x12\x12\n\nkwargsrepr\x18\x05 \x01(\t\x12\x0f\n\x07next_ms\x18\x06 \x01(\x03\x12\x0f\n\x07last_ms\x18\x07 \x01(\x03\x12\x0f\n\x07last_id\x18\x08 \x01(\t\x12\x11\n\trun_count\x18\t \x01(\x04\x12\x15\n\rskipped_count\x18\n \x01(\x04\x12\x0c\n\x04note\x18\x0b \x01(\t\x12\x11\n\tpaused_ms\x18\x0c \x01(\x03\x12\x11\n\tpaused_by\x18\r \x01(\t\x12\x12\n\npaused_why\x18\x0e \x01(\t\x12\r\n\x05owner\x18\x0f \x01(\t\x12\x12\n\nchanged_ms\x18\x10 \x01(\x03\"B\n\x14ListSchedulesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\"O\n\x12ListSchedulesReply\x12+\n\tschedules\x18\x01 \x03(\x0b\x32\x18.qbroker.v1.ScheduleInfo\x12\x0c\n\x04next\x18\x02 \x01(\t\"L\n\x12PutScheduleRequest\x12&\n\x08schedule\x18\x01 \x01(\x0b\x32\x14.qbroker.v1.Schedule\x12\x0e\n\x06is_new\x18\x02 \x01(\x08\"b\n\x17\x44\x65\x63lareSchedulesRequest\x12\r\n\x05owner\x18\x01 \x01(\t\x12\'\n\tschedules\x18\x02 \x03(\x0b\x32\x14.qbroker.v1.Schedule\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\"\x85\x01\n\x15\x44\x65\x63lareSchedulesReply\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x01 \x03(\t\x12\x0f\n\x07\x63hanged\x18\x02 \x03(\t\x12\x0f\n\x07removed\x18\x03 \x03(\t\x12\x11\n\tunchanged\x18\x04 \x03(\t\x12(\n\x05taken\x18\x05 \x03(\x0b\x32\x19.qbroker.v1.TakenSchedule\",\n\rTakenSchedule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\"%\n\x15RemoveScheduleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13RemoveScheduleReply\"=\n\x14PauseScheduleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\"%\n\x15ResumeScheduleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\".\n\x12RunScheduleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"\x1e\n\x10RunScheduleReply\x12\n\n\x02id\x18\x01 \x01(\t\"?\n\x10NextTicksRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06timing\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\r\"\"\n\x0eNextTicksReply\x12\x10\n\x08ticks_ms\x18\x01 \x03(\x03\x32\x88\x05\n\x08Periodic\x12Q\n\rListSchedules\x12 .qbroker.v1.ListSchedulesRequest\x1a\x1e.qbroker.v1.ListSchedulesReply\x12G\n\x0bPutSchedule\x12\x1e.qbroker.v1.PutScheduleRequest\x1a\x18.qbroker.v1.ScheduleInfo\x12Z\n\x10\x44\x65\x63lareSchedules\x12#.qbroker.v1.DeclareSchedulesRequest\x1a!.qbroker.v1.DeclareSchedulesReply\x12T\n\x0eRemoveSchedule\x12!.qbroker.v1.RemoveScheduleRequest\x1a\x1f.qbroker.v1.RemoveScheduleReply\x12K\n\rPauseSchedule\x12 .qbroker.v1.PauseScheduleRequest\x1a\x18.qbroker.v1.ScheduleInfo\x12M\n\x0eResumeSchedule\x12!.qbroker.v1.ResumeScheduleRequest\x1a\x18.qbroker.v1.ScheduleInfo\x12K\n\x0bRunSchedule\x12\x1e.qbroker.v1.RunScheduleRequest\x1a\x1c.qbroker.v1.RunScheduleReply\x12\x45\n\tNextTicks\x12\x1c.qbroker.v1.NextTicksRequest\x1a\x1a.qbroker.v1.NextTicksReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fqbroker_proto/v1/periodic.proto\x12\nqbroker.v1\"\xf5\x01\n\x08Schedule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06timing\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\x0c\x12\x0f\n\x07overlap\x18\x04 \x01(\t\x12\x10\n\x08\x63\x61tch_up\x18\x05 \x01(\t\x12\x14\n\x0c\x63\x61tch_up_max\x18\x06 \x01(\r\x12\x13\n\x0blate_ms_max\x18\x07 \x01(\x03\x12\x11\n\tjitter_ms\x18\x08 \x01(\x03\x12\x10\n\x08\x64\x65lay_ms\x18\t \x01(\x03\x12\x13\n\x0blifetime_ms\x18\n \x01(\x03\x12\x10\n\x08start_ms\x18\x0b \x01(\x03\x12\x0e\n\x06\x65nd_ms\x18\x0c \x01(\x03\x12\x10\n\x08runs_max\x18\r \x01(\r\"\xd8\x02\n\x0cScheduleInfo\x12&\n\x08schedule\x18\x01 \x01(\x0b\x32\x14.qbroker.v1.Schedule\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x10\n\x08\x61rgsrepr\x18\x04 \x01(\t\x12\x12\n\nkwargsrepr\x18\x05 \x01(\t\x12\x0f\n\x07next_ms\x18\x06 \x01(\x03\x12\x0f\n\x07last_ms\x18\x07 \x01(\x03\x12\x0f\n\x07last_id\x18\x08 \x01(\t\x12\x11\n\trun_count\x18\t \x01(\x04\x12\x15\n\rskipped_count\x18\n \x01(\x04\x12\x0c\n\x04note\x18\x0b \x01(\t\x12\x11\n\tpaused_ms\x18\x0c \x01(\x03\x12\x11\n\tpaused_by\x18\r \x01(\t\x12\x12\n\npaused_why\x18\x0e \x01(\t\x12\r\n\x05owner\x18\x0f \x01(\t\x12\x12\n\nchanged_ms\x18\x10 \x01(\x03\x12\x15\n\rdropped_count\x18\x11 \x01(\x04\"B\n\x14ListSchedulesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\"O\n\x12ListSchedulesReply\x12+\n\tschedules\x18\x01 \x03(\x0b\x32\x18.qbroker.v1.ScheduleInfo\x12\x0c\n\x04next\x18\x02 \x01(\t\"b\n\x12PutScheduleRequest\x12&\n\x08schedule\x18\x01 \x01(\x0b\x32\x14.qbroker.v1.Schedule\x12\x0e\n\x06is_new\x18\x02 \x01(\x08\x12\x14\n\x0cwith_waiting\x18\x03 \x01(\x08\"x\n\x17\x44\x65\x63lareSchedulesRequest\x12\r\n\x05owner\x18\x01 \x01(\t\x12\'\n\tschedules\x18\x02 \x03(\x0b\x32\x14.qbroker.v1.Schedule\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x14\n\x0cwith_waiting\x18\x04 \x01(\x08\"\x9c\x01\n\x15\x44\x65\x63lareSchedulesReply\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x01 \x03(\t\x12\x0f\n\x07\x63hanged\x18\x02 \x03(\t\x12\x0f\n\x07removed\x18\x03 \x03(\t\x12\x11\n\tunchanged\x18\x04 \x03(\t\x12(\n\x05taken\x18\x05 \x03(\x0b\x32\x19.qbroker.v1.TakenSchedule\x12\x15\n\rdropped_count\x18\x06 \x01(\x04\",\n\rTakenSchedule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\";\n\x15RemoveScheduleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cwith_waiting\x18\x02 \x01(\x08\",\n\x13RemoveScheduleReply\x12\x15\n\rdropped_count\x18\x01 \x01(\x04\"S\n\x14PauseScheduleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x14\n\x0cwith_waiting\x18\x04 \x01(\x08\"%\n\x15ResumeScheduleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\".\n\x12RunScheduleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"\x1e\n\x10RunScheduleReply\x12\n\n\x02id\x18\x01 \x01(\t\"?\n\x10NextTicksRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06timing\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\r\"\"\n\x0eNextTicksReply\x12\x10\n\x08ticks_ms\x18\x01 \x03(\x03\x32\x88\x05\n\x08Periodic\x12Q\n\rListSchedules\x12 .qbroker.v1.ListSchedulesRequest\x1a\x1e.qbroker.v1.ListSchedulesReply\x12G\n\x0bPutSchedule\x12\x1e.qbroker.v1.PutScheduleRequest\x1a\x18.qbroker.v1.ScheduleInfo\x12Z\n\x10\x44\x65\x63lareSchedules\x12#.qbroker.v1.DeclareSchedulesRequest\x1a!.qbroker.v1.DeclareSchedulesReply\x12T\n\x0eRemoveSchedule\x12!.qbroker.v1.RemoveScheduleRequest\x1a\x1f.qbroker.v1.RemoveScheduleReply\x12K\n\rPauseSchedule\x12 .qbroker.v1.PauseScheduleRequest\x1a\x18.qbroker.v1.ScheduleInfo\x12M\n\x0eResumeSchedule\x12!.qbroker.v1.ResumeScheduleRequest\x1a\x18.qbroker.v1.ScheduleInfo\x12K\n\x0bRunSchedule\x12\x1e.qbroker.v1.RunScheduleRequest\x1a\x1c.qbroker.v1.RunScheduleReply\x12\x45\n\tNextTicks\x12\x1c.qbroker.v1.NextTicksRequest\x1a\x1a.qbroker.v1.NextTicksReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,35 +34,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCHEDULE']._serialized_start=48
   _globals['_SCHEDULE']._serialized_end=293
   _globals['_SCHEDULEINFO']._serialized_start=296
-  _globals['_SCHEDULEINFO']._serialized_end=617
-  _globals['_LISTSCHEDULESREQUEST']._serialized_start=619
-  _globals['_LISTSCHEDULESREQUEST']._serialized_end=685
-  _globals['_LISTSCHEDULESREPLY']._serialized_start=687
-  _globals['_LISTSCHEDULESREPLY']._serialized_end=766
-  _globals['_PUTSCHEDULEREQUEST']._serialized_start=768
-  _globals['_PUTSCHEDULEREQUEST']._serialized_end=844
-  _globals['_DECLARESCHEDULESREQUEST']._serialized_start=846
-  _globals['_DECLARESCHEDULESREQUEST']._serialized_end=944
-  _globals['_DECLARESCHEDULESREPLY']._serialized_start=947
-  _globals['_DECLARESCHEDULESREPLY']._serialized_end=1080
-  _globals['_TAKENSCHEDULE']._serialized_start=1082
-  _globals['_TAKENSCHEDULE']._serialized_end=1126
-  _globals['_REMOVESCHEDULEREQUEST']._serialized_start=1128
-  _globals['_REMOVESCHEDULEREQUEST']._serialized_end=1165
-  _globals['_REMOVESCHEDULEREPLY']._serialized_start=1167
-  _globals['_REMOVESCHEDULEREPLY']._serialized_end=1188
-  _globals['_PAUSESCHEDULEREQUEST']._serialized_start=1190
-  _globals['_PAUSESCHEDULEREQUEST']._serialized_end=1251
-  _globals['_RESUMESCHEDULEREQUEST']._serialized_start=1253
-  _globals['_RESUMESCHEDULEREQUEST']._serialized_end=1290
-  _globals['_RUNSCHEDULEREQUEST']._serialized_start=1292
-  _globals['_RUNSCHEDULEREQUEST']._serialized_end=1338
-  _globals['_RUNSCHEDULEREPLY']._serialized_start=1340
-  _globals['_RUNSCHEDULEREPLY']._serialized_end=1370
-  _globals['_NEXTTICKSREQUEST']._serialized_start=1372
-  _globals['_NEXTTICKSREQUEST']._serialized_end=1435
-  _globals['_NEXTTICKSREPLY']._serialized_start=1437
-  _globals['_NEXTTICKSREPLY']._serialized_end=1471
-  _globals['_PERIODIC']._serialized_start=1474
-  _globals['_PERIODIC']._serialized_end=2122
+  _globals['_SCHEDULEINFO']._serialized_end=640
+  _globals['_LISTSCHEDULESREQUEST']._serialized_start=642
+  _globals['_LISTSCHEDULESREQUEST']._serialized_end=708
+  _globals['_LISTSCHEDULESREPLY']._serialized_start=710
+  _globals['_LISTSCHEDULESREPLY']._serialized_end=789
+  _globals['_PUTSCHEDULEREQUEST']._serialized_start=791
+  _globals['_PUTSCHEDULEREQUEST']._serialized_end=889
+  _globals['_DECLARESCHEDULESREQUEST']._serialized_start=891
+  _globals['_DECLARESCHEDULESREQUEST']._serialized_end=1011
+  _globals['_DECLARESCHEDULESREPLY']._serialized_start=1014
+  _globals['_DECLARESCHEDULESREPLY']._serialized_end=1170
+  _globals['_TAKENSCHEDULE']._serialized_start=1172
+  _globals['_TAKENSCHEDULE']._serialized_end=1216
+  _globals['_REMOVESCHEDULEREQUEST']._serialized_start=1218
+  _globals['_REMOVESCHEDULEREQUEST']._serialized_end=1277
+  _globals['_REMOVESCHEDULEREPLY']._serialized_start=1279
+  _globals['_REMOVESCHEDULEREPLY']._serialized_end=1323
+  _globals['_PAUSESCHEDULEREQUEST']._serialized_start=1325
+  _globals['_PAUSESCHEDULEREQUEST']._serialized_end=1408
+  _globals['_RESUMESCHEDULEREQUEST']._serialized_start=1410
+  _globals['_RESUMESCHEDULEREQUEST']._serialized_end=1447
+  _globals['_RUNSCHEDULEREQUEST']._serialized_start=1449
+  _globals['_RUNSCHEDULEREQUEST']._serialized_end=1495
+  _globals['_RUNSCHEDULEREPLY']._serialized_start=1497
+  _globals['_RUNSCHEDULEREPLY']._serialized_end=1527
+  _globals['_NEXTTICKSREQUEST']._serialized_start=1529
+  _globals['_NEXTTICKSREQUEST']._serialized_end=1592
+  _globals['_NEXTTICKSREPLY']._serialized_start=1594
+  _globals['_NEXTTICKSREPLY']._serialized_end=1628
+  _globals['_PERIODIC']._serialized_start=1631
+  _globals['_PERIODIC']._serialized_end=2279
 # @@protoc_insertion_point(module_scope)

@@ -37,7 +37,7 @@ class Schedule(_message.Message):
     def __init__(self, name: _Optional[str] = ..., timing: _Optional[str] = ..., message: _Optional[bytes] = ..., overlap: _Optional[str] = ..., catch_up: _Optional[str] = ..., catch_up_max: _Optional[int] = ..., late_ms_max: _Optional[int] = ..., jitter_ms: _Optional[int] = ..., delay_ms: _Optional[int] = ..., lifetime_ms: _Optional[int] = ..., start_ms: _Optional[int] = ..., end_ms: _Optional[int] = ..., runs_max: _Optional[int] = ...) -> None: ...
 
 class ScheduleInfo(_message.Message):
-    __slots__ = ("schedule", "task", "queue", "argsrepr", "kwargsrepr", "next_ms", "last_ms", "last_id", "run_count", "skipped_count", "note", "paused_ms", "paused_by", "paused_why", "owner", "changed_ms")
+    __slots__ = ("schedule", "task", "queue", "argsrepr", "kwargsrepr", "next_ms", "last_ms", "last_id", "run_count", "skipped_count", "note", "paused_ms", "paused_by", "paused_why", "owner", "changed_ms", "dropped_count")
     SCHEDULE_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     QUEUE_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +54,7 @@ class ScheduleInfo(_message.Message):
     PAUSED_WHY_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     CHANGED_MS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_COUNT_FIELD_NUMBER: _ClassVar[int]
     schedule: Schedule
     task: str
     queue: str
@@ -70,7 +71,8 @@ class ScheduleInfo(_message.Message):
     paused_why: str
     owner: str
     changed_ms: int
-    def __init__(self, schedule: _Optional[_Union[Schedule, _Mapping]] = ..., task: _Optional[str] = ..., queue: _Optional[str] = ..., argsrepr: _Optional[str] = ..., kwargsrepr: _Optional[str] = ..., next_ms: _Optional[int] = ..., last_ms: _Optional[int] = ..., last_id: _Optional[str] = ..., run_count: _Optional[int] = ..., skipped_count: _Optional[int] = ..., note: _Optional[str] = ..., paused_ms: _Optional[int] = ..., paused_by: _Optional[str] = ..., paused_why: _Optional[str] = ..., owner: _Optional[str] = ..., changed_ms: _Optional[int] = ...) -> None: ...
+    dropped_count: int
+    def __init__(self, schedule: _Optional[_Union[Schedule, _Mapping]] = ..., task: _Optional[str] = ..., queue: _Optional[str] = ..., argsrepr: _Optional[str] = ..., kwargsrepr: _Optional[str] = ..., next_ms: _Optional[int] = ..., last_ms: _Optional[int] = ..., last_id: _Optional[str] = ..., run_count: _Optional[int] = ..., skipped_count: _Optional[int] = ..., note: _Optional[str] = ..., paused_ms: _Optional[int] = ..., paused_by: _Optional[str] = ..., paused_why: _Optional[str] = ..., owner: _Optional[str] = ..., changed_ms: _Optional[int] = ..., dropped_count: _Optional[int] = ...) -> None: ...
 
 class ListSchedulesRequest(_message.Message):
     __slots__ = ("name", "after", "limit")
@@ -91,36 +93,42 @@ class ListSchedulesReply(_message.Message):
     def __init__(self, schedules: _Optional[_Iterable[_Union[ScheduleInfo, _Mapping]]] = ..., next: _Optional[str] = ...) -> None: ...
 
 class PutScheduleRequest(_message.Message):
-    __slots__ = ("schedule", "is_new")
+    __slots__ = ("schedule", "is_new", "with_waiting")
     SCHEDULE_FIELD_NUMBER: _ClassVar[int]
     IS_NEW_FIELD_NUMBER: _ClassVar[int]
+    WITH_WAITING_FIELD_NUMBER: _ClassVar[int]
     schedule: Schedule
     is_new: bool
-    def __init__(self, schedule: _Optional[_Union[Schedule, _Mapping]] = ..., is_new: _Optional[bool] = ...) -> None: ...
+    with_waiting: bool
+    def __init__(self, schedule: _Optional[_Union[Schedule, _Mapping]] = ..., is_new: _Optional[bool] = ..., with_waiting: _Optional[bool] = ...) -> None: ...
 
 class DeclareSchedulesRequest(_message.Message):
-    __slots__ = ("owner", "schedules", "dry_run")
+    __slots__ = ("owner", "schedules", "dry_run", "with_waiting")
     OWNER_FIELD_NUMBER: _ClassVar[int]
     SCHEDULES_FIELD_NUMBER: _ClassVar[int]
     DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    WITH_WAITING_FIELD_NUMBER: _ClassVar[int]
     owner: str
     schedules: _containers.RepeatedCompositeFieldContainer[Schedule]
     dry_run: bool
-    def __init__(self, owner: _Optional[str] = ..., schedules: _Optional[_Iterable[_Union[Schedule, _Mapping]]] = ..., dry_run: _Optional[bool] = ...) -> None: ...
+    with_waiting: bool
+    def __init__(self, owner: _Optional[str] = ..., schedules: _Optional[_Iterable[_Union[Schedule, _Mapping]]] = ..., dry_run: _Optional[bool] = ..., with_waiting: _Optional[bool] = ...) -> None: ...
 
 class DeclareSchedulesReply(_message.Message):
-    __slots__ = ("added", "changed", "removed", "unchanged", "taken")
+    __slots__ = ("added", "changed", "removed", "unchanged", "taken", "dropped_count")
     ADDED_FIELD_NUMBER: _ClassVar[int]
     CHANGED_FIELD_NUMBER: _ClassVar[int]
     REMOVED_FIELD_NUMBER: _ClassVar[int]
     UNCHANGED_FIELD_NUMBER: _ClassVar[int]
     TAKEN_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_COUNT_FIELD_NUMBER: _ClassVar[int]
     added: _containers.RepeatedScalarFieldContainer[str]
     changed: _containers.RepeatedScalarFieldContainer[str]
     removed: _containers.RepeatedScalarFieldContainer[str]
     unchanged: _containers.RepeatedScalarFieldContainer[str]
     taken: _containers.RepeatedCompositeFieldContainer[TakenSchedule]
-    def __init__(self, added: _Optional[_Iterable[str]] = ..., changed: _Optional[_Iterable[str]] = ..., removed: _Optional[_Iterable[str]] = ..., unchanged: _Optional[_Iterable[str]] = ..., taken: _Optional[_Iterable[_Union[TakenSchedule, _Mapping]]] = ...) -> None: ...
+    dropped_count: int
+    def __init__(self, added: _Optional[_Iterable[str]] = ..., changed: _Optional[_Iterable[str]] = ..., removed: _Optional[_Iterable[str]] = ..., unchanged: _Optional[_Iterable[str]] = ..., taken: _Optional[_Iterable[_Union[TakenSchedule, _Mapping]]] = ..., dropped_count: _Optional[int] = ...) -> None: ...
 
 class TakenSchedule(_message.Message):
     __slots__ = ("name", "owner")
@@ -131,24 +139,30 @@ class TakenSchedule(_message.Message):
     def __init__(self, name: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class RemoveScheduleRequest(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "with_waiting")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    WITH_WAITING_FIELD_NUMBER: _ClassVar[int]
     name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    with_waiting: bool
+    def __init__(self, name: _Optional[str] = ..., with_waiting: _Optional[bool] = ...) -> None: ...
 
 class RemoveScheduleReply(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("dropped_count",)
+    DROPPED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    dropped_count: int
+    def __init__(self, dropped_count: _Optional[int] = ...) -> None: ...
 
 class PauseScheduleRequest(_message.Message):
-    __slots__ = ("name", "by", "why")
+    __slots__ = ("name", "by", "why", "with_waiting")
     NAME_FIELD_NUMBER: _ClassVar[int]
     BY_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
+    WITH_WAITING_FIELD_NUMBER: _ClassVar[int]
     name: str
     by: str
     why: str
-    def __init__(self, name: _Optional[str] = ..., by: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+    with_waiting: bool
+    def __init__(self, name: _Optional[str] = ..., by: _Optional[str] = ..., why: _Optional[str] = ..., with_waiting: _Optional[bool] = ...) -> None: ...
 
 class ResumeScheduleRequest(_message.Message):
     __slots__ = ("name",)

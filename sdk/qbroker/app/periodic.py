@@ -60,6 +60,8 @@ class Declared:
     """Left alone, because another app made an entry of the name, or somebody by hand: (name, owner)."""
     fired_here: tuple[str, ...]
     """Not declared, because only a running `qbroker beat` can fire them."""
+    dropped_count: int = 0
+    """Waiting messages of changed and removed entries that were revoked."""
 
 
 class Schedules:
@@ -74,16 +76,19 @@ class Schedules:
         client: Client = self._app.client()
         return client
 
-    def declare(self, *, dry_run: bool = False) -> Declared:
+    def declare(self, *, dry_run: bool = False, with_waiting: bool = False) -> Declared:
         """Have the broker fire exactly what the app declares: in `beat_schedule` and by `add_periodic_task`.
 
-        Entries that other apps declared, or that were made by hand, stay as they are.
+        Entries that other apps declared, or that were made by hand, stay as they are. `with_waiting` revokes what
+        waits of the entries that this changes or removes.
         """
         entries: Mapping[str, Mapping[str, Value]] = self._app.periodic_entries()
         here = [name for name, entry in entries.items() if is_fired_here(entry, self._app)]
         fields = [self._fields(name, entry) for name, entry in entries.items() if name not in here]
         owner = self._app.main or "__main__"
-        reply = self._client.declare_schedules(owner, fields, dry_run=dry_run)
+        reply = self._client.declare_schedules(
+            owner, fields, dry_run=dry_run, with_waiting=with_waiting
+        )
         return Declared(
             tuple(reply.added),
             tuple(reply.changed),
@@ -91,11 +96,18 @@ class Schedules:
             tuple(reply.unchanged),
             tuple([(taken.name, taken.owner) for taken in reply.taken]),
             tuple(here),
+            reply.dropped_count,
         )
 
-    def put(self, name: str, *, is_new: bool = False, **entry: Value) -> "ScheduleInfo":
-        """Make an entry or change it: `put("tidy", task="proj.tidy", schedule=30, overlap="skip")`."""
-        return self._client.put_schedule(is_new=is_new, **self._fields(name, entry))
+    def put(
+        self, name: str, *, is_new: bool = False, with_waiting: bool = False, **entry: Value
+    ) -> "ScheduleInfo":
+        """Make an entry or change it: `put("tidy", task="proj.tidy", schedule=30, overlap="skip")`.
+
+        `with_waiting` revokes the messages that the entry has published before and that wait.
+        """
+        fields = self._fields(name, entry)
+        return self._client.put_schedule(is_new=is_new, with_waiting=with_waiting, **fields)
 
     def _fields(self, name: str, entry: Mapping[str, Value]) -> dict[str, Value]:
         return {"name": name, **fields_of(name, entry, self._app, self._template)}
@@ -107,13 +119,14 @@ class Schedules:
     def __iter__(self) -> "Iterator[ScheduleInfo]":
         return self._client.list_schedules()
 
-    def remove(self, name: str) -> None:
-        """Forget an entry."""
-        self._client.remove_schedule(name)
+    def remove(self, name: str, *, with_waiting: bool = False) -> None:
+        """Forget an entry; with `with_waiting` its messages that wait are revoked, else they run."""
+        self._client.remove_schedule(name, with_waiting=with_waiting)
 
-    def pause(self, name: str, why: str = "") -> "ScheduleInfo":
-        """Fire nothing of it until it is resumed."""
-        return self._client.pause_schedule(name, by=user_name(), why=why)
+    def pause(self, name: str, why: str = "", *, with_waiting: bool = False) -> "ScheduleInfo":
+        """Fire nothing of it until it is resumed; with `with_waiting` its messages that wait are revoked."""
+        by = user_name()
+        return self._client.pause_schedule(name, by=by, why=why, with_waiting=with_waiting)
 
     def resume(self, name: str) -> "ScheduleInfo":
         """Fire it again, from now on."""

@@ -64,6 +64,11 @@ Show = Callable[[str], object]
     help="The broker, over what the app says.",
 )
 @click.option("--once", is_flag=True, help="Register, and end.")
+@click.option(
+    "--with-waiting",
+    is_flag=True,
+    help="Also revoke what waits of the entries that this changes or removes.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be added, changed and removed.")
 @click.option("-S", "--scheduler", metavar="CLASS", help="A Scheduler of your own, run in the broker's place: pkg:Class.")  # fmt: skip
 @click.option("--max-interval", type=float, help="How many seconds that one sleeps at most.")
@@ -89,6 +94,7 @@ def beat(
     *,
     once: bool,
     dry_run: bool,
+    with_waiting: bool,
     embedded: bool,
 ) -> None:
     """Register the app's periodic tasks with the broker, which fires them."""
@@ -127,7 +133,7 @@ def beat(
         if chosen is not None:
             run(Service(found, max_interval, scheduler_cls=chosen), embedded=embedded)
             return
-        declared = register(found, show, dry_run=dry_run)
+        declared = register(found, show, dry_run=dry_run, with_waiting=with_waiting)
         if not (once or dry_run):
             stay(found, declared, max_interval, embedded=embedded)
 
@@ -157,10 +163,12 @@ def _class_of(name: str) -> type[Scheduler] | None:
     return found
 
 
-def register(app: App, show: Show, *, dry_run: bool = False) -> Declared:
+def register(
+    app: App, show: Show, *, dry_run: bool = False, with_waiting: bool = False
+) -> Declared:
     """Declare what the app declares, and say what became of it."""
     try:
-        declared = app.schedules.declare(dry_run=dry_run)
+        declared = app.schedules.declare(dry_run=dry_run, with_waiting=with_waiting)
     except (ImproperlyConfigured, OperationalError, RequestRefused) as error:
         raise click.ClickException(str(error)) from error
     for word, names in (
@@ -171,6 +179,8 @@ def register(app: App, show: Show, *, dry_run: bool = False) -> Declared:
     ):
         for name in names:
             show(f"{word}: {name}")
+    if declared.dropped_count:
+        show(f"revoked: {declared.dropped_count} waiting messages of changed and removed entries")
     for name, owner in declared.taken:
         whose = f"the app {owner!r} declared it" if owner else "it was made by hand"
         show(f"left alone: {name}: {whose}")

@@ -12,6 +12,7 @@ from qbroker.cli.tables import (
     SPAN,
     Cell,
     Plain,
+    counted,
     duration,
     echo_json,
     moment,
@@ -71,6 +72,18 @@ class JsonValue(click.ParamType):  # type: ignore[type-arg,unused-ignore] # olde
 
 
 MOMENT = Moment()
+
+
+WITH_WAITING = click.option(
+    "--with-waiting",
+    is_flag=True,
+    help="Also revoke the entry's messages that wait for their time, a worker or another try.",
+)
+
+
+def _dropped(count: int) -> str:
+    """What to add to a sentence about messages that were revoked."""
+    return f" {counted(count, 'waiting message')} revoked." if count else ""
 
 
 @click.group(name="schedule")
@@ -229,6 +242,7 @@ Examples:
 @click.argument("task")
 @_options
 @click.option("--change", is_flag=True, help="Change the entry of this name, if there is one; what is not given stays.")  # fmt: skip
+@WITH_WAITING
 @JSON
 @click.pass_obj
 def add(
@@ -247,6 +261,7 @@ def add(
     queue: str | None,
     priority: int | None,
     change: bool,
+    with_waiting: bool,
     as_json: bool,
     **options: int | str | None,
 ) -> None:
@@ -272,12 +287,15 @@ def add(
             priority=priority,
             name=name,
         )
-        info = plain(broker.put_schedule(is_new=not change, **fields))
+        info = plain(broker.put_schedule(is_new=not change, with_waiting=with_waiting, **fields))
     if as_json:
         echo_json(info)
         return
     verb = "changed" if before is not None else "made"
-    click.echo(f"Schedule {name!r} {verb}: {info['schedule']['timing']}, {_next(info)}.")
+    click.echo(
+        f"Schedule {name!r} {verb}: {info['schedule']['timing']}, {_next(info)}."
+        + _dropped(info["dropped_count"])
+    )
 
 
 def _fields_of(one: Any) -> dict[str, Any]:  # noqa: ANN401 - a Schedule of the protocol's
@@ -293,16 +311,17 @@ def _next(info: Mapping[str, Any]) -> str:
 
 @schedule.command(name="rm", epilog="Example:  qctl schedule rm tidy --yes")
 @NAME
+@WITH_WAITING
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def remove(target: Target, name: str, *, yes: bool) -> None:
-    """Forget the entry NAME; what it has published stays."""
+def remove(target: Target, name: str, *, with_waiting: bool, yes: bool) -> None:
+    """Forget the entry NAME; the messages it has published stay, unless --with-waiting."""
     with target.reached() as broker:
         info = broker.show_schedule(name)
         if not yes:
             click.confirm(f"Remove schedule {name!r} ({info.schedule.timing})?", abort=True)
-        broker.remove_schedule(name)
-    click.echo(f"Schedule {name!r} removed.")
+        dropped_count = broker.remove_schedule(name, with_waiting=with_waiting)
+    click.echo(f"Schedule {name!r} removed.{_dropped(dropped_count)}")
 
 
 @schedule.command(name="run", epilog="Example:  qctl schedule run tidy")
@@ -325,12 +344,18 @@ def run(target: Target, name: str, *, as_json: bool) -> None:
 @NAME
 @click.option("--why", default="", help="The reason, shown with the schedule.")
 @click.option("--by", default="", help="Who.  [default: user@host]")
+@WITH_WAITING
 @click.pass_obj
-def pause(target: Target, name: str, why: str, by: str) -> None:
-    """Fire nothing of the entry NAME until it is resumed."""
+def pause(target: Target, name: str, why: str, by: str, *, with_waiting: bool) -> None:
+    """Fire nothing of the entry NAME until it is resumed; what it has published stays."""
     with target.reached() as broker:
-        broker.pause_schedule(name, by=by or user_at_host(), why=why)
-    click.echo(f"Schedule {name!r} is paused; qctl schedule resume {name} goes on.")
+        info = broker.pause_schedule(
+            name, by=by or user_at_host(), why=why, with_waiting=with_waiting
+        )
+    click.echo(
+        f"Schedule {name!r} is paused; qctl schedule resume {name} goes on."
+        + _dropped(info.dropped_count)
+    )
 
 
 @schedule.command(name="resume", epilog="Example:  qctl schedule resume tidy")

@@ -21,7 +21,16 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, Protocol
 
-from qbroker_server.core import frame, keys, limits, message, publish, timetable
+from qbroker_server.core import (
+    frame,
+    index,
+    keys,
+    limits,
+    message,
+    publish,
+    revoke,
+    timetable,
+)
 from qbroker_server.core.effects import Effects
 from qbroker_server.core.errors import (
     Conflict,
@@ -34,7 +43,7 @@ from qbroker_server.core.errors import (
 from qbroker_server.core.names import check_name
 from qbroker_server.core.ports import ReadTxn, Txn
 from qbroker_server.core.publish import NewMessage
-from qbroker_server.core.records import Stage
+from qbroker_server.core.records import Record, Stage
 
 VERSION: Final = 1
 """Of a schedule's entry; records.py says how to raise it."""
@@ -607,6 +616,38 @@ class Remove:
         del now_ms
         _known(txn, self.name, effects)
         txn.delete(key_of(self.name))
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Revoke up to a step's worth of the entry's messages that have not started, or wait for another try.
+
+    Answers how many, and the id to go on from; "" at the end. What runs goes on. Messages published after
+    `until_ms` stay: they are of a later definition, or of a later entry of this name. The entry may be gone.
+    """
+
+    name: str
+    until_ms: int
+    after_id: str = ""
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        return limits.STEP_ITEMS_MAX, 0
+
+    def apply(self, txn: Txn, now_ms: int, effects: Effects) -> tuple[int, str]:
+        ids = index.find(txn, index.LABEL, f"{LABEL}={self.name}", self.after_id)
+        waiting = [one for one in ids if self._is_dropped(message.find(txn, one, effects))]
+        revoke.Revoke(waiting, why=f"schedule {self.name!r} was changed, paused or removed").apply(
+            txn, now_ms, effects
+        )
+        return len(waiting), ids[-1] if ids else ""
+
+    def _is_dropped(self, record: Record | None) -> bool:
+        return (
+            record is not None
+            and record.stage in _TAKEN_STAGES
+            and record.published_ms <= self.until_ms
+        )
 
 
 @dataclass(frozen=True, slots=True)

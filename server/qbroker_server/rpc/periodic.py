@@ -70,7 +70,8 @@ class Periodic(periodic_pb2_grpc.PeriodicServicer):
         entry = await self._pump.ask(
             periodic.Put(name, definition, self._almanac, is_new=request.is_new)
         )
-        return _info(name, entry)
+        dropped_count = await self._drop(request.with_waiting, name, until_ms=entry.changed_ms)
+        return _info(name, entry, dropped_count)
 
     @_refusing
     async def DeclareSchedules(
@@ -80,7 +81,9 @@ class Periodic(periodic_pb2_grpc.PeriodicServicer):
         declared = await self._pump.ask(
             periodic.Declare(request.owner, entries, self._almanac, is_dry=request.dry_run)
         )
+        drops = request.with_waiting and not request.dry_run
         return periodic_pb2.DeclareSchedulesReply(
+            dropped_count=await self._drop(drops, *declared.changed, *declared.removed),
             added=declared.added,
             changed=declared.changed,
             removed=declared.removed,
@@ -95,14 +98,16 @@ class Periodic(periodic_pb2_grpc.PeriodicServicer):
         self, request: periodic_pb2.RemoveScheduleRequest
     ) -> periodic_pb2.RemoveScheduleReply:
         await self._pump.ask(periodic.Remove(request.name))
-        return periodic_pb2.RemoveScheduleReply()
+        dropped_count = await self._drop(request.with_waiting, request.name)
+        return periodic_pb2.RemoveScheduleReply(dropped_count=dropped_count)
 
     @_refusing
     async def PauseSchedule(
         self, request: periodic_pb2.PauseScheduleRequest
     ) -> periodic_pb2.ScheduleInfo:
         entry = await self._pump.ask(periodic.Pause(request.name, request.by, request.why))
-        return _info(request.name, entry)
+        dropped_count = await self._drop(request.with_waiting, request.name)
+        return _info(request.name, entry, dropped_count)
 
     @_refusing
     async def ResumeSchedule(
@@ -138,6 +143,19 @@ class Periodic(periodic_pb2_grpc.PeriodicServicer):
             tick_ms = found
         return reply
 
+    async def _drop(self, is_wanted: bool, *names: str, until_ms: int = 0) -> int:  # noqa: FBT001 - a field of the request
+        """Revoke what waits of these entries, a step's worth at a time; how many messages."""
+        dropped_count = 0
+        until_ms = until_ms or self._clock.now_ms()
+        for name in names if is_wanted else ():
+            after_id = ""
+            while True:
+                count, after_id = await self._pump.ask(periodic.Drop(name, until_ms, after_id))
+                dropped_count += count
+                if not after_id:
+                    break
+        return dropped_count
+
     def _info(self, name: str) -> periodic_pb2.ScheduleInfo:
         return _info(name, self._broker.read(lambda txn: periodic.peek(txn, name)))
 
@@ -160,7 +178,7 @@ def _definition(wire: periodic_pb2.Schedule) -> Definition:
     )
 
 
-def _info(name: str, entry: Entry) -> periodic_pb2.ScheduleInfo:
+def _info(name: str, entry: Entry, dropped_count: int = 0) -> periodic_pb2.ScheduleInfo:
     definition = entry.definition
     # What was stored was checked: it is a message.
     message = message_pb2.Message.FromString(definition.template)
@@ -195,4 +213,5 @@ def _info(name: str, entry: Entry) -> periodic_pb2.ScheduleInfo:
         paused_why=entry.paused_why,
         owner=entry.owner,
         changed_ms=entry.changed_ms,
+        dropped_count=dropped_count,
     )

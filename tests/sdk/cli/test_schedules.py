@@ -123,6 +123,29 @@ def test_rm_asks_and_forgets(qctl: Shell) -> None:
     assert "No schedules yet" in qctl.said("schedule", "ls")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["rm", "tidy", "--yes"],
+        ["pause", "tidy"],
+        ["add", "tidy", "proj.tidy", "--every", "5m", "--change"],
+    ],
+)
+def test_what_waits_of_an_entry_is_revoked_where_that_is_asked_for(
+    qctl: Shell, real_app: App, arguments: list[str]
+) -> None:
+    delayed = real_app.send_task("proj.tidy", countdown=3_600, labels={"schedule": "tidy"})
+
+    kept = qctl.said("schedule", "pause", "tidy")
+    state = delayed.state
+    dropped = qctl.said("schedule", *arguments, "--with-waiting")
+
+    assert "revoked" not in kept
+    assert state == "PENDING"
+    assert dropped.endswith("1 waiting message revoked.\n")
+    assert delayed.state == "REVOKED"
+
+
 def test_next_tells_when_an_entry_or_a_crontab_fires(qctl: Shell) -> None:
     of_entry = qctl.json("schedule", "next", "tidy", "-n", "3")["ticks_ms"]
     of_cron = qctl.said(

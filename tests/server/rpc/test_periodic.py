@@ -1,5 +1,7 @@
 """The Periodic service."""
 
+from collections.abc import Awaitable, Callable
+
 import grpc
 import pytest
 
@@ -139,3 +141,65 @@ async def test_what_cannot_be_is_refused(
         assert refused.value.code() == code
         with served.broker.engine.read() as txn:
             assert len(txn.scan(keys.ENTRY, keys.after(keys.ENTRY), 10)) == 1
+
+
+async def _change(served: Served, *, with_waiting: bool) -> int:
+    changed = schedule(timing="every 7200", delay_ms=60_000)
+    request = periodic_pb2.PutScheduleRequest(schedule=changed, with_waiting=with_waiting)
+    return (await stub(served).PutSchedule(request, timeout=WAIT_S)).dropped_count
+
+
+async def _pause(served: Served, *, with_waiting: bool) -> int:
+    request = periodic_pb2.PauseScheduleRequest(name="tidy", with_waiting=with_waiting)
+    return (await stub(served).PauseSchedule(request, timeout=WAIT_S)).dropped_count
+
+
+async def _remove(served: Served, *, with_waiting: bool) -> int:
+    request = periodic_pb2.RemoveScheduleRequest(name="tidy", with_waiting=with_waiting)
+    return (await stub(served).RemoveSchedule(request, timeout=WAIT_S)).dropped_count
+
+
+async def _declare_none(served: Served, *, with_waiting: bool) -> int:
+    request = periodic_pb2.DeclareSchedulesRequest(owner="proj", with_waiting=with_waiting)
+    return (await stub(served).DeclareSchedules(request, timeout=WAIT_S)).dropped_count
+
+
+async def _declare_another(served: Served, *, with_waiting: bool) -> int:
+    request = periodic_pb2.DeclareSchedulesRequest(
+        owner="proj", schedules=[schedule(timing="every 7200")], with_waiting=with_waiting
+    )
+    return (await stub(served).DeclareSchedules(request, timeout=WAIT_S)).dropped_count
+
+
+@pytest.mark.parametrize("with_waiting", [False, True])
+@pytest.mark.parametrize("alter", [_change, _pause, _remove, _declare_none, _declare_another])
+async def test_delayed_messages_of_an_entry_stay_unless_they_are_to_be_dropped(
+    alter: Callable[..., Awaitable[int]], with_waiting: bool
+) -> None:
+    async with serving() as served:
+        declare = periodic_pb2.DeclareSchedulesRequest(
+            owner="proj", schedules=[schedule(delay_ms=60_000)]
+        )
+        await stub(served).DeclareSchedules(declare, timeout=WAIT_S)
+        await served.publish(wire("delayed", labels=["schedule=tidy"]), wire("stranger"))
+
+        dropped_count = await alter(served, with_waiting=with_waiting)
+
+        assert dropped_count == int(with_waiting)
+        assert (await served.state("delayed")).state == ("REVOKED" if with_waiting else "PENDING")
+        assert (await served.state("stranger")).state == "PENDING"
+
+
+async def test_a_dry_declaration_drops_nothing() -> None:
+    async with serving() as served:
+        declare = periodic_pb2.DeclareSchedulesRequest(owner="proj", schedules=[schedule()])
+        await stub(served).DeclareSchedules(declare, timeout=WAIT_S)
+        await served.publish(wire("delayed", labels=["schedule=tidy"]))
+        request = periodic_pb2.DeclareSchedulesRequest(
+            owner="proj", dry_run=True, with_waiting=True
+        )
+
+        reply = await stub(served).DeclareSchedules(request, timeout=WAIT_S)
+
+        assert (list(reply.removed), reply.dropped_count) == (["tidy"], 0)
+        assert (await served.state("delayed")).state == "PENDING"
