@@ -25,7 +25,7 @@ from qbroker_server.core.periodic import (
     id_of,
 )
 from qbroker_server.core.queue import Declare as DeclareQueue
-from qbroker_server.core.records import VERSION, EndReason, QueueOptions, Stage
+from qbroker_server.core.records import VERSION, EndReason, Overflow, QueueOptions, Stage
 from qbroker_server.core.schedule import CROWD_MIN, PERIODIC_PER_STEP_MAX, Sweep
 from tests.support.almanac import ALMANAC
 from tests.support.engines import FlakyEngine
@@ -226,6 +226,26 @@ def test_a_tick_that_finds_its_queue_full_stays_due() -> None:
     live(scene, 5)
 
     assert scene.take_ids() == [id_of("tidy", began_ms + n * 10_000) for n in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("overflow", "stage"), [(Overflow.DROP_HEAD, Stage.DONE), (Overflow.DEAD_LETTER, Stage.DEAD)]
+)
+def test_a_tick_into_a_full_queue_makes_its_head_leave_unless_it_is_delayed(
+    overflow: Overflow, stage: Stage
+) -> None:
+    scene = Scene()
+    scene.do(DeclareQueue(QUEUE, QueueOptions(length_max=1, overflow=overflow)))
+    scene.publish(new("head"))
+
+    put(scene, "later", delay_ms=MINUTE)
+    live(scene, 10)
+    delayed = scene.record("head").stage
+    put(scene, "now")
+    live(scene, 10)
+
+    assert (delayed, scene.record("head").stage) == (Stage.QUEUED, stage)
+    assert scene.faults() == []
 
 
 def test_ticks_are_fired_up_to_the_last_moment_and_not_before_the_first() -> None:

@@ -1,5 +1,6 @@
 """A queue: its order, its lanes, its counts, and how it is emptied."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -518,3 +519,227 @@ def test_a_message_returned_to_a_queue_whose_record_was_damaged_is_not_overwritt
     scene.register("s2", prefetch_count=10)
 
     assert scene.take_ids("s2") == ["m3", "m4", "m5", "m6"]
+
+
+# -- every way into a full queue ------------------------------------------------------------------
+
+Fill = Callable[[], None]
+"""Declares queue q, which then has its one message and no room."""
+
+
+def _come_due(scene: Scene, message: NewMessage, fill: Fill) -> None:
+    scene.publish(replace(message, eta_ms=scene.now_ms + 10))
+    fill()
+    scene.pass_time(10)
+
+
+def _given_another_time(scene: Scene, message: NewMessage, fill: Fill) -> None:
+    scene.publish(replace(message, eta_ms=scene.now_ms + 1_000))
+    fill()
+    scene.do(Reschedule(message.id, scene.now_ms))
+
+
+def _moved(scene: Scene, message: NewMessage, fill: Fill) -> None:
+    scene.publish(replace(message, queue="third"))
+    fill()
+    scene.do(Move("third", message.queue))
+
+
+def _requeued(scene: Scene, message: NewMessage, fill: Fill) -> None:
+    scene.publish(message)
+    scene.register("s2", queues=(message.queue,))
+    scene.settle(scene.take_one("s2"), Outcome.REJECTED, b"", session="s2")
+    scene.die("s2")
+    fill()
+    scene.do(dead.Requeue((message.id,)))
+
+
+def _returned(scene: Scene, message: NewMessage, fill: Fill) -> None:
+    scene.publish(message)
+    scene.register("s2", queues=(message.queue,), prefetch_count=1)
+    fill()
+    scene.die("s2")
+
+
+def _joined_when_full(scene: Scene, message: NewMessage, fill: Fill) -> None:
+    member = replace(new("m0", queue="other"), extras=Extras(workflow_id="w", place=("j", 0)))
+    body = replace(message, extras=Extras(workflow_id="w", wait=Wait("j", True, True, 0, 0)))
+    scene.publish(NewWorkflow("w", (member, body), (NewJoin("j", 1, True),)))
+    fill()
+    scene.settle(scene.take_one())
+
+
+def _added(scene: Scene, message: NewMessage, fill: Fill) -> None:
+    fill()
+    scene.publish(new("m0", queue="other"))
+    scene.report(settles=[replace(done(scene.take_one()), added_members=(message,))])
+
+
+def _followed_by_a_workflow(scene: Scene, message: NewMessage, fill: Fill) -> None:
+    fill()
+    scene.publish(new("m0", queue="other"))
+    follow_up = NewWorkflow("w2", (replace(message, extras=Extras(workflow_id="w2")),))
+    scene.report(settles=[replace(done(scene.take_one()), follow_ups=(follow_up,))])
+
+
+def _sent_in_a_workflow(scene: Scene, message: NewMessage, fill: Fill) -> None:
+    fill()
+    workflow_id = f"w-{message.id}"
+    scene.publish(
+        NewWorkflow(workflow_id, (replace(message, extras=Extras(workflow_id=workflow_id)),))
+    )
+
+
+def _when_full(way: Callable[[Scene, NewMessage], object]) -> Callable[..., None]:
+    def go(scene: Scene, message: NewMessage, fill: Fill) -> None:
+        fill()
+        way(scene, message)
+
+    return go
+
+
+FROM_CALLERS = {
+    "publish": _when_full(WAYS["publish"]),
+    "exchange": _when_full(WAYS["exchange"]),
+    "workflow": _sent_in_a_workflow,
+}
+
+FROM_THE_BROKER = {
+    **{name: _when_full(way) for name, way in WAYS.items() if name not in FROM_CALLERS},
+    "body": _joined_when_full,
+    "follow-up workflow": _followed_by_a_workflow,
+    "added member": _added,
+    "due": _come_due,
+    "rescheduled": _given_another_time,
+    "moved": _moved,
+    "requeued": _requeued,
+    "returned": _returned,
+}
+
+
+def _into_a_full_queue(way: Callable[..., None], overflow: Overflow, size: str) -> Scene:
+    scene = Scene()
+    scene.register(queues=("other",))
+    options = QueueOptions(length_max=1) if size == "length" else QueueOptions(bytes_max=4)
+
+    def fill() -> None:
+        scene.do(Declare("q", replace(options, overflow=overflow)))
+        scene.publish(new("head", queue="q"))
+
+    way(scene, new("m1", queue="q"), fill)
+    return scene
+
+
+@pytest.mark.parametrize("size", ["length", "bytes"])
+@pytest.mark.parametrize("overflow", Overflow)
+@pytest.mark.parametrize("way", FROM_THE_BROKER)
+def test_what_the_broker_has_already_enters_a_full_queue_and_evicts_nothing(
+    way: str, overflow: Overflow, size: str
+) -> None:
+    scene = _into_a_full_queue(FROM_THE_BROKER[way], overflow, size)
+
+    assert scene.record("m1").stage == scene.record("head").stage == Stage.QUEUED
+    assert scene.counts("q").ready_count == 2
+    assert scene.faults() == []
+
+
+@pytest.mark.parametrize("size", ["length", "bytes"])
+@pytest.mark.parametrize("overflow", Overflow)
+@pytest.mark.parametrize("way", FROM_CALLERS)
+def test_a_call_into_a_full_queue_is_refused_or_makes_the_head_leave(
+    way: str, overflow: Overflow, size: str
+) -> None:
+    scene = _into_a_full_queue(FROM_CALLERS[way], overflow, size)
+
+    came = scene.find("m1")
+    stages = (came and came.stage, scene.record("head").stage)
+    assert (
+        stages
+        == {
+            Overflow.REJECT: (None, Stage.QUEUED),
+            Overflow.DROP_HEAD: (Stage.QUEUED, Stage.DONE),
+            Overflow.DEAD_LETTER: (Stage.QUEUED, Stage.DEAD),
+        }[overflow]
+    )
+    assert scene.counts("q").ready_count == 1
+    assert scene.faults() == []
+
+
+@pytest.mark.parametrize("overflow", [Overflow.DROP_HEAD, Overflow.DEAD_LETTER])
+@pytest.mark.parametrize("way", FROM_CALLERS)
+def test_a_call_that_takes_no_room_yet_evicts_nothing(way: str, overflow: Overflow) -> None:
+    scene = Scene()
+    scene.do(Declare("q", QueueOptions(length_max=1, overflow=overflow)))
+    scene.publish(new("head", queue="q"))
+    due_ms = scene.now_ms + 1_000
+
+    FROM_CALLERS[way](scene, new("m1", queue="q", eta_ms=due_ms), lambda: None)
+    FROM_CALLERS[way](scene, new("m2", queue="q", expires_ms=scene.now_ms), lambda: None)
+    early = scene.record("m1").stage, scene.record("head").stage
+    scene.pass_time(1_000)
+
+    assert early == (Stage.SCHEDULED, Stage.QUEUED)
+    assert scene.record("m2").end_reason == EndReason.EXPIRED
+    assert scene.record("m1").stage == scene.record("head").stage == Stage.QUEUED
+    assert scene.faults() == []
+
+
+def test_a_call_with_an_eta_into_a_full_queue_that_rejects_is_refused() -> None:
+    scene = Scene()
+    scene.do(Declare("q", QueueOptions(length_max=1)))
+    scene.publish(new("head", queue="q"))
+
+    published = scene.publish(new("m1", queue="q", eta_ms=scene.now_ms + 1_000))
+
+    assert "is full" in str(published.refusals[0][1])
+    assert scene.find("m1") is None
+
+
+@pytest.mark.parametrize("overflow", [Overflow.DROP_HEAD, Overflow.DEAD_LETTER])
+@pytest.mark.parametrize("way", ["errback", "replacement", "retry", "follow-up", "body", "due"])
+def test_a_queue_over_its_bound_comes_back_to_it_as_workers_take_from_it(
+    way: str, overflow: Overflow
+) -> None:
+    scene = _into_a_full_queue(FROM_THE_BROKER[way], overflow, "length")
+
+    scene.publish(new("next", queue="q"))
+
+    assert scene.counts("q").ready_count == 2
+    scene.register("s2", queues=("q",))
+    assert len(scene.take_ids("s2")) == 2
+    scene.publish(new("after", queue="q"))
+    assert scene.take_ids("s2") == ["after"]
+    assert scene.faults() == []
+
+
+@pytest.mark.parametrize("way", [*FROM_CALLERS, *FROM_THE_BROKER])
+def test_every_way_into_a_queue_keeps_the_priority_and_gets_the_queues_lifetime(way: str) -> None:
+    scene = Scene()
+    scene.register(queues=("other",))
+    scene.do(Declare("q", QueueOptions(message_ttl_ms=5_000)))
+    message = replace(new("m1", queue="q"), priority=7)
+
+    (FROM_CALLERS | FROM_THE_BROKER)[way](scene, message, lambda: None)
+    arrived = scene.record("m1")
+    scene.pass_time(5_000)
+
+    assert (arrived.stage, arrived.priority) == (Stage.QUEUED, 7)
+    assert scene.record("m1").end_reason == EndReason.EXPIRED
+    assert scene.faults() == []
+
+
+@pytest.mark.parametrize("way", [*FROM_CALLERS, *FROM_THE_BROKER])
+def test_every_way_into_a_paused_queue_waits_for_it(way: str) -> None:
+    scene = Scene()
+    scene.register(queues=("other",))
+
+    (FROM_CALLERS | FROM_THE_BROKER)[way](
+        scene, new("m1", queue="q"), lambda: scene.do(Pause("q", "me", "a test"))
+    )
+    scene.register("s3", queues=("q",))
+    early = scene.take_ids("s3")
+    scene.do(Resume("q"))
+
+    assert early == []
+    assert scene.take_ids("s3") == ["m1"]
+    assert scene.faults() == []

@@ -1,6 +1,6 @@
 """How a message comes in: checked, stored once by its id, and put where it waits; a workflow whole, or not at all."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
@@ -337,7 +337,7 @@ def is_known(txn: Txn, new: New) -> bool:
 def admit_workflow(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effects) -> None:
     """Store a checked workflow that is new; a CoreError when something stands against any part of it."""
     pasts = _look_first(txn, workflow, now_ms, effects)
-    _store_workflow(txn, workflow, pasts, now_ms, effects)
+    _store_workflow(txn, workflow, pasts, now_ms, effects, admit)
 
 
 def _look_first(
@@ -424,10 +424,10 @@ def _in_use(message_id: str, record: Record) -> str:
 
 
 def store_workflow(txn: Txn, workflow: NewWorkflow, now_ms: int, effects: Effects) -> None:
-    """Store a checked workflow against which nothing stands."""
+    """Store a checked workflow whatever stands against it: a task's end, which brings it, cannot be refused."""
     found = ((new.id, message.find(txn, new.id, effects)) for new in workflow.messages)
     pasts = [(message_id, past) for message_id, past in found if past is not None]
-    _store_workflow(txn, workflow, pasts, now_ms, effects)
+    _store_workflow(txn, workflow, pasts, now_ms, effects, store)
 
 
 def _store_workflow(
@@ -436,6 +436,7 @@ def _store_workflow(
     pasts: Sequence[tuple[str, Record]],
     now_ms: int,
     effects: Effects,
+    take: Callable[[Txn, NewMessage, int, Effects], None],
 ) -> None:
     first = workflow.messages[0]
     workflows.add(
@@ -454,11 +455,7 @@ def _store_workflow(
             join.id, joins.Join(join.size, join.is_list, join.place, join.entry_id, workflow.id)
         )
     for new in workflow.messages:
-        if new.route is not None and not effects.routes.queues(txn, new.route):
-            # Of what a task's end brings with it: nobody looked first.
-            store(txn, new, now_ms, effects)
-        else:
-            admit(txn, new, now_ms, effects)
+        take(txn, new, now_ms, effects)
 
 
 def store_follow_up(txn: Txn, new: New, now_ms: int, effects: Effects) -> None:
@@ -583,7 +580,11 @@ def _admit(txn: Txn, copies: Sequence[NewMessage], now_ms: int, effects: Effects
             verdict = queue.make_room(txn, new.queue, len(new.payload), now_ms, effects)
             if isinstance(verdict, ResourceFull):
                 raise verdict
-            if verdict is not None and all(verdict[0] != other[0] for other in leaving):
+            if (
+                verdict is not None
+                and _takes_room(new, now_ms)
+                and all(verdict[0] != other[0] for other in leaving)
+            ):
                 leaving.append((*verdict, EndReason.DROPPED, f"queue {new.queue!r} was full"))
     for message_id, record, reason, detail in leaving:
         _evict(txn, message_id, record, now_ms, effects, reason=reason, detail=detail)
@@ -617,6 +618,11 @@ def _is_free(txn: Txn, copy_id: str, effects: Effects) -> bool:
 
 def _waits(new: NewMessage) -> bool:
     return new.extras is not None and new.extras.wait is not None
+
+
+def _takes_room(new: NewMessage, now_ms: int) -> bool:
+    """Whether the message waits in its queue at once: one that is due later evicts nothing, nor one that has expired."""
+    return new.eta_ms <= now_ms and not 0 < new.expires_ms <= now_ms
 
 
 def _evict(
