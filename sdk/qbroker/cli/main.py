@@ -16,6 +16,7 @@ import click
 
 from qbroker._version import __version__
 from qbroker.cli import options
+from qbroker.cli.init import run_below_init
 from qbroker.exceptions import ImproperlyConfigured
 from qbroker.serialization import Value
 
@@ -166,8 +167,15 @@ def qbroker(context: click.Context, /, **given: Value) -> None:
     context.obj = _preloaded(Preload(), given)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command and exit; errors are one sentence on standard error."""
+def main(argv: Sequence[str] | None = None, *, is_init: bool | None = None) -> None:
+    """Run the command and exit; errors are one sentence on standard error.
+
+    With `is_init` it runs below a process that reaps orphans; by default if this is process 1.
+    """
+    if is_init is None:
+        is_init = os.getpid() == 1
+    if is_init:
+        run_below_init()
     try:
         status = qbroker.main(args=None if argv is None else list(argv), standalone_mode=False)
     except click.exceptions.Abort:
