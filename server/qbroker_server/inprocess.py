@@ -28,17 +28,21 @@ START_S = 10.0
 class InProcessBroker:
     """A broker that begins with `start`, forgets everything with the object, and nothing with a `crash`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, start_s: float = START_S) -> None:
         self.clock = MovableClock()
+        self._start_s = start_s
         self._engine = MemoryEngine()
         self._port = 0
+        self._lock = threading.Lock()
+        """Held through a start and an end, which so come one after the other."""
+        self._is_up = False
         self._thread: threading.Thread | None = None
+        self._end: Future[bool] = Future()
+        """Ends the thread, also before it has a loop; True: by a crash."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._daemon: Daemon | None = None
         self._broker: Broker | None = None
-        self._end: asyncio.Event | None = None
-        self._crashes = False
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
         self._changed = threading.Condition()
         self._step_count = 0
 
@@ -50,50 +54,67 @@ class InProcessBroker:
     @property
     def is_up(self) -> bool:
         """Whether it listens."""
-        return self._thread is not None
+        return self._is_up
 
     def start(self) -> None:
-        """Listen; answers when it does."""
-        if self._thread is not None:
-            return
-        self._crashes = False
-        listening = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, args=(listening,), name="qbroker-inprocess", daemon=True
-        )
-        self._thread.start()
-        if not listening.wait(START_S) or self._failure is not None:
-            self._thread = None
-            raise RuntimeError("the broker in this process did not start") from self._failure
+        """Listen; returns when it does. Raises RuntimeError if that fails or takes too long; it can be called again."""
+        with self._lock:
+            if self._is_up:
+                return
+            # A start that took too long may still be ending, and has the engine until then.
+            if not self._joins():
+                raise RuntimeError(
+                    f"the broker in this process did not end within {START_S:g} seconds, "
+                    "so it cannot start again yet; call start() later"
+                )
+            self._failure = None
+            self._end = Future()
+            listening = threading.Event()
+            self._thread = threading.Thread(
+                target=self._run,
+                args=(listening, self._end),
+                name="qbroker-inprocess",
+                daemon=True,
+            )
+            self._thread.start()
+            self._is_up = listening.wait(self._start_s) and self._failure is None
+            if not self._is_up:
+                failure = self._failure
+                self._finish(crashes=True)
+                raise RuntimeError("the broker in this process did not start") from failure
 
     def stop(self) -> None:
-        """End in order: what was begun is finished."""
-        self._finish()
+        """End in order: what was begun is finished. May be called at any moment, from any thread, and again."""
+        with self._lock:
+            self._finish(crashes=False)
 
     def crash(self) -> None:
         """End at once, as a kill would: what was committed is there after a `start`, all else is lost."""
-        self._crashes = True
-        self._finish()
+        with self._lock:
+            self._finish(crashes=True)
 
-    def _finish(self) -> None:
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        assert self._loop is not None
-        assert self._end is not None
-        self._loop.call_soon_threadsafe(self._end.set)
-        thread.join(START_S)
+    def _finish(self, *, crashes: bool) -> None:
+        self._is_up = False
+        if not self._end.done():
+            self._end.set_result(crashes)
+        self._joins()
 
-    def _run(self, listening: threading.Event) -> None:
+    def _joins(self) -> bool:
+        """Wait for the thread to end; tells whether it has."""
+        if self._thread is not None:
+            self._thread.join(START_S)
+        return self._thread is None or not self._thread.is_alive()
+
+    def _run(self, listening: threading.Event, end: Future[bool]) -> None:
         try:
-            asyncio.run(self._serve(listening))
-        except Exception as error:  # noqa: BLE001 - told to who waits for the start
+            asyncio.run(self._serve(listening, end))
+        except Exception as error:  # noqa: BLE001 - `start` raises it
             self._failure = error
         finally:
             listening.set()
 
-    async def _serve(self, listening: threading.Event) -> None:
-        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+    async def _serve(self, listening: threading.Event, end: Future[bool]) -> None:
+        self._loop = asyncio.get_running_loop()
         config = Config(listen=self.address, engine="memory", drain_ms=1_000, grace_ms=1_000)
         policy = Policy(
             result_ttl_ms=config.result_ttl_ms,
@@ -104,10 +125,15 @@ class InProcessBroker:
         self._broker = broker = Broker(self._engine, self.clock, policy)
         broker.listeners.append(self)
         self._daemon = daemon = Daemon(config, broker, self.clock)
-        self._port = await daemon.start(broker.recover(), heeds_signals=False)
+        try:
+            self._port = await daemon.start(broker.recover(), heeds_signals=False)
+        except BaseException:
+            # Its threads have begun.
+            await daemon.crash()
+            raise
         listening.set()
-        await self._end.wait()
-        await (daemon.crash() if self._crashes else daemon.stop())
+        crashes = await asyncio.wrap_future(end)
+        await (daemon.crash() if crashes else daemon.stop())
 
     def stepped(self, step: Step) -> None:
         """Wake who waits for something to change."""

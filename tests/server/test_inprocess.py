@@ -1,7 +1,9 @@
 """The broker on a thread of another program."""
 
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -84,3 +86,60 @@ def test_an_address_that_is_taken_is_an_error_with_its_cause() -> None:
         broker.start()
 
     assert "Cannot listen" in str(raised.value.__cause__)
+
+
+def test_a_broker_that_was_not_started_can_be_stopped() -> None:
+    broker = InProcessBroker()
+
+    broker.stop()
+    broker.crash()
+    broker.start()
+
+    assert broker.is_up
+    broker.stop()
+
+
+def test_a_start_that_takes_too_long_leaves_no_thread() -> None:
+    broker = InProcessBroker(start_s=0.0)
+    before = set(threading.enumerate())
+
+    with pytest.raises(RuntimeError, match="did not start"):
+        broker.start()
+    broker.stop()
+    broker.stop()
+
+    assert not broker.is_up
+    assert not [t for t in set(threading.enumerate()) - before if t.name.startswith("qbroker")]
+
+
+def test_a_start_that_fails_can_be_made_again() -> None:
+    broker = InProcessBroker()
+    broker.start()
+    broker.stop()
+    before = set(threading.enumerate())
+    host, port = broker.address.split(":")
+
+    with socket.create_server((host, int(port))):
+        with pytest.raises(RuntimeError, match="did not start"):
+            broker.start()
+        left = [t for t in set(threading.enumerate()) - before if t.name.startswith("qbroker")]
+    broker.start()
+
+    assert left == []
+    assert broker.is_up
+    broker.stop()
+
+
+def test_starts_and_stops_from_several_threads_leave_a_stopped_broker() -> None:
+    broker = InProcessBroker()
+    before = set(threading.enumerate())
+
+    with ThreadPoolExecutor(4) as pool:
+        calls = [broker.start, broker.stop, broker.start, broker.crash] * 5
+        for done in [pool.submit(call) for call in calls]:
+            done.result(120)
+    broker.stop()
+
+    assert not broker.is_up
+    left = set(threading.enumerate()) - before
+    assert not [thread for thread in left if thread.name.startswith("qbroker")]
