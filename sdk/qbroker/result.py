@@ -445,9 +445,10 @@ class BrokerBackend(Backend):
     ) -> None:
         is_own = request is not None and request.id == task_id
         is_over = state in states.READY_STATES
-        if not (is_over and is_own and request.is_eager):
+        # An attempt of a worker; a request that a program has made, or an eager one, has no message.
+        attempt = request.attempt if is_own else 0
+        if not (is_own and request.is_eager):
             # A run that says this of itself is heard only as long as it is the newest.
-            attempt = request.attempt if is_own else 0
             terms = self._terms()
             try:
                 encoded = envelope.encode_state(
@@ -457,7 +458,7 @@ class BrokerBackend(Backend):
                 what, parts = f"state {state!r} of {task_id!r}", {"the meta": result}
                 raise envelope.explained(exc, what, parts, terms.serializer) from exc
             is_told = self._client().tell(task_id, state, encoded, attempt)
-            if is_told or (not is_over and is_own):
+            if is_told or (not is_over and attempt):
                 return
         # What has ended, or is in another attempt, has a result of its own.
         with contextlib.suppress(Conflict):

@@ -192,6 +192,30 @@ def test_arguments_are_not_kept_beside_a_result_unless_it_is_asked_for(make_app:
         assert app.AsyncResult(done.id).args is None
 
 
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_states_on_the_way_of_an_eager_task_are_kept_with_its_result(
+    make_app: MakeApp,
+    is_stored: bool,
+) -> None:
+    with LocalBroker() as broker:
+        app = make_app(
+            broker=broker.url, backend="qbroker://", task_store_eager_result=is_stored,
+        )  # fmt: skip
+        seen: list[Value] = []
+
+        @app.task(bind=True, name="eager.steps")
+        def steps(self: Value) -> int:
+            self.update_state(state="PROGRESS", meta={"done": 3})
+            kept = app.AsyncResult(self.request.id)
+            seen.append((kept.state, kept.info))
+            return 4
+
+        done = steps.apply()
+
+        assert seen == [("PROGRESS", {"done": 3}) if is_stored else ("PENDING", None)]
+        assert app.AsyncResult(done.id).state == ("SUCCESS" if is_stored else "PENDING")
+
+
 # -- tasks that this process does not know -----------------------------------------------------------
 
 ELSEWHERE: dict[str, tuple[Callable[[Bench, Value], Value], list[Value]]] = {

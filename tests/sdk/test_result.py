@@ -207,6 +207,31 @@ def test_a_kept_state_can_be_forgotten(real_app: App) -> None:
     assert real_app.AsyncResult("p1").state == "PENDING"
 
 
+def test_a_kept_state_has_what_its_request_was_called_with(real_app: App) -> None:
+    real_app.conf.result_extended = True
+    request = Context(
+        id="p1", task="far.task", args=[1], kwargs={"y": 2}, delivery_info={"routing_key": "mail"}
+    )
+
+    real_app.backend.store_result("p1", {"done": 3}, "PROGRESS", request=request)
+
+    kept = real_app.AsyncResult("p1")
+    assert (kept.state, kept.info) == ("PROGRESS", {"done": 3})
+    assert (kept.name, kept.args, kept.kwargs, kept.queue) == ("far.task", [1], {"y": 2}, "mail")
+
+
+def test_a_kept_state_expires_as_results_do(make_app: MakeApp) -> None:
+    with LocalBroker() as broker:
+        app = make_app(broker=broker.url, backend="qbroker://", result_expires=3600)
+        app.backend.store_result("p1", 3, "PROGRESS")
+
+        broker.advance(minutes=30)
+        before = app.AsyncResult("p1").state
+        broker.advance(hours=2)
+
+        assert (before, app.AsyncResult("p1").state) == ("PROGRESS", "PENDING")
+
+
 def test_the_backend_tells_by_id(app: App, broker: FakeBroker) -> None:
     broker.succeed("x", 3)
 

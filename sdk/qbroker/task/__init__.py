@@ -621,8 +621,9 @@ class Task(Generic[P, R]):
             task_id = request.id
         if task_id is None:
             raise ValueError("update_state is for a task that runs, or needs a task_id")
-        if request.is_eager and task_id == request.id:
-            return  # nobody but the caller knows of it
+        is_own_eager = request.is_eager and task_id == request.id
+        if is_own_eager and (not self.store_eager_result or request.ignore_result):
+            return  # no result of it is kept, so no state either
         self.app.backend.store_result(
             task_id, meta, state or states.PENDING, request=request, **kwargs
         )
