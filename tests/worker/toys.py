@@ -33,7 +33,7 @@ from qbroker_worker.values import (
 
 ROOT = Path(__file__).resolve().parents[2]
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 """How long a test waits for what must come."""
 
 _numbers = itertools.count(1)

@@ -141,7 +141,7 @@ def test_a_soft_limit_that_was_reached_is_told_once_the_task_has_heeded_it(app: 
         def heed(self) -> None: ...
 
     app.task(name="slow", base=Watched, soft_time_limit=1.0)(lambda: "heeded")
-    app.task(name="quick", base=Watched, soft_time_limit=1_000.0)(lambda: "done")
+    app.task(name="quick", base=Watched, soft_time_limit=1_000.0, shared=False)(lambda: "done")
     times = iter(range(1_000_000))
     run = build_runner(
         app, hostname="here", guard=Limits(), monotonic=lambda: float(next(times))
