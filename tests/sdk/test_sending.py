@@ -292,6 +292,43 @@ def test_a_retry_keeps_the_properties_and_may_change_them(app: App) -> None:
     assert json.loads(Message.FromString(other).properties) == {"app_id": "other"}
 
 
+@pytest.mark.parametrize("options", [{}, {"countdown": 5}, {"priority": 3}])
+def test_a_retry_is_written_with_the_serializer_of_its_message(
+    app: App, options: dict[str, Value]
+) -> None:
+    args = [{1, 2}, 3 + 4j]
+    message = Message.FromString(prepare(app.conf, "x", args, serializer="pickle").message)
+
+    again, _ = prepare_again(app.conf, message, args, {}, {}, options)
+
+    sent = Message.FromString(again)
+    assert sent.content_type == envelope.PICKLE
+    assert envelope.decode_body(sent, {envelope.PICKLE}, 10_000, None)[0] == args
+
+
+def test_an_argument_that_a_retry_cannot_send_is_named_with_the_serializer_of_the_message(
+    make_app: MakeApp,
+) -> None:
+    app = make_app(task_serializer="pickle")
+    message = Message.FromString(prepare(app.conf, "x", serializer="json").message)
+
+    with pytest.raises(EncodeError, match=r"^args\[0\] of task 'x' .* which json cannot carry"):
+        prepare_again(app.conf, message, ({1},), {}, {}, {})
+
+
+@pytest.mark.parametrize("compression", ["gzip", "bzip2"])
+def test_a_retry_may_change_its_serializer_and_compression(app: App, compression: str) -> None:
+    args = [{1, 2}, "x" * 5_000]
+    message = Message.FromString(prepare(app.conf, "x", ()).message)
+    options = {"serializer": "pickle", "compression": compression}
+
+    again, _ = prepare_again(app.conf, message, args, {}, {}, options)
+
+    sent = Message.FromString(again)
+    assert (sent.content_type, bool(sent.compression)) == (envelope.PICKLE, True)
+    assert envelope.decode_body(sent, {envelope.PICKLE}, 10_000, None)[0] == args
+
+
 @pytest.mark.parametrize("serializer", ["json", "msgpack", "yaml"])
 @pytest.mark.parametrize(
     ("args", "kwargs", "place"),

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from qbroker import clock, envelope
+from qbroker import clock, envelope, serialization
 from qbroker.app.config import Settings
 from qbroker.app.rules import Ruled, rules_of
 from qbroker.exceptions import (
@@ -617,7 +617,8 @@ def prepare_again(
         kwargs,
         task_type=given,
         task_id=message.id,
-        **options,
+        # The settings' serializer may refuse arguments that the message's serializer carries.
+        **{"serializer": serialization.find(message.content_type).name, **options},
     )
     changed = Message.FromString(call.message)
     wanted = {"eta_ms"}.union(*(_FIELDS_OF[option] for option in options.keys() - _TIMES))
