@@ -8,15 +8,19 @@ import json
 import pickle
 import traceback
 import urllib.error
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Self
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings, strategies as st
 
-from qbroker import failures
+from qbroker import App, chord, failures, group
+from qbroker.cli.qctl import qctl
 from qbroker.exceptions import RemoteTraceback, SecurityError
 from qbroker.serialization import Value, json_decode, json_encode
+from qbroker.testing import LocalBroker
+from tests.sdk.conftest import MakeApp
 
 touched: list[str] = []
 """What constructors and hooks of the classes below have done."""
@@ -457,3 +461,111 @@ def test_the_traceback_of_an_endless_text_is_cut_and_keeps_both_ends() -> None:
     assert found.startswith("ValueError: yyy")
     assert "characters left out" in found
     assert found.rstrip().endswith("the end")
+
+
+# -- each reader of a failure ----------------------------------------------------------------------
+
+READ = {
+    "group": (NASTY["group"], "many (2 sub-exceptions)"),
+    "keyword-only constructor": (NASTY["keyword-only constructor"], None),
+    "str and repr that raise": (NASTY["str and repr that raise"], "<unprintable Mute object>"),
+}
+
+
+@dataclasses.dataclass
+class Failing:
+    """An app whose task `boom` fails as the parameter says, at a broker in this process."""
+
+    broker: LocalBroker
+    app: App
+    heard: list[tuple[str, str]]
+    kind: str
+    text: str
+
+
+@pytest.fixture(params=READ)
+def failing(request: pytest.FixtureRequest, make_app: MakeApp) -> Iterator[Failing]:
+    make, text = READ[request.param]
+    text = str(make()) if text is None else text
+    with LocalBroker() as broker:
+        app = make_app("shop", broker=broker.url, backend="qbroker://")
+        heard: list[tuple[str, str]] = []
+
+        @app.task(shared=False, name="boom")
+        def boom() -> None:
+            raise make()
+
+        @app.task(shared=False, name="fine")
+        def fine() -> int:
+            return 1
+
+        @app.task(shared=False, name="total")
+        def total(values: list[int]) -> int:
+            return sum(values)
+
+        @app.task(shared=False, name="hear")
+        def hear(context: Value, exc: BaseException, tb: Value) -> None:
+            heard.append((type(exc).__name__, str(exc)))
+
+        yield Failing(broker, app, heard, type(make()).__name__, text)
+
+
+def test_an_errback_receives_a_failure_that_cannot_be_rebuilt_or_printed(failing: Failing) -> None:
+    tasks = failing.app.tasks
+
+    _ = tasks["boom"].apply_async(link_error=tasks["hear"].s())
+    failing.broker.drain(failing.app)
+
+    assert failing.heard == [(failing.kind, failing.text)]
+
+
+def test_a_chord_raises_a_failure_that_cannot_be_rebuilt_or_printed(failing: Failing) -> None:
+    tasks = failing.app.tasks
+
+    result = chord([tasks["fine"].s(), tasks["boom"].s()])(tasks["total"].s())
+    failing.broker.drain(failing.app)
+
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - compared below
+        result.get(timeout=10)
+    assert (caught.type.__name__, str(caught.value)) == (failing.kind, failing.text)
+
+
+def test_a_group_with_a_failure_that_cannot_be_rebuilt_or_printed_is_not_successful(
+    failing: Failing,
+) -> None:
+    tasks = failing.app.tasks
+
+    result = group(tasks["fine"].s(), tasks["boom"].s()).apply_async()
+    failing.broker.drain(failing.app)
+
+    assert result.ready()
+    assert not result.successful()
+    assert result.failed()
+
+
+def test_qctl_result_shows_a_failure_that_cannot_be_rebuilt_or_printed(failing: Failing) -> None:
+    sent = failing.app.tasks["boom"].delay()
+    failing.broker.drain(failing.app)
+    command = ["-b", failing.broker.address, "result", sent.id]
+
+    as_text = CliRunner().invoke(qctl, command)
+    as_json = CliRunner().invoke(qctl, [*command, "--json"])
+
+    assert as_text.exit_code == as_json.exit_code == 1
+    assert f"FAILURE {failing.kind}: {failing.text}" in as_text.output
+    told = json.loads(as_json.output.splitlines()[0])
+    assert told["state"] == "FAILURE"
+    assert failing.kind in told["result"]
+    assert failing.kind in told["traceback"]
+
+
+def test_the_worker_logs_a_failure_that_cannot_be_rebuilt_or_printed(
+    failing: Failing, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = failing.app.tasks["boom"].delay()
+
+    failing.broker.drain(failing.app)
+
+    line = next(one.getMessage() for one in caplog.records if sent.id in one.getMessage())
+    assert "raised unexpected: " in line
+    assert failing.text in line
