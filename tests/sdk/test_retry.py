@@ -84,7 +84,7 @@ def test_the_wait_is_the_tasks_own_where_none_is_given(app: App) -> None:
 
 
 def test_options_that_are_given_replace_those_it_had(app: App) -> None:
-    @app.task(name="move", bind=True, time_limit=9, soft_time_limit=5)
+    @app.task(shared=False, name="move", bind=True, time_limit=9, soft_time_limit=5)
     def move(self: Any_) -> None:
         self.retry(queue="slow", priority=0, expires=60, soft_time_limit=2, countdown=1,
                    headers={"new": 1}, ignore_result=True)  # fmt: skip

@@ -99,7 +99,7 @@ def test_a_time_that_cannot_be_meant_is_refused_with_the_value_and_the_form(
 
 
 def test_none_takes_back_what_the_task_says(app: App) -> None:
-    app.task(name="t", expires=60, time_limit=5, soft_time_limit=4)(lambda: None)
+    app.task(shared=False, name="t", expires=60, time_limit=5, soft_time_limit=4)(lambda: None)
 
     given = message(app)
     taken_back = message(app, expires=None, time_limit=None, soft_time_limit=None)

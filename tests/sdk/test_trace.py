@@ -506,7 +506,7 @@ def test_what_its_hard_limit_ended_fails_with_its_handlers_and_signal(app: App) 
         def after_return(self, state: str, *rest: Value) -> None:
             seen.append(("after_return", state))
 
-    app.task(name="slow", base=Base, time_limit=5)(lambda: None)
+    app.task(shared=False, name="slow", base=Base, time_limit=5)(lambda: None)
 
     def note(sender: Value, exception: BaseException, **_: Value) -> None:
         seen.append(("signal", sender.name, str(exception)))
@@ -533,7 +533,7 @@ def test_what_its_hard_limit_ended_fails_with_its_handlers_and_signal(app: App) 
 
 
 def test_what_ran_out_of_time_did_so_although_it_has_expired_meanwhile(app: App) -> None:
-    app.task(name="slow", time_limit=5)(lambda: None)
+    app.task(shared=False, name="slow", time_limit=5)(lambda: None)
     message = Message.FromString(call(app, "slow"))
     message.expires_ms = 1
 
@@ -544,7 +544,7 @@ def test_what_ran_out_of_time_did_so_although_it_has_expired_meanwhile(app: App)
 
 def test_who_listens_is_told_of_what_was_revoked(app: App) -> None:
     seen: list[Value] = []
-    app.task(name="slow")(lambda: None)
+    app.task(shared=False, name="slow")(lambda: None)
 
     def note(sender: Value, request: Value, **facts: Value) -> None:
         told = [facts[name] for name in ("terminated", "signum", "expired")]
@@ -568,7 +568,7 @@ def test_who_listens_is_told_of_what_was_revoked(app: App) -> None:
 
 
 def test_a_soft_limit_is_a_failure_like_another(app: App) -> None:
-    @app.task(name="slow", soft_time_limit=0.01)
+    @app.task(shared=False, name="slow", soft_time_limit=0.01)
     async def slow() -> None:
         await asyncio.Event().wait()
 
@@ -596,7 +596,7 @@ async def test_an_async_task_runs_on_the_running_loop_with_its_request(app: App)
 
 
 async def test_a_hard_limit_on_the_running_loop_is_a_time_out(app: App) -> None:
-    @app.task(name="slow", time_limit=0.01)
+    @app.task(shared=False, name="slow", time_limit=0.01)
     async def slow() -> None:
         await asyncio.Event().wait()
 
@@ -612,7 +612,7 @@ async def test_a_run_that_is_cancelled_tells_no_handlers(app: App) -> None:
         def on_failure(self, *_: Value) -> None:
             seen.append("on_failure")
 
-    @app.task(name="slow", base=Base)
+    @app.task(shared=False, name="slow", base=Base)
     async def slow() -> None:
         try:
             await asyncio.Event().wait()
