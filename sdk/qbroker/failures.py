@@ -162,7 +162,7 @@ def _notes_of(exc: BaseException, chars_max: int) -> list[str]:
 
 
 def _plain_text(args: Sequence[Value]) -> str:
-    """What `str()` of an exception with these arguments is, unless its class says otherwise."""
+    """The `str()` of an exception with these arguments, for classes without a `__str__` of their own."""
     if not args:
         return ""
     return text_of(args[0] if len(args) == 1 else tuple(args))

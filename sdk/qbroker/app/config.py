@@ -272,7 +272,7 @@ class Settings(MutableMapping[str, Value]):
         with_defaults: bool = False,  # noqa: FBT001, FBT002 - Celery's signature
         censored: bool = True,  # noqa: FBT001, FBT002 - Celery's signature
     ) -> dict[str, Value]:
-        """What was set, or all settings; secrets are masked unless `censored` is False."""
+        """The settings that were set, or all of them; secrets are masked unless `censored` is False."""
         shown = dict(self) if with_defaults else self.without_defaults()
         return _censored(shown) if censored else shown
 

@@ -1,4 +1,4 @@
-"""What eager mode shares with sending: arguments go through the serializer, as to a worker.
+"""The part of sending that eager mode shares: arguments go through the serializer, as to a worker.
 
 `apply_async` with `task_always_eager` stands for a message, so what JSON changes is changed and what cannot be written is an
 EncodeError. `apply` is a call in this process, and passes on what it is given. What follows a call, its callbacks and the next

@@ -108,7 +108,7 @@ class Models:
         return model.model_validate(value, strict=self._strict, context=self._context)
 
     def dumped(self, value: Value) -> Value:
-        """What the function returned; as a dict where it is the model that it is annotated with.
+        """The returned value; a model that the function is annotated with becomes a dict.
 
         Raises EncodeError for a value that would be masked or cut. `pydantic_dump_kwargs` are the author's word on what is
         dumped, so with them nothing is checked.

@@ -311,7 +311,7 @@ class Guard(Protocol):
 
 @dataclass(slots=True)
 class _Raised:
-    """What a coroutine raised. Not thrown into the steps, in which a GeneratorExit is the end of the steps themselves."""
+    """An exception that a coroutine raised. It is not thrown into the steps: there a GeneratorExit would end the steps."""
 
     exc: BaseException
 

@@ -53,7 +53,7 @@ def checked(found: Value, whole: str) -> Value:
 
 
 def _hint(found: Value) -> str:
-    """What to pass in place of what is not a signature."""
+    """Advice on the value to pass in place of one that is not a signature."""
     if callable(getattr(found, "s", None)):
         return f"; pass the task's signature, {found.name}.s()"
     if inspect.iscoroutine(found):

@@ -82,7 +82,7 @@ WITH_WAITING = click.option(
 
 
 def _dropped(count: int) -> str:
-    """What to add to a sentence about messages that were revoked."""
+    """The clause about revoked messages that a sentence ends with."""
     return f" {counted(count, 'waiting message')} revoked." if count else ""
 
 
